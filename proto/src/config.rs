@@ -1,0 +1,241 @@
+//! What one VEM is to do: the whole of it, evaluated, in one message.
+//!
+//! The supervisor resolves inheritance, defaults and overrides; an agent gets finished settings for every profile and
+//! for every port it holds. It takes a [`HostConfig`] as a whole or not at all, and it is what it stores as its last
+//! good configuration. Profiles travel even where no port uses them, so that a port of a known profile can be attached
+//! while the supervisor is away.
+
+use minicbor::{Decode, Encode};
+
+use crate::acl::Acl;
+use crate::addr::{MacAddr, NicId, VlanId};
+use crate::flow::{Exporter, Monitor, Record};
+use crate::name::IfName;
+use crate::vlan::VlanSet;
+
+/// The configuration of one host.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
+pub struct HostConfig {
+    /// Module number, 3-66; also the observation domain of the export.
+    #[n(0)]
+    pub module: u8,
+    /// Name of the switch.
+    #[n(1)]
+    pub switch_name: String,
+    /// VLANs that exist and are active.
+    #[n(2)]
+    pub vlans: VlanSet,
+    /// Seconds after which a silent dynamic MAC address is forgotten; 0 never.
+    #[n(3)]
+    pub mac_aging_s: u32,
+    /// Static MAC addresses.
+    #[n(4)]
+    pub static_macs: Vec<StaticMac>,
+    /// Access lists that a profile or a port refers to.
+    #[n(5)]
+    pub acls: Vec<Acl>,
+    /// Flow records that a monitor refers to.
+    #[n(6)]
+    pub records: Vec<Record>,
+    /// Flow exporters that a monitor refers to.
+    #[n(7)]
+    pub exporters: Vec<Exporter>,
+    /// Flow monitors.
+    #[n(8)]
+    pub monitors: Vec<Monitor>,
+    /// Monitor sessions (SPAN) that are not shut.
+    #[n(9)]
+    pub sessions: Vec<Session>,
+    /// Every port profile, evaluated.
+    #[n(10)]
+    pub profiles: Vec<Profile>,
+    /// Ports of this host that have a number, evaluated.
+    #[n(11)]
+    pub ports: Vec<PortBinding>,
+}
+
+/// `mac address-table static MAC vlan V {drop | interface IF}`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct StaticMac {
+    /// VLAN.
+    #[n(0)]
+    pub vlan: VlanId,
+    /// Address.
+    #[n(1)]
+    pub mac: MacAddr,
+    /// The port; `None` drops frames from and to the address. A port of another host is reached through the uplinks.
+    #[n(2)]
+    pub port: Option<IfName>,
+}
+
+/// What a profile is for; it can't change.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Encode, Decode)]
+#[cbor(index_only)]
+pub enum ProfileType {
+    /// VM ports.
+    #[default]
+    #[n(0)]
+    Vethernet,
+    /// Uplinks.
+    #[n(1)]
+    Ethernet,
+}
+
+/// A port profile with its inheritance resolved.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Profile {
+    /// 1-80 characters.
+    #[n(0)]
+    pub name: String,
+    /// VM ports or uplinks.
+    #[n(1)]
+    pub kind: ProfileType,
+    /// `state enabled`; a port of a disabled profile stays down.
+    #[n(2)]
+    pub enabled: bool,
+    /// What a port of the profile gets.
+    #[n(3)]
+    pub settings: PortSettings,
+}
+
+/// A port of this host whose number the supervisor has fixed.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct PortBinding {
+    /// The VM's card, or the uplink (`uplink/1`).
+    #[n(0)]
+    pub nic: NicId,
+    /// Its interface.
+    #[n(1)]
+    pub name: IfName,
+    /// Profile it inherits from.
+    #[n(2)]
+    pub profile: String,
+    /// The profile exists, is enabled and fits the port. A port without one stays down.
+    #[n(3)]
+    pub profile_usable: bool,
+    /// Profile and overrides of the interface, resolved.
+    #[n(4)]
+    pub settings: PortSettings,
+}
+
+/// How a port treats VLAN tags.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum PortMode {
+    /// Untagged (and priority-tagged) frames of one VLAN.
+    #[n(0)]
+    Access(#[n(0)] VlanId),
+    /// Tagged frames of the allowed VLANs, untagged ones of the native VLAN.
+    #[n(1)]
+    Trunk {
+        /// Untagged frames belong here.
+        #[n(0)]
+        native: VlanId,
+        /// May pass, the native VLAN included when it is listed.
+        #[n(1)]
+        allowed: VlanSet,
+    },
+}
+
+impl Default for PortMode {
+    fn default() -> Self {
+        PortMode::Access(VlanId::DEFAULT)
+    }
+}
+
+/// Everything that a port does, evaluated.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct PortSettings {
+    /// `no shutdown`
+    #[n(0)]
+    pub admin_up: bool,
+    /// Free text.
+    #[n(1)]
+    pub description: String,
+    /// Access or trunk.
+    #[n(2)]
+    pub mode: PortMode,
+    /// `switchport protected`: no traffic to another protected port of the same VLAN, on whichever host that is.
+    #[n(3)]
+    pub protected: bool,
+    /// Names of the access lists; one that is not in [`HostConfig::acls`] permits everything.
+    #[n(4)]
+    pub ip_acl_in: Option<String>,
+    /// See `ip_acl_in`; `out` is towards the VM or the wire.
+    #[n(5)]
+    pub ip_acl_out: Option<String>,
+    /// See `ip_acl_in`.
+    #[n(6)]
+    pub mac_acl_in: Option<String>,
+    /// See `ip_acl_in`.
+    #[n(7)]
+    pub mac_acl_out: Option<String>,
+    /// `ip flow monitor NAME input`
+    #[n(8)]
+    pub flow_in: Option<String>,
+    /// `ip flow monitor NAME output`
+    #[n(9)]
+    pub flow_out: Option<String>,
+    /// Largest IP packet, octets; larger frames are dropped on the way out.
+    #[n(10)]
+    pub mtu: u16,
+}
+
+impl Default for PortSettings {
+    fn default() -> Self {
+        PortSettings {
+            admin_up: false,
+            description: String::new(),
+            mode: PortMode::default(),
+            protected: false,
+            ip_acl_in: None,
+            ip_acl_out: None,
+            mac_acl_in: None,
+            mac_acl_out: None,
+            flow_in: None,
+            flow_out: None,
+            mtu: 1500,
+        }
+    }
+}
+
+/// `monitor session N type local`
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Session {
+    /// 1-32.
+    #[n(0)]
+    pub id: u8,
+    /// What is watched.
+    #[n(1)]
+    pub sources: Vec<SessionSource>,
+    /// Interfaces that get the copies; those of other hosts are ignored here.
+    #[n(2)]
+    pub destinations: Vec<IfName>,
+}
+
+/// A source of a monitor session.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct SessionSource {
+    /// Interface, VLAN or profile.
+    #[n(0)]
+    pub what: SourceKind,
+    /// Frames that enter the switch there.
+    #[n(1)]
+    pub rx: bool,
+    /// Frames that leave it there.
+    #[n(2)]
+    pub tx: bool,
+}
+
+/// What a monitor session may watch.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum SourceKind {
+    /// One interface.
+    #[n(0)]
+    Interface(#[n(0)] IfName),
+    /// Every port in a VLAN.
+    #[n(1)]
+    Vlan(#[n(0)] VlanId),
+    /// Every port that inherits from the profile.
+    #[n(2)]
+    Profile(#[n(0)] String),
+}

@@ -1,0 +1,170 @@
+//! Flow export: the words of records, exporters and monitors.
+
+use std::net::Ipv4Addr;
+
+use minicbor::{Decode, Encode};
+
+/// The format that an exporter speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Version {
+    /// NetFlow version 5: IPv4 only, fixed record.
+    #[n(5)]
+    V5,
+    /// NetFlow version 9 (RFC 3954).
+    #[n(9)]
+    V9,
+    /// IPFIX (RFC 7011), version number 10.
+    #[n(10)]
+    Ipfix,
+}
+
+/// A field that a record may ask for with `match` or `collect`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Field {
+    /// `match ip protocol`
+    #[n(0)]
+    Protocol,
+    /// `match ip tos`
+    #[n(1)]
+    Tos,
+    /// `match ipv4 source address`, `match ipv6 source address`
+    #[n(2)]
+    SourceAddress,
+    /// `match ipv4 destination address`, `match ipv6 destination address`
+    #[n(3)]
+    DestinationAddress,
+    /// `match transport source-port`
+    #[n(4)]
+    SourcePort,
+    /// `match transport destination-port`
+    #[n(5)]
+    DestinationPort,
+    /// `match datalink vlan`
+    #[n(6)]
+    Vlan,
+    /// `match datalink mac source-address`
+    #[n(7)]
+    SourceMac,
+    /// `match datalink mac destination-address`
+    #[n(8)]
+    DestinationMac,
+    /// `match datalink ethertype`
+    #[n(9)]
+    Ethertype,
+    /// `match interface input`
+    #[n(10)]
+    InputInterface,
+    /// `collect interface output`
+    #[n(11)]
+    OutputInterface,
+    /// `collect counter bytes`
+    #[n(12)]
+    Bytes,
+    /// `collect counter packets`
+    #[n(13)]
+    Packets,
+    /// `collect timestamp sys-uptime first`
+    #[n(14)]
+    First,
+    /// `collect timestamp sys-uptime last`
+    #[n(15)]
+    Last,
+    /// `collect transport tcp flags`
+    #[n(16)]
+    TcpFlags,
+    /// `collect flow end-reason`
+    #[n(17)]
+    EndReason,
+    /// `collect forwarding-status`
+    #[n(18)]
+    ForwardingStatus,
+}
+
+/// `flow record NAME`: which fields a monitor exports, in the order in which they were asked for.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+pub struct Record {
+    /// 1-63 characters.
+    #[n(0)]
+    pub name: String,
+    /// Fields, without repeats.
+    #[n(1)]
+    pub fields: Vec<Field>,
+}
+
+/// Where an exporter sends to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+pub struct Destination {
+    /// IPv4 address of the collector.
+    #[n(0)]
+    pub addr: u32,
+    /// UDP port.
+    #[n(1)]
+    pub port: u16,
+}
+
+impl Destination {
+    /// The address.
+    pub fn ip(self) -> Ipv4Addr {
+        self.addr.into()
+    }
+}
+
+/// `flow exporter NAME`
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+pub struct Exporter {
+    /// 1-63 characters.
+    #[n(0)]
+    pub name: String,
+    /// 1-4 collectors; each gets every datagram.
+    #[n(1)]
+    pub destinations: Vec<Destination>,
+    /// Format.
+    #[n(2)]
+    pub version: Version,
+    /// Differentiated services code point of the datagrams, 0-63.
+    #[n(3)]
+    pub dscp: u8,
+    /// Seconds between templates once the collector has had time to learn them.
+    #[n(4)]
+    pub template_timeout_s: u32,
+    /// Seconds between options data.
+    #[n(5)]
+    pub option_timeout_s: u32,
+    /// Payload of a datagram, octets.
+    #[n(6)]
+    pub payload_max: u16,
+}
+
+/// `flow monitor NAME`
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+pub struct Monitor {
+    /// 1-63 characters.
+    #[n(0)]
+    pub name: String,
+    /// Name of a user's [`Record`]; `None` is the full built-in record.
+    #[n(1)]
+    pub record: Option<String>,
+    /// Names of the exporters.
+    #[n(2)]
+    pub exporters: Vec<String>,
+    /// A flow that goes on is reported this often, seconds.
+    #[n(3)]
+    pub active_s: u32,
+    /// A flow that is silent this long has ended, seconds.
+    #[n(4)]
+    pub inactive_s: u32,
+}
+
+/// Which way a monitor looks at a port.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Direction {
+    /// Frames that enter the switch at the port.
+    #[n(0)]
+    Input,
+    /// Frames that leave it there.
+    #[n(1)]
+    Output,
+}

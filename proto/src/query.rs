@@ -1,0 +1,80 @@
+//! What the supervisor asks an agent, for the `show` and `clear` commands.
+
+use minicbor::{Decode, Encode};
+
+use crate::addr::{MacAddr, VlanId};
+use crate::name::IfName;
+
+/// A question; its answer is the [`crate::report::Answer`] of the same name.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum Query {
+    /// State and counters of every port.
+    #[n(0)]
+    Ports,
+    /// The MAC address table.
+    #[n(1)]
+    Macs,
+    /// The flow cache.
+    #[n(2)]
+    Flows(#[n(0)] FlowQuery),
+    /// Matches per access-list rule.
+    #[n(3)]
+    AclCounters,
+    /// Monitor sessions and their copies.
+    #[n(4)]
+    Sessions,
+    /// Exporters and flow monitors.
+    #[n(5)]
+    Exporters,
+    /// Dropped frames by port and reason, and the last of them.
+    #[n(6)]
+    Drops,
+    /// Sets the access-list counters to zero; one list, or all.
+    #[n(7)]
+    ClearAclCounters(#[n(0)] Option<String>),
+    /// Sets the interface and drop counters to zero; one port, or all.
+    #[n(8)]
+    ClearCounters(#[n(0)] Option<IfName>),
+    /// Forgets the dynamic MAC addresses that fit.
+    #[n(9)]
+    ClearMacs {
+        /// In that VLAN.
+        #[n(0)]
+        vlan: Option<VlanId>,
+        /// That address.
+        #[n(1)]
+        mac: Option<MacAddr>,
+    },
+}
+
+/// Which flows are wanted.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
+pub struct FlowQuery {
+    /// Of that monitor.
+    #[n(0)]
+    pub monitor: Option<String>,
+    /// With that address at either end (IPv4 as v4-mapped IPv6).
+    #[n(1)]
+    pub host: Option<u128>,
+    /// With that protocol.
+    #[n(2)]
+    pub protocol: Option<u8>,
+    /// With that TCP or UDP port at either end.
+    #[n(3)]
+    pub port: Option<u16>,
+    /// In that VLAN.
+    #[n(4)]
+    pub vlan: Option<VlanId>,
+    /// Entering or leaving there.
+    #[n(5)]
+    pub interface: Option<IfName>,
+    /// Dropped ones only.
+    #[n(6)]
+    pub dropped: bool,
+    /// At most so many, those with the most octets first. 0 is [`FLOWS_MAX`].
+    #[n(7)]
+    pub top: u32,
+}
+
+/// Most flows that one answer holds.
+pub const FLOWS_MAX: u32 = 10_000;

@@ -1,0 +1,382 @@
+//! What an agent reports: the state of its ports, and the answers to the supervisor's questions.
+
+use minicbor::{Decode, Encode};
+
+use crate::acl::Action;
+use crate::addr::{MacAddr, NicId, VlanId};
+use crate::config::ProfileType;
+use crate::name::IfName;
+
+/// A port that the host has attached.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct PortReport {
+    /// The VM's card, or the uplink.
+    #[n(0)]
+    pub nic: NicId,
+    /// VM port or uplink.
+    #[n(1)]
+    pub kind: ProfileType,
+    /// For an uplink the card number, 1-32; 0 for a VM port.
+    #[n(2)]
+    pub card: u8,
+    /// Profile that the server administrator chose.
+    #[n(3)]
+    pub profile: String,
+    /// Name of the VM, empty for an uplink.
+    #[n(4)]
+    pub vm: String,
+    /// Device on the host, such as `tap0`.
+    #[n(5)]
+    pub device: String,
+    /// How the device is reached: `tap`, `netdev`.
+    #[n(6)]
+    pub driver: String,
+    /// The VM's address when the attachment gave it.
+    #[n(7)]
+    pub mac: Option<MacAddr>,
+}
+
+/// Whether a port forwards.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum PortState {
+    /// It does.
+    #[n(0)]
+    Up,
+    /// It does not; the text says why, in NX-OS's words where it has them.
+    #[n(1)]
+    Down(#[n(0)] String),
+}
+
+/// Frames of one direction of a port. Super-frames count as their segments.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
+pub struct Counters {
+    /// To one station.
+    #[n(0)]
+    pub unicast: u64,
+    /// To a group.
+    #[n(1)]
+    pub multicast: u64,
+    /// To all.
+    #[n(2)]
+    pub broadcast: u64,
+    /// Octets from the destination address to the end of the payload, without FCS.
+    #[n(3)]
+    pub octets: u64,
+    /// Dropped frames: on `rx` those that the port brought in, on `tx` those that it could not send.
+    #[n(4)]
+    pub drops: u64,
+}
+
+impl Counters {
+    /// All frames that were not dropped.
+    pub fn frames(&self) -> u64 {
+        self.unicast + self.multicast + self.broadcast
+    }
+}
+
+/// A row of [`Answer::Ports`].
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct PortRow {
+    /// What is attached.
+    #[n(0)]
+    pub port: PortReport,
+    /// Its interface, once the supervisor has given it one.
+    #[n(1)]
+    pub name: Option<IfName>,
+    /// Forwards or not.
+    #[n(2)]
+    pub state: PortState,
+    /// `no shutdown`
+    #[n(3)]
+    pub admin_up: bool,
+    /// Largest IP packet, octets.
+    #[n(4)]
+    pub mtu: u16,
+    /// From the port into the switch.
+    #[n(5)]
+    pub rx: Counters,
+    /// From the switch into the port.
+    #[n(6)]
+    pub tx: Counters,
+    /// Seconds since the state changed.
+    #[n(7)]
+    pub since_s: u64,
+    /// Index in the flow export.
+    #[n(8)]
+    pub if_index: u16,
+    /// 30-second average, bits and frames per second.
+    #[n(9)]
+    pub rx_bps: u64,
+    /// See `rx_bps`.
+    #[n(10)]
+    pub rx_pps: u64,
+    /// See `rx_bps`.
+    #[n(11)]
+    pub tx_bps: u64,
+    /// See `rx_bps`.
+    #[n(12)]
+    pub tx_pps: u64,
+}
+
+/// A row of [`Answer::Macs`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct MacRow {
+    /// VLAN.
+    #[n(0)]
+    pub vlan: VlanId,
+    /// Address.
+    #[n(1)]
+    pub mac: MacAddr,
+    /// Configured, not learned.
+    #[n(2)]
+    pub is_static: bool,
+    /// Seconds since it was last seen.
+    #[n(3)]
+    pub age_s: u32,
+    /// Where it is; `None` drops.
+    #[n(4)]
+    pub port: Option<IfName>,
+}
+
+/// A row of [`Answer::Flows`].
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct FlowRow {
+    /// Where the flow enters.
+    #[n(0)]
+    pub input: Option<IfName>,
+    /// Where it leaves; `None` when it is dropped or goes to several ports.
+    #[n(1)]
+    pub output: Option<IfName>,
+    /// VLAN that it is switched in.
+    #[n(2)]
+    pub vlan: Option<VlanId>,
+    /// Source address.
+    #[n(3)]
+    pub src_mac: MacAddr,
+    /// Destination address.
+    #[n(4)]
+    pub dst_mac: MacAddr,
+    /// EtherType behind the tags.
+    #[n(5)]
+    pub ethertype: u16,
+    /// IPv4 as v4-mapped IPv6; 0 for other packets.
+    #[n(6)]
+    pub src: u128,
+    /// See `src`.
+    #[n(7)]
+    pub dst: u128,
+    /// IP protocol.
+    #[n(8)]
+    pub protocol: u8,
+    /// Type of service octet.
+    #[n(9)]
+    pub tos: u8,
+    /// TCP or UDP port.
+    #[n(10)]
+    pub src_port: u16,
+    /// TCP or UDP port; for ICMP type x 256 + code.
+    #[n(11)]
+    pub dst_port: u16,
+    /// OR of the TCP flags.
+    #[n(12)]
+    pub tcp_flags: u8,
+    /// Packets since the flow was last reported; segments of super-frames each.
+    #[n(13)]
+    pub packets: u64,
+    /// IP octets, or octets of the frame for other packets.
+    #[n(14)]
+    pub octets: u64,
+    /// Milliseconds since the first packet.
+    #[n(15)]
+    pub first_ms_ago: u64,
+    /// Milliseconds since the last packet.
+    #[n(16)]
+    pub last_ms_ago: u64,
+    /// Why it is dropped.
+    #[n(17)]
+    pub dropped: Option<String>,
+}
+
+/// A row of [`Answer::AclCounters`].
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct AclCountRow {
+    /// List.
+    #[n(0)]
+    pub acl: String,
+    /// Sequence number; `None` is the implicit deny at the end.
+    #[n(1)]
+    pub sequence: Option<u32>,
+    /// Frames; segments of super-frames each.
+    #[n(2)]
+    pub matches: u64,
+}
+
+/// A row of [`Answer::Sessions`].
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct SessionRow {
+    /// Session.
+    #[n(0)]
+    pub id: u8,
+    /// Why it does not run here; `None` when it does.
+    #[n(1)]
+    pub down: Option<String>,
+    /// Copies that reached a destination.
+    #[n(2)]
+    pub copied: u64,
+    /// Copies lost because a destination was full or refused them.
+    #[n(3)]
+    pub dropped: u64,
+    /// Super-frames that were cut into segments.
+    #[n(4)]
+    pub segmented: u64,
+}
+
+/// A row of [`Answer::Exporters`].
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct ExporterRow {
+    /// Exporter.
+    #[n(0)]
+    pub name: String,
+    /// Destination, as `192.0.2.1:9995`.
+    #[n(1)]
+    pub destination: String,
+    /// Datagrams sent.
+    #[n(2)]
+    pub datagrams: u64,
+    /// Flow records sent.
+    #[n(3)]
+    pub records: u64,
+    /// Templates sent.
+    #[n(4)]
+    pub templates: u64,
+    /// Octets of payload sent.
+    #[n(5)]
+    pub octets: u64,
+    /// Datagrams that the host refused to send, and the records in them.
+    #[n(6)]
+    pub failed_datagrams: u64,
+    /// See `failed_datagrams`.
+    #[n(7)]
+    pub failed_records: u64,
+    /// Records that the format can't carry (IPv6 and non-IP in version 5).
+    #[n(8)]
+    pub not_exportable: u64,
+    /// Text of the last failure.
+    #[n(9)]
+    pub last_error: Option<String>,
+}
+
+/// Part of [`Answer::Exporters`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
+pub struct CacheState {
+    /// Flows in the cache.
+    #[n(0)]
+    pub active: u64,
+    /// Most that it can hold.
+    #[n(1)]
+    pub capacity: u64,
+    /// Flows added since start.
+    #[n(2)]
+    pub added: u64,
+    /// Ended by the inactive timeout.
+    #[n(3)]
+    pub aged_inactive: u64,
+    /// Reported by the active timeout.
+    #[n(4)]
+    pub aged_active: u64,
+    /// Ended by TCP FIN or RST.
+    #[n(5)]
+    pub ended: u64,
+    /// Reported because the configuration or the port changed.
+    #[n(6)]
+    pub forced: u64,
+    /// Reported early to make room.
+    #[n(7)]
+    pub evicted: u64,
+}
+
+/// A row of [`Answer::Drops`]: counts.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct DropRow {
+    /// Port the frame came from, or could not leave by.
+    #[n(0)]
+    pub port: Option<IfName>,
+    /// Short name of the reason, such as `acl-deny`.
+    #[n(1)]
+    pub reason: String,
+    /// The reason in English.
+    #[n(2)]
+    pub text: String,
+    /// Frames.
+    #[n(3)]
+    pub frames: u64,
+}
+
+/// A row of [`Answer::Drops`]: one of the last dropped frames.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct DropSample {
+    /// Milliseconds ago.
+    #[n(0)]
+    pub ms_ago: u64,
+    /// Port the frame came from.
+    #[n(1)]
+    pub port: Option<IfName>,
+    /// Short name of the reason.
+    #[n(2)]
+    pub reason: String,
+    /// Rule that denied it.
+    #[n(3)]
+    pub rule: Option<RuleRef>,
+    /// Length of the frame, octets.
+    #[n(4)]
+    pub length: u32,
+    /// Headers in one line: `0200.0000.0001 > 0200.0000.0002 vlan 10 10.0.0.1:5 > 10.0.0.2:80 tcp S`.
+    #[n(5)]
+    pub headers: String,
+}
+
+/// The rule that decided.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct RuleRef {
+    /// List.
+    #[n(0)]
+    pub acl: String,
+    /// Sequence number; `None` is the implicit deny.
+    #[n(1)]
+    pub sequence: Option<u32>,
+    /// What it did.
+    #[n(2)]
+    pub action: Action,
+}
+
+/// The answer to a [`crate::query::Query`].
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum Answer {
+    /// To `Ports`.
+    #[n(0)]
+    Ports(#[n(0)] Vec<PortRow>),
+    /// To `Macs`.
+    #[n(1)]
+    Macs(#[n(0)] Vec<MacRow>),
+    /// To `Flows`: rows, and how many fitted in all.
+    #[n(2)]
+    Flows(#[n(0)] Vec<FlowRow>, #[n(1)] u64),
+    /// To `AclCounters`.
+    #[n(3)]
+    AclCounters(#[n(0)] Vec<AclCountRow>),
+    /// To `Sessions`.
+    #[n(4)]
+    Sessions(#[n(0)] Vec<SessionRow>),
+    /// To `Exporters`.
+    #[n(5)]
+    Exporters(#[n(0)] Vec<ExporterRow>, #[n(1)] CacheState),
+    /// To `Drops`: counts, and the newest samples first.
+    #[n(6)]
+    Drops(#[n(0)] Vec<DropRow>, #[n(1)] Vec<DropSample>),
+    /// To the `Clear...` questions.
+    #[n(7)]
+    Done,
+    /// The agent can't answer; in English.
+    #[n(8)]
+    Failed(#[n(0)] String),
+}
