@@ -28,7 +28,11 @@ pub enum Error {
 /// An IEEE 802 MAC address, in transmission order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
 #[cbor(transparent)]
-pub struct MacAddr(#[n(0)] #[cbor(with = "minicbor::bytes")] pub [u8; 6]);
+pub struct MacAddr(
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    pub [u8; 6],
+);
 
 impl MacAddr {
     /// `ffff.ffff.ffff`

@@ -11,7 +11,7 @@ use crate::acl::Acl;
 use crate::addr::{MacAddr, NicId, VlanId};
 use crate::flow::{Exporter, Monitor, Record};
 use crate::name::IfName;
-use crate::vlan::VlanSet;
+use crate::vlan::{PortMode, VlanSet};
 
 /// The configuration of one host.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
@@ -52,6 +52,9 @@ pub struct HostConfig {
     /// Ports of this host that have a number, evaluated.
     #[n(11)]
     pub ports: Vec<PortBinding>,
+    /// Addresses of the protected ports of other hosts, so that isolation holds over the whole switch.
+    #[n(12)]
+    pub protected_macs: Vec<MacAddr>,
 }
 
 /// `mac address-table static MAC vlan V {drop | interface IF}`
@@ -116,30 +119,6 @@ pub struct PortBinding {
     /// Profile and overrides of the interface, resolved.
     #[n(4)]
     pub settings: PortSettings,
-}
-
-/// How a port treats VLAN tags.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
-pub enum PortMode {
-    /// Untagged (and priority-tagged) frames of one VLAN.
-    #[n(0)]
-    Access(#[n(0)] VlanId),
-    /// Tagged frames of the allowed VLANs, untagged ones of the native VLAN.
-    #[n(1)]
-    Trunk {
-        /// Untagged frames belong here.
-        #[n(0)]
-        native: VlanId,
-        /// May pass, the native VLAN included when it is listed.
-        #[n(1)]
-        allowed: VlanSet,
-    },
-}
-
-impl Default for PortMode {
-    fn default() -> Self {
-        PortMode::Access(VlanId::DEFAULT)
-    }
 }
 
 /// Everything that a port does, evaluated.

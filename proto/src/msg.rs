@@ -37,12 +37,20 @@ pub const HEARTBEAT_MISSES: u64 = 6;
 /// SHA-256 over the octets of a configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Encode, Decode)]
 #[cbor(transparent)]
-pub struct ConfigHash(#[n(0)] #[cbor(with = "minicbor::bytes")] pub [u8; 32]);
+pub struct ConfigHash(
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    pub [u8; 32],
+);
 
 /// The permanent identity of a host.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
 #[cbor(transparent)]
-pub struct HostUuid(#[n(0)] #[cbor(with = "minicbor::bytes")] pub [u8; 16]);
+pub struct HostUuid(
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    pub [u8; 16],
+);
 
 /// From an agent to the supervisor.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]

@@ -109,7 +109,8 @@ mod tests {
             assert_eq!(text.parse(), Ok(eth), "{text}");
         }
         assert_eq!("mgmt 0".parse(), Ok(IfName::Mgmt0));
-        for text in ["", "12", "veth", "veth0", "veth-1", "eth3", "eth2/1", "eth3/33", "foo1", "veth99999999", "mgmt1"] {
+        for text in ["", "12", "veth", "veth0", "veth-1", "eth3", "eth2/1", "eth3/33", "foo1", "veth99999999", "mgmt1"]
+        {
             assert!(text.parse::<IfName>().is_err(), "{text}");
         }
         assert_eq!((veth.to_string(), eth.short()), ("Vethernet12".into(), "Eth3/2".into()));

@@ -1,4 +1,4 @@
-//! Sets of VLANs: the allowed list of a trunk, the sources of a monitor session.
+//! VLANs of a port: sets of ids, and how a port treats tags.
 
 use std::fmt;
 use std::str::FromStr;
@@ -176,6 +176,30 @@ impl<'b, C> Decode<'b, C> for VlanSet {
             (first..=last).filter_map(VlanId::new).for_each(|v| set.insert(v));
         }
         Ok(set)
+    }
+}
+
+/// How a port treats VLAN tags.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum PortMode {
+    /// Untagged (and priority-tagged) frames of one VLAN.
+    #[n(0)]
+    Access(#[n(0)] VlanId),
+    /// Tagged frames of the allowed VLANs, untagged ones of the native VLAN.
+    #[n(1)]
+    Trunk {
+        /// Untagged frames belong here.
+        #[n(0)]
+        native: VlanId,
+        /// May pass, the native VLAN included when it is listed.
+        #[n(1)]
+        allowed: VlanSet,
+    },
+}
+
+impl Default for PortMode {
+    fn default() -> Self {
+        PortMode::Access(VlanId::DEFAULT)
     }
 }
 

@@ -1,1 +1,11 @@
-//! Placeholder.
+//! The supervisor: configuration, command line, modules, store.
+#![forbid(unsafe_code)]
+
+pub mod args;
+pub mod bootstrap;
+pub mod cli;
+pub mod config;
+pub mod log;
+pub mod module;
+pub mod store;
+pub mod supervisor;

@@ -1,0 +1,1 @@
+//! Desired state to snapshot: names to numbers, profiles to ports.

@@ -1,0 +1,1 @@
+//! Ports of this host: attach, detach, and what is known of each.

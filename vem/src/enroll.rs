@@ -1,0 +1,1 @@
+//! From a join token to a certificate.

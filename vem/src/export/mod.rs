@@ -1,0 +1,1 @@
+//! Flow export: records in, datagrams out.

@@ -1,0 +1,1 @@
+//! The host's devices: netlink link state, and the host stack kept silent.

@@ -1,0 +1,1 @@
+//! The TLS session to the supervisor: connect, hello, resync, reconnect.

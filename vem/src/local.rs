@@ -1,0 +1,1 @@
+//! The local socket of `vem attach`, `detach`, `ports` and `cmd`.

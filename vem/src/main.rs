@@ -1,0 +1,2 @@
+//! The `vem` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! `vsm.toml`: addresses and paths, and nothing else.

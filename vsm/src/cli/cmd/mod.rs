@@ -1,0 +1,1 @@
+//! The commands, one file per feature: grammar, handlers and show output together.

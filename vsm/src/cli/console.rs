@@ -1,0 +1,1 @@
+//! The Unix socket of `vsm cli`, and its client.

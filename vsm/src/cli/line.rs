@@ -1,0 +1,1 @@
+//! The line editor, without I/O.

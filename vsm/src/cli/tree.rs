@@ -1,0 +1,208 @@
+//! One declaration per command: it gives parsing, abbreviation, `?`, Tab, `no`, and the manual.
+//!
+//! # Syntax
+//!
+//! A [`Command::syntax`] is a line of
+//!
+//! | piece            | means                                                                                       |
+//! |------------------|---------------------------------------------------------------------------------------------|
+//! | `word`           | a keyword, matched without regard to case and by any abbreviation that is unique at its place |
+//! | `[ … ]`          | may be left out                                                                             |
+//! | `{ … \| … }`     | one of                                                                                      |
+//! | `<name:type>`    | an argument, found again as `args.get("name")`                                              |
+//! | `<name=a\|b\|c>` | one of these keywords, found again as the argument `name`                                   |
+//!
+//! Types: `word` (no blanks, 1-64 characters), `word80`, `line` (the rest of the line), `num:LOW-HIGH`, `vlan`, `vlans`,
+//! `if` (interface), `ifs` (interfaces and ranges, `veth1-4,eth3/1`), `ip` (dotted, zero-padded octets are decimal),
+//! `prefix` (`10.0.0.0/8`), `mac`, `hex16` (`0x86dd`), `port` (0-65535 or a well-known name).
+//! The same name may stand in several alternatives. Case of arguments is kept.
+
+use std::net::Ipv4Addr;
+
+use proto::addr::{MacAddr, VlanId};
+use proto::name::IfName;
+use proto::vlan::VlanSet;
+
+use super::render::Output;
+use super::session::Session;
+
+/// A mode of the command line; its prompt is in [`Mode::suffix`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Mode {
+    /// `switch#`
+    Exec,
+    /// `switch(config)#`
+    Config,
+    /// `switch(config-vlan)#`
+    Vlan,
+    /// `switch(config-port-prof)#`
+    PortProfile,
+    /// `switch(config-if)#`
+    Interface,
+    /// `switch(config-if-range)#`
+    InterfaceRange,
+    /// `switch(config-acl)#`
+    IpAcl,
+    /// `switch(config-mac-acl)#`
+    MacAcl,
+    /// `switch(config-flow-record)#`
+    FlowRecord,
+    /// `switch(config-flow-exporter)#`
+    FlowExporter,
+    /// `switch(config-flow-exporter-version-9)#`
+    FlowExporterVersion,
+    /// `switch(config-flow-monitor)#`
+    FlowMonitor,
+    /// `switch(config-monitor)#`
+    Monitor,
+    /// `switch(config-svs-domain)#`
+    SvsDomain,
+    /// `switch(config-vem-slot)#`
+    VemSlot,
+}
+
+/// What a handler does: reads the arguments, changes the configuration or asks the modules, and says what to print.
+pub type Run = fn(&mut Session, &Args) -> Result<Output, Error>;
+
+/// A command.
+pub struct Command {
+    /// Where it may be typed. An EXEC command works in every mode, a configuration command in every sub-mode as well.
+    pub modes: &'static [Mode],
+    /// See the module documentation.
+    pub syntax: &'static str,
+    /// What it does, one line, for the manual.
+    pub help: &'static str,
+    /// What `?` says of its words and arguments: `("access-list", "Access list")`, `("name", "List name")`.
+    pub words: &'static [(&'static str, &'static str)],
+    /// The syntax behind `no` (or `default`), when it can be negated.
+    pub no: Option<&'static str>,
+    /// The handler, also of the negated form ([`Args::negated`]).
+    pub run: Run,
+}
+
+/// An argument.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Value {
+    /// `word`, `word80`, `line`, or the keyword of a `<name=a|b>`.
+    Text(String),
+    /// `num`, `hex16`, `port`
+    Number(u32),
+    /// `vlan`
+    Vlan(VlanId),
+    /// `vlans`
+    Vlans(VlanSet),
+    /// `if`, `ifs`
+    Interfaces(Vec<IfName>),
+    /// `ip`
+    Ip(Ipv4Addr),
+    /// `prefix`
+    Prefix(Ipv4Addr, u8),
+    /// `mac`
+    Mac(MacAddr),
+}
+
+/// The arguments of a typed command.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Args {
+    /// Typed behind `no`.
+    pub negated: bool,
+    /// Keywords that were typed, in full spelling, in order.
+    pub words: Vec<&'static str>,
+    /// Arguments in order.
+    pub values: Vec<(&'static str, Value)>,
+}
+
+impl Args {
+    /// The keyword was typed.
+    pub fn has(&self, word: &str) -> bool {
+        self.words.contains(&word)
+    }
+
+    /// The argument, when it was typed.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.values.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
+    }
+
+    /// The argument as text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.get(name)? {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The argument as a number.
+    pub fn number(&self, name: &str) -> Option<u32> {
+        match self.get(name)? {
+            Value::Number(n) => Some(*n),
+            _ => None,
+        }
+    }
+
+    /// The argument as a VLAN.
+    pub fn vlan(&self, name: &str) -> Option<VlanId> {
+        match self.get(name)? {
+            Value::Vlan(v) => Some(*v),
+            _ => None,
+        }
+    }
+
+    /// The argument as VLANs.
+    pub fn vlans(&self, name: &str) -> Option<&VlanSet> {
+        match self.get(name)? {
+            Value::Vlans(v) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// The argument as one interface.
+    pub fn interface(&self, name: &str) -> Option<IfName> {
+        self.interfaces(name).first().copied()
+    }
+
+    /// The argument as interfaces; none when it was not typed.
+    pub fn interfaces(&self, name: &str) -> &[IfName] {
+        match self.get(name) {
+            Some(Value::Interfaces(names)) => names,
+            _ => &[],
+        }
+    }
+
+    /// The argument as an address.
+    pub fn ip(&self, name: &str) -> Option<Ipv4Addr> {
+        match self.get(name)? {
+            Value::Ip(ip) => Some(*ip),
+            _ => None,
+        }
+    }
+
+    /// The argument as a MAC address.
+    pub fn mac(&self, name: &str) -> Option<MacAddr> {
+        match self.get(name)? {
+            Value::Mac(mac) => Some(*mac),
+            _ => None,
+        }
+    }
+}
+
+/// Why a command was not carried out. `Display` is what is printed, line by line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The line is wrong at a column; printed with the caret below the typed line.
+    #[error("% {what} at '^' marker.")]
+    At {
+        /// Column, from 0, of the typed line.
+        column: usize,
+        /// `Invalid command`, `Incomplete command`, `Ambiguous command`, `Invalid number, range is (1:4094)`, …
+        what: String,
+    },
+    /// The command was understood and can't be done.
+    #[error("ERROR: {0}")]
+    Refused(String),
+}
+
+impl From<crate::supervisor::EditError> for Error {
+    fn from(error: crate::supervisor::EditError) -> Self {
+        Error::Refused(error.to_string())
+    }
+}

@@ -1,0 +1,1 @@
+//! From the running configuration to what one host is to do.

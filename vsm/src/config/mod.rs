@@ -1,0 +1,7 @@
+//! The configuration as data: pure, no I/O.
+
+pub mod compile;
+pub mod model;
+pub mod profile;
+pub mod running;
+pub mod startup;

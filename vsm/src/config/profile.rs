@@ -1,0 +1,1 @@
+//! Inheritance: from profiles and overrides to evaluated settings.

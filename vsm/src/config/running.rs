@@ -1,0 +1,1 @@
+//! The running configuration as CLI text.

@@ -1,0 +1,1 @@
+//! From CLI text to a running configuration.

@@ -1,0 +1,1 @@
+//! The log: NX-OS lines, kept for `show logging`.

@@ -1,0 +1,2 @@
+//! The `vsm` binary.
+fn main() {}

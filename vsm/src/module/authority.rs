@@ -1,0 +1,1 @@
+//! The domain's certificate authority and its join tokens.

@@ -1,0 +1,1 @@
+//! Prepare everywhere, then commit everywhere, or nowhere.

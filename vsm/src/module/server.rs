@@ -1,0 +1,1 @@
+//! The TLS server that agents connect to.

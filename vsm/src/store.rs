@@ -1,0 +1,1 @@
+//! Files of the supervisor, written whole or not at all.

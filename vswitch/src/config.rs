@@ -1,0 +1,139 @@
+//! What the control plane asks of the dataplane, in the dataplane's own words: port numbers, not names.
+//!
+//! The agent makes a [`Config`] of its last good host configuration and of the ports that are attached, and builds a
+//! [`crate::snapshot::Snapshot`] of it. Validation happens there: a snapshot that was built is right, and is published
+//! with one pointer store, so a change is whole or absent (law 4).
+
+use std::time::Duration;
+
+use proto::acl::Acl;
+use proto::addr::{MacAddr, VlanId};
+use proto::vlan::{PortMode, VlanSet};
+
+use crate::port::PortId;
+
+/// Most counted rules, over all access lists of a VEM.
+pub const RULES_MAX: usize = 65_536;
+/// Most monitor sessions.
+pub const SESSIONS_MAX: usize = 32;
+
+/// Everything that the road consults.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Rises with every change.
+    pub version: u64,
+    /// VLANs that exist and are active.
+    pub vlans: VlanSet,
+    /// A dynamic MAC address is forgotten after this silence; zero never.
+    pub mac_aging: Duration,
+    /// Static MAC addresses.
+    pub static_macs: Vec<StaticMac>,
+    /// Access lists that ports refer to by index.
+    pub acls: Vec<AclConfig>,
+    /// Flow monitors that ports refer to by index; at most [`crate::flow::record::MONITORS_MAX`].
+    pub monitors: Vec<MonitorConfig>,
+    /// Monitor sessions; at most [`SESSIONS_MAX`].
+    pub sessions: Vec<SessionConfig>,
+    /// Ports that are attached.
+    pub ports: Vec<PortConfig>,
+    /// Addresses of protected ports on other hosts.
+    pub protected_macs: Vec<MacAddr>,
+}
+
+/// A static MAC address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StaticMac {
+    /// VLAN.
+    pub vlan: VlanId,
+    /// Address.
+    pub mac: MacAddr,
+    /// Where it is; `None` drops frames from and to it.
+    pub port: Option<PortId>,
+}
+
+/// An access list and the numbers of its rules.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AclConfig {
+    /// The list.
+    pub acl: Acl,
+    /// A number below [`RULES_MAX`] for each rule, then one for the implicit deny. The agent keeps a rule's number over
+    /// changes of the list: it is the index of the rule's counter, and how a drop names its rule.
+    pub rule_ids: Vec<u32>,
+}
+
+/// The timers of a flow monitor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MonitorConfig {
+    /// A flow that goes on is reported this often.
+    pub active: Duration,
+    /// A flow that is silent this long has ended.
+    pub inactive: Duration,
+}
+
+/// A monitor session with its sources resolved to ports.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SessionConfig {
+    /// Ports whose received frames are copied.
+    pub rx_ports: Vec<PortId>,
+    /// Ports whose sent frames are copied.
+    pub tx_ports: Vec<PortId>,
+    /// VLANs in which received frames are copied.
+    pub rx_vlans: VlanSet,
+    /// VLANs in which sent frames are copied.
+    pub tx_vlans: VlanSet,
+    /// Ports that get the copies.
+    pub destinations: Vec<PortId>,
+}
+
+/// A port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PortConfig {
+    /// Its number.
+    pub id: PortId,
+    /// Leads to other hosts; no frame goes from uplink to uplink.
+    pub uplink: bool,
+    /// Forwards. A port that does not drops what it receives as `port-down`.
+    pub up: bool,
+    /// Access or trunk.
+    pub mode: PortMode,
+    /// No traffic to another protected port.
+    pub protected: bool,
+    /// Largest IP packet out of it, octets.
+    pub mtu: u16,
+    /// Index in [`Config::acls`], of an IP list.
+    pub ip_acl_in: Option<usize>,
+    /// Index in [`Config::acls`], of an IP list.
+    pub ip_acl_out: Option<usize>,
+    /// Index in [`Config::acls`], of a MAC list.
+    pub mac_acl_in: Option<usize>,
+    /// Index in [`Config::acls`], of a MAC list.
+    pub mac_acl_out: Option<usize>,
+    /// Index in [`Config::monitors`].
+    pub flow_in: Option<usize>,
+    /// Index in [`Config::monitors`].
+    pub flow_out: Option<usize>,
+}
+
+/// Why a configuration can't be built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Refers to a port, list, monitor or session that is not there.
+    #[error("{0} refers to {1}, which does not exist")]
+    Dangling(String, String),
+    /// An IP list where a MAC list belongs, or the reverse.
+    #[error("access list '{0}' is of the wrong kind")]
+    AclKind(String),
+    /// Two of something that must be one.
+    #[error("{0} is given twice")]
+    Twice(String),
+    /// Past a limit.
+    #[error("{what}: {count} are more than {max}")]
+    Limit {
+        /// Of what.
+        what: &'static str,
+        /// How many were asked for.
+        count: usize,
+        /// How many there can be.
+        max: usize,
+    },
+}

@@ -1,0 +1,1 @@
+//! Judges of what may go out.

@@ -1,0 +1,1 @@
+//! What looks at frames and never touches them.

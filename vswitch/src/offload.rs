@@ -1,0 +1,1 @@
+//! What a device may leave to us: completing checksums and cutting super-frames into segments.

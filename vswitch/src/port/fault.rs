@@ -1,0 +1,1 @@
+//! Another port behind a bad cable.

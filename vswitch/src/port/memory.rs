@@ -1,0 +1,1 @@
+//! Two queues in memory: the same switch without a kernel.

@@ -1,0 +1,116 @@
+//! Ports: what moves frames between the switch and a device.
+//!
+//! | body       | device                                                            | offloads          |
+//! |------------|-------------------------------------------------------------------|-------------------|
+//! | `tap`      | a tap that we open, plain (tun-tap) or with vnet header (tun-rs)   | none / all        |
+//! | `netdev`   | an existing tap, veth or NIC, by AF_PACKET with PACKET_VNET_HDR    | all               |
+//! | `memory`   | two queues in memory                                              | as asked for      |
+//! | `fault`    | another port, behind loss, corruption, truncation and reordering  | those of the other |
+//! | `pcap`     | capture files                                                     | none              |
+//!
+//! Contract. A port belongs to one worker and never blocks: `rx` takes what is there, `tx` what there is room for. Both
+//! are called with whole batches, so that a body may use one system call for many frames. A device that goes away makes
+//! `rx` return [`Error::Gone`] for ever; the worker then stops polling it and says so. A frame that the device cuts short is
+//! delivered with its length set to 0, which the road drops and counts as `oversize`: it is never forwarded in part.
+
+pub mod fault;
+pub mod memory;
+pub mod netdev;
+pub mod pcap;
+pub mod tap;
+
+use std::os::fd::BorrowedFd;
+
+use crate::frame::{Buffer, TxFrame};
+
+/// Most ports of a VEM.
+pub const PORTS_MAX: usize = 1024;
+
+/// The dataplane's number of a port, below [`PORTS_MAX`]; the agent gives it out and may reuse it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PortId(pub u16);
+
+impl PortId {
+    /// As an index.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// What a port takes on `tx` beyond plain, complete frames up to its MTU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Offloads {
+    /// Frames whose transport checksum is not complete.
+    pub csum: bool,
+    /// TCP over IPv4 super-frames.
+    pub tso4: bool,
+    /// TCP over IPv6 super-frames.
+    pub tso6: bool,
+    /// UDP super-frames.
+    pub uso: bool,
+}
+
+impl Offloads {
+    /// Nothing: every frame complete and within the MTU.
+    pub const NONE: Offloads = Offloads { csum: false, tso4: false, tso6: false, uso: false };
+    /// Everything.
+    pub const ALL: Offloads = Offloads { csum: true, tso4: true, tso6: true, uso: true };
+}
+
+/// Why a port can't be opened or no longer works.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The device does not exist, or exists and is not of the right kind.
+    #[error("{device}: {what}")]
+    Device {
+        /// Its name.
+        device: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A system call failed while the port was opened.
+    #[error("{device}: {call}: {source}")]
+    System {
+        /// Name of the device.
+        device: String,
+        /// The call.
+        call: &'static str,
+        /// Its error.
+        source: std::io::Error,
+    },
+    /// The device went away or was closed.
+    #[error("the device is gone")]
+    Gone,
+    /// A capture file can't be read or written.
+    #[error("capture file: {0}")]
+    Capture(String),
+}
+
+/// What became of the frames given to [`Port::tx`]. They are taken from the front; the sum is at most their number, and
+/// frames beyond the sum were not tried because the device was full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sent {
+    /// The device took them.
+    pub accepted: usize,
+    /// The device refused them, one by one.
+    pub refused: usize,
+    /// Bit `i`: frame `i` was refused (of the first 64).
+    pub refused_set: u64,
+}
+
+/// A port; see the module's contract.
+pub trait Port: Send {
+    /// Fills buffers from the front with frames that have arrived, and returns how many it filled.
+    fn rx(&mut self, buffers: &mut [Buffer]) -> Result<usize, Error>;
+
+    /// Sends frames, at most [`crate::frame::BATCH`], in order.
+    fn tx(&mut self, frames: &[TxFrame<'_>]) -> Sent;
+
+    /// What `tx` takes.
+    fn offloads(&self) -> Offloads;
+
+    /// Becomes readable when `rx` would return frames; `None` for a port that must be polled.
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}

@@ -1,0 +1,1 @@
+//! A device that exists already, by AF_PACKET.

@@ -1,0 +1,1 @@
+//! A tap that the VEM opens.

@@ -1,0 +1,1 @@
+//! The loop: receive, road, transmit, messages, timers.
