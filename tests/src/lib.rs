@@ -17,6 +17,7 @@ pub mod agent;
 pub mod command;
 pub mod console;
 pub mod error;
+pub mod guest;
 pub mod lab;
 pub mod netns;
 pub mod packet;

@@ -79,11 +79,11 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The code of a file without comments, white space and string literals' meaning; good enough for paths.
+/// The code of a file in one line, without line comments.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).expect("a source file");
     let lines = text.lines().map(|l| l.split("//").next().unwrap_or_default());
-    lines.collect::<String>().split_whitespace().collect()
+    lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
 }
 
 /// Modules of `proto` that `code` names: `proto::acl::…`, `proto::{acl, addr::X}`.
@@ -105,6 +105,7 @@ fn proto_modules(code: &str) -> BTreeSet<String> {
                     '}' if depth == 0 => break,
                     '}' => depth -= 1,
                     ',' if depth == 0 => start = true,
+                    ' ' => {}
                     _ if start => {
                         found.insert(word(&group[i..]));
                         start = false;
@@ -122,7 +123,7 @@ fn proto_modules(code: &str) -> BTreeSet<String> {
 #[test]
 fn reads_use_lines() {
     let found =
-        proto_modules("use proto::{acl,addr::{MacAddr,VlanId},msg};fn f(x:proto::flow::X,y:myproto::session){}");
+        proto_modules("use proto::{acl, addr::{MacAddr, VlanId}, msg}; fn f(x:proto::flow::X,y:myproto::session){}");
     assert_eq!(found, ["acl", "addr", "flow", "msg"].map(String::from).into());
 }
 

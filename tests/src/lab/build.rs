@@ -107,11 +107,10 @@ fn build(lab: &mut Lab, progress: &mut dyn FnMut(&str), part: &mut String) -> Re
 
 /// Waits for an answer of a process, but not for one that has ended.
 fn answers<T>(lab: &Lab, role: &str, what: &str, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
-    let answer = wait(what, READY, || {
+    wait(what, READY, || {
         let alive = lab.process(role).is_some_and(|p| p.alive());
         if alive { ask().map(|a| Some(Ok(a))) } else { Ok(Some(Err(Error::State(format!("{role} ended"))))) }
-    })?;
-    answer
+    })?
 }
 
 fn folders(plan: &Plan) -> Result<()> {
