@@ -139,12 +139,7 @@ fn pack_initrd(work: &Path, tree: &Path, initrd: &Path) -> Result<()> {
     fs::write(root.join("init"), INIT).tried("init")?;
     Run::new("chmod 755").arg(root.join("init").display().to_string()).text()?;
     let pack = "set -e; cd \"$0\"; find . | cpio --quiet -o -H newc | gzip -1 > \"$1\"";
-    Run::new("sh -c")
-        .arg(pack)
-        .arg(root.display().to_string())
-        .arg(initrd.display().to_string())
-        .text()
-        .map(drop)
+    Run::new("sh -c").arg(pack).arg(root.display().to_string()).arg(initrd.display().to_string()).text().map(drop)
 }
 
 /// A guest that runs; it ends when this value goes.

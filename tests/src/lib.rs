@@ -14,6 +14,8 @@
 #![deny(unsafe_code)]
 
 pub mod agent;
+pub mod capture;
+pub mod collector;
 pub mod command;
 pub mod console;
 pub mod error;
@@ -23,3 +25,4 @@ pub mod netns;
 pub mod packet;
 pub mod ping;
 pub mod process;
+pub mod traffic;

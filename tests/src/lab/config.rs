@@ -13,7 +13,7 @@ pub const DOMAIN: u16 = 100;
 /// `vsm.toml`
 pub fn vsm(plan: &Plan) -> String {
     format!(
-        "domain = {DOMAIN}\nlisten = \"{VSM_ADDRESS}:{CONTROL_PORT}\"\nstate = \"{}\"\nsocket = \"{}\"\n",
+        "domain = {DOMAIN}\nlisten = \"{VSM_ADDRESS}:{CONTROL_PORT}\"\nstate_dir = \"{}\"\ncli_socket = \"{}\"\n",
         plan.folder("vsm").join("state").display(),
         plan.cli_socket().display(),
     )
@@ -22,9 +22,10 @@ pub fn vsm(plan: &Plan) -> String {
 /// `vem.toml` of a host.
 pub fn vem(plan: &Plan, host: &Host) -> String {
     format!(
-        "domain = {DOMAIN}\nuuid = \"{}\"\nname = \"{}\"\nvsm = \"{VSM_ADDRESS}:{CONTROL_PORT}\"\nstate = \"{}\"\nsocket = \"{}\"\n",
-        host.uuid,
+        "[vsm]\naddress = \"{VSM_ADDRESS}:{CONTROL_PORT}\"\n\n[host]\nname = \"{}\"\ndomain = {DOMAIN}\nuuid = \"{}\"\n\
+         state_dir = \"{}\"\nsocket = \"{}\"\n",
         host.name,
+        host.uuid,
         plan.folder(&host.name).join("state").display(),
         plan.vem_socket(host).display(),
     )
@@ -54,7 +55,7 @@ flow monitor {MONITOR}
 exporter netflow
 exporter ipfix
 timeout active 60
-timeout inactive 15
+timeout inactive 5
 exit
 port-profile type ethernet {UPLINK_PROFILE}
 switchport mode trunk
