@@ -15,10 +15,12 @@
 
 pub mod agent;
 pub mod capture;
+pub mod check;
 pub mod collector;
 pub mod command;
 pub mod console;
 pub mod error;
+pub mod frames;
 pub mod guest;
 pub mod lab;
 pub mod netns;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::command::Run;
 use crate::error::{Error, Result, Tried};
@@ -163,10 +164,10 @@ pub fn connect(from: &Vm, to: &Vm, target: SocketAddr) -> Result<Connection> {
     let listener =
         netns::within(&to.netns, || TcpListener::bind(target).tried(format!("TCP {target} of {}", to.name)))?;
     listener.set_nonblocking(true).tried("listener")?;
-    let end = Instant::now() + Duration::from_secs(3);
+    let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let serving = scope.spawn(move || {
-            while Instant::now() < end {
+        let serving = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
                 match listener.accept() {
                     Ok((mut stream, _)) => {
                         let mut octet = [0];
@@ -183,8 +184,9 @@ pub fn connect(from: &Vm, to: &Vm, target: SocketAddr) -> Result<Connection> {
             }
             false
         });
-        let answered = netns::within(&from.netns, || Ok(ask(target).is_ok()))?;
-        if !answered {
+        let answered = netns::within(&from.netns, || Ok(ask(target).is_ok()));
+        over.store(true, Ordering::Relaxed);
+        if !answered? {
             return Ok(Connection::Silent);
         }
         let served = serving.join().map_err(|_| Error::State("the server panicked".to_owned()))?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
+use tests::check;
 use tests::error::{Error, Result, Tried};
 use tests::lab::plan::Plan;
 use tests::lab::summary::Summary;
@@ -50,6 +51,12 @@ enum Word {
         #[arg(long)]
         json: bool,
     },
+    /// Runs the scripted proof in the lab that is up; ends with `N passed, M failed`.
+    Check {
+        /// Only these themes.
+        #[arg(value_parser = check::THEMES.map(|(name, _)| name))]
+        themes: Vec<String>,
+    },
     /// Removes the lab, also a half-built or a broken one.
     Down,
 }
@@ -78,6 +85,11 @@ fn run(args: Args) -> Result<ExitCode> {
             command.args(["cli", "--socket"]).arg(lab.plan.cli_socket()).args(rest);
             // Becomes the console; comes back only when it can't.
             return Err(command.exec()).tried("vsm cli");
+        }
+        Word::Check { themes } => {
+            let report = check::run(&mut Lab::open(&args.dir)?, &themes)?;
+            println!("{}", report.line());
+            return Ok(if report.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Word::Down => match Lab::find(&args.dir)? {
             Some(lab) => lab.down()?,

@@ -73,7 +73,7 @@ impl Lab {
         if Self::find(&dir)?.is_some() {
             return Err(Error::State(format!("a lab is up in {}; run `lab down` first", dir.display())));
         }
-        let foreign: Vec<String> = plan.namespaces().into_iter().filter(|n| netns::exists(n)).collect();
+        let foreign: Vec<String> = every_namespace(&plan).into_iter().filter(|n| netns::exists(n)).collect();
         if !foreign.is_empty() {
             let text = format!("namespaces of these names exist and are not ours: {}", foreign.join(" "));
             return Err(Error::State(text));
@@ -153,7 +153,7 @@ impl Lab {
         for process in self.processes.iter().rev() {
             process.stop(Duration::from_secs(3));
         }
-        let names = self.plan.namespaces();
+        let names = every_namespace(&self.plan);
         for name in &names {
             for process in netns::processes(name).into_iter().filter_map(|pid| Process::of("left over", pid)) {
                 process.kill();
@@ -185,6 +185,13 @@ impl Lab {
         let all: Vec<&str> = text.lines().collect();
         all[all.len().saturating_sub(lines)..].join("\n")
     }
+}
+
+/// Those that the lab starts with and those that it may get.
+fn every_namespace(plan: &Plan) -> Vec<String> {
+    let mut names = plan.namespaces();
+    names.push(plan.late_netns());
+    names
 }
 
 /// The role of a host's VEM.

@@ -167,7 +167,12 @@ impl Plan {
         self.hosts.len() != 2
     }
 
-    /// Every namespace of the lab.
+    /// Namespace of a VM that a check attaches later.
+    pub fn late_netns(&self) -> String {
+        self.named("late")
+    }
+
+    /// Every namespace that the lab starts with.
     pub fn namespaces(&self) -> Vec<String> {
         let mut names = vec![self.vsm_netns(), self.collector_netns(), self.ids_netns(), self.mgmt_netns()];
         names.extend(self.has_wire().then(|| self.wire_netns()));
