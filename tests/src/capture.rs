@@ -46,8 +46,9 @@ impl Capture {
     /// # Errors
     /// The kernel dropped packets of the capture, so that it proves nothing.
     pub fn stop(self) -> Result<Packets> {
-        // What was copied before now may still be on its way through the file system's side of tcpdump.
-        std::thread::sleep(Duration::from_millis(300));
+        // The kernel hands packets over by blocks, and a block that is not full after one second; tcpdump does not ask
+        // for the rest when it ends.
+        std::thread::sleep(Duration::from_millis(1200));
         self.process.signal(rustix::process::Signal::INT);
         if !self.process.ended_within(Duration::from_secs(5)) {
             self.process.kill();
