@@ -89,7 +89,8 @@ impl KernelCount {
                 .ok_or_else(|| Error::Unreadable { what: "kernel counters".to_owned(), reason: format!("no {name}") })
         };
         Ok(KernelCount {
-            segments: pick(&snmp, "Tcp:", "OutSegs")?,
+            // Linux leaves repeated segments out of the one and counts them in the other.
+            segments: pick(&snmp, "Tcp:", "OutSegs")? + pick(&snmp, "Tcp:", "RetransSegs")?,
             packets: pick(&snmp, "Ip:", "OutRequests")?,
             octets: pick(&netstat, "IpExt:", "OutOctets")?,
         })
