@@ -49,7 +49,7 @@ bench: deps
 	$(CARGO) bench -p vswitch
 	$(CARGO) build --release --workspace --bins
 	$(CARGO) build --release -p vswitch --example bare_loop
-	tests/bench/tap.sh
+	target/release/bench_tap
 
 fuzz:
 	cd vswitch/fuzz && $(CARGO) fuzz run road -- -max_total_time=$(FUZZ_SECONDS)

@@ -14,6 +14,7 @@
 #![deny(unsafe_code)]
 
 pub mod agent;
+pub mod bench;
 pub mod capture;
 pub mod check;
 pub mod collector;

@@ -80,19 +80,12 @@ pub struct KernelCount {
 impl KernelCount {
     /// What the VM's kernel counted until now.
     pub fn of(vm: &Vm) -> Result<KernelCount> {
-        let (snmp, netstat) = netns::within(&vm.netns, || {
-            let read = |path: &str| std::fs::read_to_string(path).tried(path.to_owned());
-            Ok((read("/proc/thread-self/net/snmp")?, read("/proc/thread-self/net/netstat")?))
-        })?;
-        let pick = |text: &str, table: &str, name: &str| {
-            counter(text, table, name)
-                .ok_or_else(|| Error::Unreadable { what: "kernel counters".to_owned(), reason: format!("no {name}") })
-        };
+        let tcp = |name| kernel_counter(vm, "snmp", "Tcp:", name);
         Ok(KernelCount {
             // Linux leaves repeated segments out of the one and counts them in the other.
-            segments: pick(&snmp, "Tcp:", "OutSegs")? + pick(&snmp, "Tcp:", "RetransSegs")?,
-            packets: pick(&snmp, "Ip:", "OutRequests")?,
-            octets: pick(&netstat, "IpExt:", "OutOctets")?,
+            segments: tcp("OutSegs")? + tcp("RetransSegs")?,
+            packets: kernel_counter(vm, "snmp", "Ip:", "OutRequests")?,
+            octets: kernel_counter(vm, "netstat", "IpExt:", "OutOctets")?,
         })
     }
 
@@ -112,6 +105,14 @@ impl KernelCount {
     }
 }
 
+/// A counter of the VM's kernel: `file` is `snmp` or `netstat`, `table` the first word of its lines.
+pub fn kernel_counter(vm: &Vm, file: &str, table: &str, name: &str) -> Result<u64> {
+    let path = format!("/proc/thread-self/net/{file}");
+    let text = netns::within(&vm.netns, || std::fs::read_to_string(&path).tried(path.clone()))?;
+    let missing = || Error::Unreadable { what: path.clone(), reason: format!("no {table} {name}") };
+    counter(&text, table, name).ok_or_else(missing)
+}
+
 fn counter(text: &str, table: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter(|l| l.split(' ').next() == Some(table));
     let (names, values) = (lines.next()?, lines.next()?);
@@ -121,9 +122,18 @@ fn counter(text: &str, table: &str, name: &str) -> Option<u64> {
 
 /// One iperf3 run over TCP of `megabytes`; returns what the receiver got, in bits per second.
 pub fn iperf(from: &Vm, to: &Vm, port: u16, megabytes: u32) -> Result<f64> {
+    iperf_until(from, to, port, &format!("-n {megabytes}M"))
+}
+
+/// One iperf3 run over TCP of some seconds.
+pub fn iperf_for(from: &Vm, to: &Vm, port: u16, seconds: u32) -> Result<f64> {
+    iperf_until(from, to, port, &format!("-t {seconds}"))
+}
+
+fn iperf_until(from: &Vm, to: &Vm, port: u16, until: &str) -> Result<f64> {
     let server = Run::new(&format!("iperf3 -s -1 -p {port}")).netns(&to.netns).limit(Duration::from_secs(30));
     let mut server = server.command().stdout(std::process::Stdio::null()).spawn().tried("iperf3")?;
-    let client = Run::new(&format!("iperf3 -J -c {} -p {port} -n {megabytes}M", to.ip)).netns(&from.netns);
+    let client = Run::new(&format!("iperf3 -J -c {} -p {port} {until}", to.ip)).netns(&from.netns);
     let result = listening(to, port).and_then(|()| client.limit(Duration::from_secs(25)).text());
     if result.is_err() {
         // It waits for a client that never came.
