@@ -4,7 +4,8 @@
 //! do is to keep the host's stack from answering too: that is the agent's work (an nftables netdev chain that lets only
 //! [`MARK`] out). Complications:
 //! - The kernel takes the outer VLAN tag out of a received frame and tells it aside (PACKET_AUXDATA); we put it back, and
-//!   move the offsets of the virtio header by its length. Frames out carry their tags as they are.
+//!   move the offsets of the virtio header by its length. Frames out carry their tags as they are; one 802.1Q tag may
+//!   exceed the device's MTU, but a frame that begins with an 802.1ad tag must fit into the MTU with all its tags.
 //! - PACKET_VNET_HDR puts a virtio header of 10 octets before every frame, in host order (the rest of this crate takes
 //!   hosts to be little-endian, which is checked when it is built). A received super-frame of a kind that virtio has no
 //!   name for is lost in the kernel (`EINVAL`) and counts as missed.
@@ -155,13 +156,22 @@ impl Port for Netdev {
 
     fn tx(&mut self, frames: &[TxFrame<'_>]) -> Sent {
         let mut sent = Sent::default();
+        // A frame may meet an error that the socket kept from when the device went down, and is tried once more.
+        let mut again = true;
         while let Some(left @ [_, ..]) = frames.get(sent.total()..) {
             match self.messages.send(&self.fd, left) {
                 Ok(0) => break,
-                Ok(accepted) => sent.accepted += accepted,
+                Ok(accepted) => {
+                    sent.accepted += accepted;
+                    again = true;
+                }
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EINTR) => {}
                     Some(libc::EAGAIN | libc::ENOBUFS) => break,
+                    Some(libc::ENETDOWN) if again => {
+                        self.down = true;
+                        again = false;
+                    }
                     Some(libc::ENXIO | libc::ENODEV) => {
                         self.gone = self.unbound();
                         sent.refuse();

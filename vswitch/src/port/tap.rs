@@ -199,30 +199,30 @@ fn set_offload(fd: &OwnedFd, mask: libc::c_uint) -> io::Result<()> {
     }
 }
 
-/// What the kernel meant when it refused the device: its `EINVAL` stands for several things, which sysfs tells apart.
+/// What the kernel meant when it refused the device.
 fn explain(name: &str, source: io::Error) -> Error {
     let device = name.to_owned();
     let what = match source.raw_os_error() {
         Some(libc::EBUSY) => "tap is in use by another process",
         Some(libc::EPERM) => "not permitted: opening a tap needs CAP_NET_ADMIN",
         Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => "no /dev/net/tun: is the kernel module tun loaded?",
-        Some(libc::EINVAL) => match tun_flags(name) {
-            None => "device exists and is not a tap",
-            Some(flags) if flags & libc::IFF_TAP == 0 => "device is a tun (layer 3), not a tap",
-            Some(flags) if flags & libc::IFF_MULTI_QUEUE != 0 => {
-                "tap was made with multi_queue; make it with one queue"
-            }
-            Some(_) => return Error::System { device, call: "TUNSETIFF", source },
-        },
+        Some(libc::EINVAL) => return Error::Device { what: misfit(name).to_owned(), device },
         _ => return Error::System { device, call: "TUNSETIFF", source },
     };
     Error::Device { device, what: what.to_owned() }
 }
 
-/// The flags of a tun device, unless it is of another kind.
-fn tun_flags(name: &str) -> Option<libc::c_int> {
-    let text = std::fs::read_to_string(format!("/sys/class/net/{name}/tun_flags")).ok()?;
-    libc::c_int::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
+/// Why a device is no tap for us, as far as /sys tells, which may show another namespace than ours.
+fn misfit(name: &str) -> &'static str {
+    let device = format!("/sys/class/net/{name}");
+    let flags = std::fs::read_to_string(format!("{device}/tun_flags"));
+    let flags = flags.ok().and_then(|text| libc::c_int::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok());
+    match flags {
+        None if std::path::Path::new(&device).exists() => "device exists and is not a tap",
+        Some(flags) if flags & libc::IFF_TAP == 0 => "device is a tun (layer 3), not a tap",
+        Some(flags) if flags & libc::IFF_MULTI_QUEUE != 0 => "tap was made with multi_queue; make it with one queue",
+        _ => "device exists and is not a tap with one queue",
+    }
 }
 
 #[cfg(test)]
