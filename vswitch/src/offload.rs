@@ -280,3 +280,6 @@ fn fold(mut sum: u64) -> u16 {
     }
     u16::from_be(sum as u16)
 }
+
+#[cfg(test)]
+mod tests;
