@@ -334,6 +334,26 @@ fn a_superframe_of_64_kib_is_cut_without_allocating_again() {
 }
 
 #[test]
+fn a_checksum_that_is_elsewhere_than_the_protocol_keeps_it_is_refused() {
+    for packet in [Packet::default(), Packet { tcp: false, v6: true, ..Packet::default() }] {
+        let (mut frame, good) = (packet.build(false), packet.vnet(0));
+        let before = frame.clone();
+        let start =
+            [0, 6, 12, packet.l3() as u16, good.csum_start - 2, good.csum_start + 1, good.csum_start + 2, 5000, 65_535];
+        let lies = start.map(|csum_start| VnetHdr { csum_start, ..good });
+        let offset = [0, 1, 4, 22 - good.csum_offset, 17, 5000, 65_535];
+        let more = offset.map(|csum_offset| VnetHdr { csum_offset, ..good });
+        // Right in the sum of the two, wrong in each.
+        let both = VnetHdr { csum_start: good.csum_start + 2, csum_offset: good.csum_offset - 2, ..good };
+        for lie in lies.iter().chain(&more).chain([&both]) {
+            assert_eq!(complete_checksum(&mut frame, lie), Err(DropReason::OffloadInvalid), "{lie:?}");
+            assert_eq!(frame, before);
+        }
+        assert_eq!(complete_checksum(&mut frame, &good), Ok(()));
+    }
+}
+
+#[test]
 fn lies_about_segments_are_refused() {
     let packet = Packet::default();
     let (frame, good) = (packet.build(false), packet.vnet(1000));
@@ -396,6 +416,11 @@ fn frames_that_have_no_transport_header_of_their_own_are_refused() {
         assert!(cut(&good[..len], &packet.vnet(1000)).is_err(), "{len} octets");
         assert!(complete_checksum(&mut good[..len].to_vec(), &packet.vnet(0)).is_err(), "{len} octets");
     }
+    let short = Packet { payload: vec![1; 30], ..Packet::default() };
+    let mut frame = short.build(false);
+    frame[l4 + 12] = 0xe0;
+    assert!(cut(&frame, &short.vnet(1000)).is_err(), "TCP header of 56 octets in a packet with 50");
+    assert!(complete_checksum(&mut frame, &short.vnet(0)).is_err(), "TCP header of 56 octets in a packet with 50");
     let three = Packet { tags: vec![0x8100; 3], ..Packet::default() };
     assert!(cut(&three.build(false), &three.vnet(1000)).is_err(), "three tags");
     let many = |count| Packet { v6: true, extensions: vec![(60, 0); count], ..Packet::default() };

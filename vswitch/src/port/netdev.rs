@@ -245,7 +245,7 @@ impl Messages {
             }
             buffer.vnet = VnetHdr::read(&whole);
             buffer.set_len(if cut { 0 } else { len });
-            if let Some(tag) = stripped_tag(control, message.msg_hdr.msg_controllen as usize) {
+            if let Some(tag) = stripped_tag(control, message.msg_hdr.msg_controllen as _) {
                 buffer.insert_tag(tag);
             }
         }
