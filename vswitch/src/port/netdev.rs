@@ -67,10 +67,9 @@ impl Netdev {
     /// [`Error::Device`] when there is none or it is not Ethernet; [`Error::System`] else.
     pub fn open(name: &str) -> Result<Netdev, Error> {
         let device = |what: &str| Error::Device { device: name.to_owned(), what: what.to_owned() };
-        let index = rustix::net::netdevice::name_to_index(socket(name)?.as_fd(), name)
-            .map_err(|_| device("there is no such device"))?;
-        let index = libc::c_int::try_from(index).map_err(|_| device("its index is out of range"))?;
         let fd = socket(name)?;
+        let index = rustix::net::netdevice::name_to_index(&fd, name).map_err(|_| device("there is no such device"))?;
+        let index = libc::c_int::try_from(index).map_err(|_| device("its index is out of range"))?;
         let on: libc::c_int = 1;
         let system = |call| move |source| Error::System { device: name.to_owned(), call, source };
         set(&fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &on).map_err(system("PACKET_VNET_HDR"))?;

@@ -32,6 +32,15 @@ pub struct Tap {
     vnet: bool,
     offloads: Offloads,
     gone: bool,
+    missed: u64,
+}
+
+/// What a read brought.
+enum Read {
+    Frame,
+    Nothing,
+    /// A frame that the kernel threw away, for it has no virtio header that would describe it.
+    Lost,
 }
 
 impl Tap {
@@ -61,7 +70,7 @@ impl Tap {
         };
         set(&fd, libc::TUNSETSNDBUF, libc::c_int::MAX).map_err(system("TUNSETSNDBUF"))?;
         rustix::io::ioctl_fionbio(&fd, true).map_err(|e| system("FIONBIO")(e.into()))?;
-        Ok(Tap { fd, name: name.to_owned(), vnet, offloads, gone: false })
+        Ok(Tap { fd, name: name.to_owned(), vnet, offloads, gone: false, missed: 0 })
     }
 
     /// The name that it was opened by.
@@ -78,8 +87,8 @@ impl Tap {
         }
     }
 
-    /// One frame into the buffer. `Ok(false)`: there is none.
-    fn receive(&self, buffer: &mut Buffer) -> Result<bool, Errno> {
+    /// One frame into the buffer.
+    fn receive(&self, buffer: &mut Buffer) -> Result<Read, Errno> {
         let mut header = [0; VNET_LEN];
         let mut spill = [0; 1];
         let read = {
@@ -91,13 +100,14 @@ impl Tap {
         let len = match read {
             Ok(read) if self.vnet => read.saturating_sub(VNET_LEN),
             Ok(read) => read,
-            Err(Errno::AGAIN | Errno::INTR | Errno::IO | Errno::NOMEM | Errno::NOBUFS) => return Ok(false),
+            Err(Errno::AGAIN | Errno::INTR | Errno::IO | Errno::NOMEM | Errno::NOBUFS) => return Ok(Read::Nothing),
+            Err(Errno::INVAL) => return Ok(Read::Lost),
             Err(errno) => return Err(errno),
         };
         // A frame that reached the spill was cut there.
         buffer.set_len(if len > FRAME_MAX { 0 } else { len });
         buffer.vnet = if self.vnet { VnetHdr::read(&header) } else { VnetHdr::PLAIN };
-        Ok(true)
+        Ok(Read::Frame)
     }
 
     /// One frame out.
@@ -118,10 +128,13 @@ impl Port for Tap {
         if self.gone {
             return Err(Error::Gone);
         }
-        for buffer in buffers {
+        // As many reads as there are buffers: a lost frame leaves one empty, and the next call finds the frames behind it.
+        for _ in 0..buffers.len() {
+            let Some(buffer) = buffers.get_mut(filled) else { break };
             match self.receive(buffer) {
-                Ok(true) => filled += 1,
-                Ok(false) => break,
+                Ok(Read::Frame) => filled += 1,
+                Ok(Read::Lost) => self.missed += 1,
+                Ok(Read::Nothing) => break,
                 Err(_) => {
                     self.gone = true;
                     break;
@@ -149,6 +162,10 @@ impl Port for Tap {
 
     fn offloads(&self) -> Offloads {
         self.offloads
+    }
+
+    fn missed(&mut self) -> u64 {
+        self.missed
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
