@@ -59,8 +59,7 @@ pub struct Fate {
 }
 
 impl Fate {
-    const OPEN: Fate =
-        Fate { sent: 0, reason: None, rule: RuleRef::NONE, vlan: None, tx_sessions: 0, copied: 0 };
+    const OPEN: Fate = Fate { sent: 0, reason: None, rule: RuleRef::NONE, vlan: None, tx_sessions: 0, copied: 0 };
 
     /// A port did not get the frame; the first reason stays.
     pub fn fail(&mut self, reason: DropReason, rule: RuleRef) {

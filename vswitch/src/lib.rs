@@ -21,10 +21,7 @@
 //!
 //! What it never does: read a clock below the worker's edge, speak a control protocol, know a name, or trust a length that
 //! a guest wrote.
-#![cfg_attr(
-    not(test),
-    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
-)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod account;
 pub mod bridge;

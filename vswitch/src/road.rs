@@ -54,14 +54,7 @@ impl Road {
     }
 
     /// Takes the frames that `port` received, at most [`BATCH`], to where they belong.
-    pub fn run(
-        &mut self,
-        snapshot: &Snapshot,
-        devices: &mut Devices,
-        port: PortId,
-        buffers: &[Buffer],
-        now: Instant,
-    ) {
+    pub fn run(&mut self, snapshot: &Snapshot, devices: &mut Devices, port: PortId, buffers: &[Buffer], now: Instant) {
         let counters = Arc::clone(&self.counters);
         let cx = Cx { snapshot, buffers, counters: &counters };
         self.batch.restart();
@@ -160,7 +153,8 @@ impl Road {
             Verdict::Flood => self.flood(cx, devices, at, entry, &j),
             Verdict::Drop(reason) => {
                 let rule = if reason == DropReason::AclDenyOut { j.rule_out } else { j.rule_in };
-                let rule = if matches!(reason, DropReason::AclDeny | DropReason::AclDenyOut) { rule } else { RuleRef::NONE };
+                let rule =
+                    if matches!(reason, DropReason::AclDeny | DropReason::AclDenyOut) { rule } else { RuleRef::NONE };
                 self.fail(at, reason, rule);
                 if let Some(out) = j.out {
                     cx.counters.port(out).drop_tx(reason, segments.into());
@@ -176,7 +170,9 @@ impl Road {
     }
 
     fn forward(&mut self, cx: &Cx<'_>, devices: &mut Devices, at: u8, to: PortId, j: &Judgement) {
-        let (Some(parsed), Some(policy)) = (self.batch.parsed.get(usize::from(at)), cx.snapshot.port(to)) else { return };
+        let (Some(parsed), Some(policy)) = (self.batch.parsed.get(usize::from(at)), cx.snapshot.port(to)) else {
+            return;
+        };
         if !mtu::fits(parsed, policy) {
             cx.counters.port(to).drop_tx(DropReason::MtuExceeded, parsed.segments.into());
             return self.fail(at, DropReason::MtuExceeded, RuleRef::NONE);

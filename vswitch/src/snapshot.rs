@@ -325,10 +325,9 @@ impl Snapshot {
     /// The smallest active and inactive timeout of `monitors`, for one flow that several watch; `None` when none does.
     pub fn timeouts(&self, monitors: MonitorSet) -> Option<MonitorConfig> {
         let watching = self.monitors.iter().enumerate().filter(|(i, _)| monitors >> i & 1 == 1);
-        watching.map(|(_, m)| *m).reduce(|a, b| MonitorConfig {
-            active: a.active.min(b.active),
-            inactive: a.inactive.min(b.inactive),
-        })
+        watching
+            .map(|(_, m)| *m)
+            .reduce(|a, b| MonitorConfig { active: a.active.min(b.active), inactive: a.inactive.min(b.inactive) })
     }
 
     /// Makes this the successor of `previous`: ports that nothing has changed for keep their generation.

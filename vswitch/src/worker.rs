@@ -9,9 +9,9 @@
 //!
 //! Memory is taken in [`switch`]. After that the worker allocates only when it answers with the MAC table.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
@@ -185,9 +185,9 @@ impl Worker {
         let mut lost = PortSet::default();
         for port in previous.ports() {
             let id = port.config.id;
-            let same = snapshot.port(id).is_some_and(|now| {
-                now.config.up && now.config.uplink == port.config.uplink && !now.mirror_destination
-            });
+            let same = snapshot
+                .port(id)
+                .is_some_and(|now| now.config.up && now.config.uplink == port.config.uplink && !now.mirror_destination);
             if !same {
                 lost.insert(id);
             }

@@ -15,9 +15,9 @@ use zerocopy::{FromZeros, IntoBytes};
 use super::hash::HashKey;
 use super::key::FlowKey;
 use crate::port::PortId;
+use crate::table::mac::SlotRef;
 use crate::time::Instant;
 use crate::verdict::{DropReason, Judgement, RuleRef, Verdict};
-use crate::table::mac::SlotRef;
 
 const WAYS: usize = 8;
 /// No entry.

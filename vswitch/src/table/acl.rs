@@ -171,10 +171,7 @@ impl IpList {
             let want = |value: Option<u8>| value.unwrap_or(0);
             set(&mut lanes.meta, meta(want(*protocol), want(rule.dscp), want(rule.icmp_type), want(rule.icmp_code)));
             let code = rule.icmp_type.and(rule.icmp_code);
-            set(
-                &mut lanes.meta_care,
-                meta(octet(*protocol), octet(rule.dscp), octet(rule.icmp_type), octet(code)),
-            );
+            set(&mut lanes.meta_care, meta(octet(*protocol), octet(rule.dscp), octet(rule.icmp_type), octet(code)));
             set(&mut lanes.src_low, src.0);
             set(&mut lanes.src_span, src.1);
             set(&mut lanes.dst_low, dst.0);

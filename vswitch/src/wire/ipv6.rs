@@ -49,16 +49,8 @@ impl Ipv6 {
         }
         let total = 40 + usize::from(u16::from_be_bytes([l0, l1]));
         let Some(packet) = packet.get(..total) else { return Err(DropReason::Ipv6Length) };
-        let mut ip = Ipv6 {
-            src,
-            dst,
-            header: 40,
-            total,
-            class: v0 << 4 | v1 >> 4,
-            protocol: next,
-            offset: 0,
-            more: false,
-        };
+        let mut ip =
+            Ipv6 { src, dst, header: 40, total, class: v0 << 4 | v1 >> 4, protocol: next, offset: 0, more: false };
         ip.walk(packet)?;
         Ok(ip)
     }

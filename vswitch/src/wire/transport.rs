@@ -75,6 +75,12 @@ impl Transport {
         if segment.len() < header {
             return Err(short);
         }
-        Ok(Some(Transport { src_port: 0, dst_port: u16::from_be_bytes([kind, code]), header, flags: 0, checksum: None }))
+        Ok(Some(Transport {
+            src_port: 0,
+            dst_port: u16::from_be_bytes([kind, code]),
+            header,
+            flags: 0,
+            checksum: None,
+        }))
     }
 }
