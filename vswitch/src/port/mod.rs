@@ -21,6 +21,7 @@ pub mod tap;
 
 use std::os::fd::BorrowedFd;
 
+use crate::frame::vnet::{GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VnetHdr};
 use crate::frame::{Buffer, TxFrame};
 
 /// Most ports of a VEM.
@@ -55,6 +56,18 @@ impl Offloads {
     pub const NONE: Offloads = Offloads { csum: false, tso4: false, tso6: false, uso: false };
     /// Everything.
     pub const ALL: Offloads = Offloads { csum: true, tso4: true, tso6: true, uso: true };
+
+    /// A port with these offloads takes a frame that is described so.
+    pub fn cover(&self, vnet: &VnetHdr) -> bool {
+        let segmented = match vnet.gso_type & !GSO_ECN {
+            GSO_NONE => true,
+            GSO_TCPV4 => self.tso4,
+            GSO_TCPV6 => self.tso6,
+            GSO_UDP_L4 => self.uso,
+            _ => false,
+        };
+        segmented && (self.csum || !vnet.needs_csum())
+    }
 }
 
 /// Why a port can't be opened or no longer works.
@@ -98,6 +111,21 @@ pub struct Sent {
     pub refused_set: u64,
 }
 
+impl Sent {
+    /// How many frames were dealt with; the index of the next one.
+    pub fn total(&self) -> usize {
+        self.accepted + self.refused
+    }
+
+    /// The next frame was refused.
+    pub fn refuse(&mut self) {
+        if let Some(bit) = u32::try_from(self.total()).ok().and_then(|shift| 1u64.checked_shl(shift)) {
+            self.refused_set |= bit;
+        }
+        self.refused += 1;
+    }
+}
+
 /// A port; see the module's contract.
 pub trait Port: Send {
     /// Fills buffers from the front with frames that have arrived, and returns how many it filled.
@@ -108,6 +136,11 @@ pub trait Port: Send {
 
     /// What `tx` takes.
     fn offloads(&self) -> Offloads;
+
+    /// Frames that the device lost before `rx` could take them, since the port was opened.
+    fn missed(&mut self) -> u64 {
+        0
+    }
 
     /// Becomes readable when `rx` would return frames; `None` for a port that must be polled.
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
