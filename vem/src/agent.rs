@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::bootstrap::Bootstrap;
-use crate::export::Exporter;
+use crate::export;
 use crate::headless::{self, Store};
 use crate::link::{self, LinkHandle};
 use crate::local::{self, Request, Server};
@@ -65,6 +65,9 @@ pub enum Error {
     /// A thread, a poll, a signal.
     #[error("system: {0}")]
     System(#[from] std::io::Error),
+    /// Flow export does not start.
+    #[error(transparent)]
+    Export(#[from] export::Error),
     /// The switch does not start.
     #[error(transparent)]
     Switch(#[from] crate::switch::Error),
@@ -126,7 +129,7 @@ pub fn run(bootstrap: Bootstrap) -> Result<(), Error> {
         let stop = Arc::clone(&stop);
         std::thread::Builder::new().name("worker".to_owned()).spawn(move || worker.run(started, stop))?
     };
-    let exporter = Exporter::start(records, started)?;
+    let exporter = export::start(records, export::Anchor::new(started))?;
     let switch = Switch::start(control, exporter, store, bootstrap.ports.clone(), started)?;
     tracing::info!(host = bootstrap.host, %uuid, ports = switch.reports().len(), "running");
 

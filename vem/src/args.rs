@@ -29,8 +29,10 @@ pub enum Command {
     Attach(Attach),
     /// Detach a port
     Detach {
+        /// Which port.
         #[command(flatten)]
         which: Which,
+        /// Where the agent is.
         #[command(flatten)]
         agent: Agent,
     },
@@ -39,6 +41,7 @@ pub enum Command {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// Where the agent is.
         #[command(flatten)]
         agent: Agent,
     },
@@ -47,6 +50,7 @@ pub enum Command {
         /// The command
         #[arg(required = true)]
         words: Vec<String>,
+        /// Where the agent is.
         #[command(flatten)]
         agent: Agent,
     },

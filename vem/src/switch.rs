@@ -56,6 +56,9 @@ pub enum Error {
     /// The dataplane does not do it.
     #[error("dataplane: {0}")]
     Control(#[from] vswitch::control::Error),
+    /// The flow export does not take it.
+    #[error(transparent)]
+    Export(#[from] export::Error),
     /// It can't be stored.
     #[error("state: {0}")]
     Store(#[from] headless::Error),
@@ -203,7 +206,7 @@ impl Switch {
 
     /// Exports what the worker has left, and ends.
     pub fn stop(self) {
-        self.exporter.flush_and_stop();
+        self.exporter.stop();
     }
 
     /// Events since the last call.
@@ -245,6 +248,7 @@ impl Switch {
         };
         let plan = apply::plan(self.generation, Some(&prepared.host), &self.attached(), &self.plan.numbers)?;
         Snapshot::build(&plan.config)?;
+        export::plan::check(&self.export_config(&prepared.host, &plan))?;
         self.prepared = Some(prepared);
         Ok(())
     }
@@ -323,20 +327,21 @@ impl Switch {
         let generation = self.generation + 1;
         let plan = apply::plan(generation, self.host.as_ref(), &self.attached(), &self.plan.numbers)?;
         let snapshot = Snapshot::build(&plan.config)?;
+        let empty = HostConfig::default();
+        let export = self.export_config(self.host.as_ref().unwrap_or(&empty), &plan);
+        export::plan::check(&export)?;
         // Their numbers were free: nothing counts under them before the new rules do.
         plan.fresh_rules.iter().for_each(|id| self.control.clear_rule(*id));
         self.control.publish(snapshot)?;
         self.generation = generation;
         self.plan = plan;
-        self.exporter.configure(self.export_config());
+        self.exporter.configure(export)?;
         self.raise_mtus();
         self.compare_states(now);
         Ok(())
     }
 
-    fn export_config(&self) -> export::Config {
-        let empty = HostConfig::default();
-        let host = self.host.as_ref().unwrap_or(&empty);
+    fn export_config(&self, host: &HostConfig, plan: &Plan) -> export::Config {
         let monitor = |name: Option<&str>| {
             let found = host.monitors.iter().find(|m| Some(m.name.as_str()) == name).cloned();
             // An empty place exports nowhere.
@@ -349,21 +354,22 @@ impl Switch {
             })
         };
         let interface = |attachment: &Attachment| {
-            let plan = self.plan.port(attachment.port());
+            let plan = plan.port(attachment.port());
             let name = plan.and_then(|p| p.name).map_or_else(|| attachment.device.clone(), |name| name.to_string());
             let description = plan.map(|p| p.settings.description.clone()).filter(|d| !d.is_empty());
             export::Interface {
                 port: attachment.port(),
                 if_index: attachment.if_index,
                 name,
-                description: description.unwrap_or_else(|| attachment.nic.to_string()),
+                description: description.unwrap_or_else(|| attachment.vm.clone()),
+                uplink: attachment.card > 0,
             }
         };
         export::Config {
             module: host.module,
             records: host.records.clone(),
             exporters: host.exporters.clone(),
-            monitors: self.plan.numbers.monitors.iter().map(monitor).collect(),
+            monitors: plan.numbers.monitors.iter().map(monitor).collect(),
             interfaces: self.attachments.iter().map(interface).collect(),
         }
     }
