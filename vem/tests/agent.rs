@@ -215,8 +215,8 @@ fn an_existing_device_is_switched_and_the_host_is_silent_on_it() {
     assert_eq!(place.port("n/0")["static"], true);
     assert!(place.vem("detach --nic n/0").1.contains("is in the agent's configuration file"));
 
-    let ipv6 = || place.inside("host", "cat /proc/sys/net/ipv6/conf/veth0/disable_ipv6").stdout;
-    assert_eq!(ipv6(), b"1\n");
+    let ipv6 = |place: &Place| place.inside("host", "cat /proc/sys/net/ipv6/conf/veth0/disable_ipv6").stdout;
+    assert_eq!(ipv6(&place), b"1\n");
     assert!(place.ip("host", "link show dev veth0").contains("NOARP"));
     // Even with an address on the device the host neither hears nor speaks there.
     place.ip("host", "addr add 10.0.0.200/24 dev veth0");
@@ -226,7 +226,7 @@ fn an_existing_device_is_switched_and_the_host_is_silent_on_it() {
 
     // The agent is killed: the host stays silent; it comes back and the device works on.
     place.kill();
-    assert_eq!(ipv6(), b"1\n");
+    assert_eq!(ipv6(&place), b"1\n");
     place.start();
     wait_for("ping after the restart", Duration::from_secs(2), || place.pings("a", "10.0.0.9", 50));
 
@@ -235,7 +235,7 @@ fn an_existing_device_is_switched_and_the_host_is_silent_on_it() {
     place.write_config("");
     place.start();
     assert!(place.port("n/0").is_null());
-    assert_eq!(ipv6(), b"0\n");
+    assert_eq!(ipv6(&place), b"0\n");
     assert!(!place.ip("host", "link show dev veth0").contains("NOARP"));
     let chains = String::from_utf8(place.inside("host", "nft list chains netdev").stdout).unwrap();
     assert!(!chains.contains("in_") && !chains.contains("out_"), "{chains}");
@@ -244,7 +244,7 @@ fn an_existing_device_is_switched_and_the_host_is_silent_on_it() {
     let (code, text) = place.vem("attach --profile web --device veth0 --kind netdev");
     assert_eq!(code, Some(1));
     assert!(text.contains("has address 10.0.0.200: the host would lose it"), "{text}");
-    assert_eq!(ipv6(), b"0\n");
+    assert_eq!(ipv6(&place), b"0\n");
 }
 
 #[test]
