@@ -84,6 +84,8 @@ fn direction(traffic: Traffic, drops: &[u64]) -> Counters {
 type Asked = Result<Answer, vswitch::control::Error>;
 
 fn macs(switch: &Switch) -> Asked {
+    let entries = switch.control().macs()?;
+    // The worker's clock stands while it sleeps; answering has set it right.
     let now = switch.control().now();
     let row = |entry: vswitch::control::MacEntry| MacRow {
         vlan: entry.vlan,
@@ -92,7 +94,7 @@ fn macs(switch: &Switch) -> Asked {
         age_s: u32::try_from(now.since(entry.seen).as_secs()).unwrap_or(u32::MAX),
         port: entry.port.and_then(|port| switch.plan().name(port)),
     };
-    Ok(Answer::Macs(switch.control().macs()?.into_iter().map(row).collect()))
+    Ok(Answer::Macs(entries.into_iter().map(row).collect()))
 }
 
 fn flows(switch: &Switch, wanted: &FlowQuery) -> Asked {
@@ -205,6 +207,7 @@ fn drops(switch: &Switch) -> Asked {
         let counters = switch.control().port_counters(attachment.port());
         rows.extend(drop_rows(&counters, plan.name(attachment.port())));
     }
+    let samples = switch.control().drop_samples()?;
     let now = switch.control().now();
     let sample = |sample: vswitch::control::DropSample| DropSample {
         ms_ago: u64::try_from(now.since(sample.at).as_millis()).unwrap_or(u64::MAX),
@@ -214,7 +217,7 @@ fn drops(switch: &Switch) -> Asked {
         length: sample.length,
         headers: header::describe(sample.header.get(..sample.header_len.into()).unwrap_or(&sample.header)),
     };
-    Ok(Answer::Drops(rows, switch.control().drop_samples()?.into_iter().map(sample).collect()))
+    Ok(Answer::Drops(rows, samples.into_iter().map(sample).collect()))
 }
 
 fn drop_rows(counters: &PortCounters, port: Option<IfName>) -> Vec<DropRow> {

@@ -46,7 +46,10 @@ pub fn show(switch: &mut Switch, status: &Status, typed: &str, now: Instant) -> 
     }
     let query = match command {
         "card" => return Ok(card(switch, status, now)),
-        "ports" => return Ok(ports_text(&answer::ports(switch, now))),
+        "ports" => {
+            let rows = ports_json(switch, now);
+            return Ok(ports_table(rows.as_array().map(Vec::as_slice).unwrap_or_default()));
+        }
         "mac" => Query::Macs,
         "flows" => {
             let top = argument.map_or(Ok(FLOWS), str::parse).map_err(|_| help("a count of flows is a number"))?;
@@ -78,13 +81,6 @@ fn help(reason: &str) -> String {
     format!("{reason}{lines}")
 }
 
-fn state_text(state: &PortState) -> String {
-    match state {
-        PortState::Up => "up".to_owned(),
-        PortState::Down(why) => format!("down ({why})"),
-    }
-}
-
 fn name_text(name: Option<IfName>) -> String {
     name.map_or_else(|| "-".to_owned(), IfName::short)
 }
@@ -110,28 +106,6 @@ fn card(switch: &Switch, status: &Status, now: Instant) -> String {
         now.saturating_duration_since(status.started).as_secs(),
         switch.ports().count(),
     )
-}
-
-/// The table of `vem ports`.
-pub fn ports_text(rows: &[PortRow]) -> String {
-    let mut out = String::from(
-        "Interface  NIC                  Device           Kind    Profile              RX frames    TX frames    State\n",
-    );
-    for row in rows {
-        let _ = writeln!(
-            out,
-            "{:<10} {:<20} {:<16} {:<7} {:<20} {:<12} {:<12} {}",
-            name_text(row.name),
-            row.port.nic.as_str(),
-            row.port.device,
-            row.port.driver,
-            row.port.profile,
-            row.rx.frames(),
-            row.tx.frames(),
-            state_text(&row.state)
-        );
-    }
-    out
 }
 
 /// The rows of `vem ports --json`.

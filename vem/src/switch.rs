@@ -453,3 +453,6 @@ fn state_event(name: &str, state: &PortState) -> Event {
     };
     Event { facility: "ETHPORT".to_owned(), severity: 5, mnemonic: mnemonic.to_owned(), text }
 }
+
+#[cfg(test)]
+mod tests;
