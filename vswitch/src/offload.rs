@@ -186,7 +186,7 @@ impl Layers {
                 let length = usize::from(get16(frame, l3 + 2)?);
                 // More fragments, or an offset: bits 13 and 12..0.
                 let fragment = get16(frame, l3 + 6)? & 0x3fff != 0;
-                if first >> 4 != 4 || header < 20 || length < header || fragment {
+                if first >> 4 != 4 || header < 20 || fragment {
                     return None;
                 }
                 (false, *frame.get(l3 + 9)?, l3 + header, l3 + length)
@@ -280,3 +280,6 @@ fn fold(mut sum: u64) -> u16 {
     }
     u16::from_be(sum as u16)
 }
+
+#[cfg(test)]
+mod tests;

@@ -185,3 +185,113 @@ impl Chance {
         probability > 0.0 && ((self.next() >> 11) as f64) < probability * (1u64 << 53) as f64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::vnet::VnetHdr;
+    use crate::port::memory::{MemoryEnd, pair};
+
+    fn faulty(plan: FaultPlan) -> (Fault, MemoryEnd, Vec<Buffer>) {
+        let (port, end) = pair(4096, Offloads::NONE);
+        (Fault::new(Box::new(port), plan), end, (0..64).map(Buffer::new).collect())
+    }
+
+    /// Sends numbered frames of 100 octets and gives what comes out.
+    fn through(plan: FaultPlan, count: u32) -> (Vec<Vec<u8>>, FaultCounts) {
+        let (mut port, mut end, mut buffers) = faulty(plan);
+        for number in 0..count {
+            let frame: Vec<u8> = number.to_be_bytes().into_iter().chain([0x55; 96]).collect();
+            assert!(end.send(&frame, VnetHdr::PLAIN));
+        }
+        let mut got = Vec::new();
+        let mut idle = 0;
+        while idle < 2 {
+            let received = port.rx(&mut buffers).unwrap();
+            got.extend(buffers[..received].iter().map(|buffer| buffer.frame().to_vec()));
+            idle = if received == 0 { idle + 1 } else { 0 };
+        }
+        (got, port.counts())
+    }
+
+    fn number(frame: &[u8]) -> u32 {
+        u32::from_be_bytes(*frame.first_chunk().unwrap())
+    }
+
+    #[test]
+    fn without_faults_frames_pass_as_they_are() {
+        let (got, counts) = through(FaultPlan::default(), 300);
+        assert!(got.iter().enumerate().all(|(i, frame)| number(frame) == i as u32 && frame[4..] == [0x55; 96]));
+        assert_eq!(counts, FaultCounts { received: 300, ..FaultCounts::default() });
+    }
+
+    #[test]
+    fn each_fault_does_what_it_counts_about_as_often_as_planned() {
+        let about = |count: u64| (800..1200).contains(&count);
+        let (got, counts) = through(FaultPlan { loss: 0.25, seed: 1, ..FaultPlan::default() }, 4000);
+        assert!(about(counts.lost) && got.len() as u64 == 4000 - counts.lost, "{counts:?}");
+        let (got, counts) = through(FaultPlan { corrupt: 0.25, seed: 2, ..FaultPlan::default() }, 4000);
+        // An even number of flips may fall on one bit and undo itself.
+        let damaged =
+            got.iter().enumerate().filter(|(i, f)| number(f) != *i as u32 || f[4..] != [0x55; 96]).count() as u64;
+        assert!(
+            about(counts.corrupted) && damaged <= counts.corrupted && damaged > counts.corrupted * 9 / 10,
+            "{counts:?}"
+        );
+        let (got, counts) = through(FaultPlan { truncate: 0.25, seed: 3, ..FaultPlan::default() }, 4000);
+        let short = got.iter().filter(|frame| frame.len() < 100).count() as u64;
+        assert!(about(counts.truncated) && short == counts.truncated, "{counts:?}");
+        let (got, counts) = through(FaultPlan { duplicate: 0.25, seed: 4, ..FaultPlan::default() }, 4000);
+        assert!(about(counts.duplicated) && got.len() as u64 == 4000 + counts.duplicated, "{counts:?}");
+        let mut numbers: Vec<u32> = got.iter().map(|frame| number(frame)).collect();
+        numbers.sort();
+        numbers.dedup();
+        assert_eq!(numbers.len(), 4000);
+    }
+
+    #[test]
+    fn a_frame_that_is_held_back_comes_behind_later_ones_and_none_is_lost() {
+        let (got, counts) = through(FaultPlan { reorder: 0.1, seed: 5, ..FaultPlan::default() }, 2000);
+        assert_eq!(got.len(), 2000);
+        let late = got.windows(2).filter(|pair| number(&pair[1]) < number(&pair[0])).count();
+        assert!(counts.reordered > 20 && late > 20, "{counts:?}, {late} late");
+        let (mut port, mut end, mut buffers) = faulty(FaultPlan { reorder: 1.0, ..FaultPlan::default() });
+        assert!(end.send(b"one", VnetHdr::PLAIN));
+        assert_eq!(port.rx(&mut buffers).unwrap(), 0);
+        drop(end);
+        // Also when the other port went away meanwhile.
+        assert_eq!(port.rx(&mut buffers).unwrap(), 1);
+        assert_eq!(buffers[0].frame(), b"one");
+        assert!(matches!(port.rx(&mut buffers), Err(Error::Gone)));
+    }
+
+    #[test]
+    fn all_faults_at_once_balance_and_repeat_with_the_seed() {
+        let plan = FaultPlan { loss: 0.1, corrupt: 0.1, truncate: 0.1, duplicate: 0.1, reorder: 0.1, seed: 6 };
+        let (got, counts) = through(plan, 3000);
+        assert_eq!(got.len() as u64, counts.received - counts.lost + counts.duplicated);
+        assert_eq!(through(plan, 3000), (got.clone(), counts));
+        assert_ne!(through(FaultPlan { seed: 7, ..plan }, 3000).0, got);
+    }
+
+    #[test]
+    fn a_single_buffer_suffices() {
+        let plan = FaultPlan { duplicate: 0.5, reorder: 0.5, seed: 8, ..FaultPlan::default() };
+        let (mut port, mut end, mut buffers) = faulty(plan);
+        for _ in 0..100 {
+            assert!(end.send(b"frame", VnetHdr::PLAIN));
+        }
+        let got: usize = (0..400).map(|_| port.rx(&mut buffers[..1]).unwrap()).sum();
+        assert_eq!((got as u64, port.counts().duplicated), (100, 0));
+        assert_eq!(port.rx(&mut []).unwrap(), 0);
+    }
+
+    #[test]
+    fn sending_meets_no_faults() {
+        let (mut port, mut end, _) = faulty(FaultPlan { loss: 1.0, corrupt: 1.0, ..FaultPlan::default() });
+        let frame = TxFrame { head: b"", rest: b"frame", vnet: VnetHdr::PLAIN };
+        assert_eq!(port.tx(&[frame; 3]).accepted, 3);
+        assert_eq!(end.recv(), Some((b"frame".to_vec(), VnetHdr::PLAIN)));
+        assert_eq!(port.offloads(), Offloads::NONE);
+    }
+}

@@ -4,7 +4,8 @@
 //! do is to keep the host's stack from answering too: that is the agent's work (an nftables netdev chain that lets only
 //! [`MARK`] out). Complications:
 //! - The kernel takes the outer VLAN tag out of a received frame and tells it aside (PACKET_AUXDATA); we put it back, and
-//!   move the offsets of the virtio header by its length. Frames out carry their tags as they are.
+//!   move the offsets of the virtio header by its length. Frames out carry their tags as they are; one 802.1Q tag may
+//!   exceed the device's MTU, but a frame that begins with an 802.1ad tag must fit into the MTU with all its tags.
 //! - PACKET_VNET_HDR puts a virtio header of 10 octets before every frame, in host order (the rest of this crate takes
 //!   hosts to be little-endian, which is checked when it is built). A received super-frame of a kind that virtio has no
 //!   name for is lost in the kernel (`EINVAL`) and counts as missed.
@@ -66,10 +67,9 @@ impl Netdev {
     /// [`Error::Device`] when there is none or it is not Ethernet; [`Error::System`] else.
     pub fn open(name: &str) -> Result<Netdev, Error> {
         let device = |what: &str| Error::Device { device: name.to_owned(), what: what.to_owned() };
-        let index = rustix::net::netdevice::name_to_index(socket(name)?.as_fd(), name)
-            .map_err(|_| device("there is no such device"))?;
-        let index = libc::c_int::try_from(index).map_err(|_| device("its index is out of range"))?;
         let fd = socket(name)?;
+        let index = rustix::net::netdevice::name_to_index(&fd, name).map_err(|_| device("there is no such device"))?;
+        let index = libc::c_int::try_from(index).map_err(|_| device("its index is out of range"))?;
         let on: libc::c_int = 1;
         let system = |call| move |source| Error::System { device: name.to_owned(), call, source };
         set(&fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &on).map_err(system("PACKET_VNET_HDR"))?;
@@ -155,13 +155,22 @@ impl Port for Netdev {
 
     fn tx(&mut self, frames: &[TxFrame<'_>]) -> Sent {
         let mut sent = Sent::default();
+        // A frame may meet an error that the socket kept from when the device went down, and is tried once more.
+        let mut again = true;
         while let Some(left @ [_, ..]) = frames.get(sent.total()..) {
             match self.messages.send(&self.fd, left) {
                 Ok(0) => break,
-                Ok(accepted) => sent.accepted += accepted,
+                Ok(accepted) => {
+                    sent.accepted += accepted;
+                    again = true;
+                }
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EINTR) => {}
                     Some(libc::EAGAIN | libc::ENOBUFS) => break,
+                    Some(libc::ENETDOWN) if again => {
+                        self.down = true;
+                        again = false;
+                    }
                     Some(libc::ENXIO | libc::ENODEV) => {
                         self.gone = self.unbound();
                         sent.refuse();
@@ -235,7 +244,7 @@ impl Messages {
             }
             buffer.vnet = VnetHdr::read(&whole);
             buffer.set_len(if cut { 0 } else { len });
-            if let Some(tag) = stripped_tag(control, message.msg_hdr.msg_controllen as usize) {
+            if let Some(tag) = stripped_tag(control, message.msg_hdr.msg_controllen as _) {
                 buffer.insert_tag(tag);
             }
         }

@@ -32,6 +32,15 @@ pub struct Tap {
     vnet: bool,
     offloads: Offloads,
     gone: bool,
+    missed: u64,
+}
+
+/// What a read brought.
+enum Read {
+    Frame,
+    Nothing,
+    /// A frame that the kernel threw away, for it has no virtio header that would describe it.
+    Lost,
 }
 
 impl Tap {
@@ -61,7 +70,7 @@ impl Tap {
         };
         set(&fd, libc::TUNSETSNDBUF, libc::c_int::MAX).map_err(system("TUNSETSNDBUF"))?;
         rustix::io::ioctl_fionbio(&fd, true).map_err(|e| system("FIONBIO")(e.into()))?;
-        Ok(Tap { fd, name: name.to_owned(), vnet, offloads, gone: false })
+        Ok(Tap { fd, name: name.to_owned(), vnet, offloads, gone: false, missed: 0 })
     }
 
     /// The name that it was opened by.
@@ -78,8 +87,8 @@ impl Tap {
         }
     }
 
-    /// One frame into the buffer. `Ok(false)`: there is none.
-    fn receive(&self, buffer: &mut Buffer) -> Result<bool, Errno> {
+    /// One frame into the buffer.
+    fn receive(&self, buffer: &mut Buffer) -> Result<Read, Errno> {
         let mut header = [0; VNET_LEN];
         let mut spill = [0; 1];
         let read = {
@@ -91,13 +100,14 @@ impl Tap {
         let len = match read {
             Ok(read) if self.vnet => read.saturating_sub(VNET_LEN),
             Ok(read) => read,
-            Err(Errno::AGAIN | Errno::INTR | Errno::IO | Errno::NOMEM | Errno::NOBUFS) => return Ok(false),
+            Err(Errno::AGAIN | Errno::INTR | Errno::IO | Errno::NOMEM | Errno::NOBUFS) => return Ok(Read::Nothing),
+            Err(Errno::INVAL) => return Ok(Read::Lost),
             Err(errno) => return Err(errno),
         };
         // A frame that reached the spill was cut there.
         buffer.set_len(if len > FRAME_MAX { 0 } else { len });
         buffer.vnet = if self.vnet { VnetHdr::read(&header) } else { VnetHdr::PLAIN };
-        Ok(true)
+        Ok(Read::Frame)
     }
 
     /// One frame out.
@@ -118,10 +128,13 @@ impl Port for Tap {
         if self.gone {
             return Err(Error::Gone);
         }
-        for buffer in buffers {
+        // As many reads as there are buffers: a lost frame leaves one empty, and the next call finds the frames behind it.
+        for _ in 0..buffers.len() {
+            let Some(buffer) = buffers.get_mut(filled) else { break };
             match self.receive(buffer) {
-                Ok(true) => filled += 1,
-                Ok(false) => break,
+                Ok(Read::Frame) => filled += 1,
+                Ok(Read::Lost) => self.missed += 1,
+                Ok(Read::Nothing) => break,
                 Err(_) => {
                     self.gone = true;
                     break;
@@ -149,6 +162,10 @@ impl Port for Tap {
 
     fn offloads(&self) -> Offloads {
         self.offloads
+    }
+
+    fn missed(&mut self) -> u64 {
+        self.missed
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
@@ -199,30 +216,30 @@ fn set_offload(fd: &OwnedFd, mask: libc::c_uint) -> io::Result<()> {
     }
 }
 
-/// What the kernel meant when it refused the device: its `EINVAL` stands for several things, which sysfs tells apart.
+/// What the kernel meant when it refused the device.
 fn explain(name: &str, source: io::Error) -> Error {
     let device = name.to_owned();
     let what = match source.raw_os_error() {
         Some(libc::EBUSY) => "tap is in use by another process",
         Some(libc::EPERM) => "not permitted: opening a tap needs CAP_NET_ADMIN",
         Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => "no /dev/net/tun: is the kernel module tun loaded?",
-        Some(libc::EINVAL) => match tun_flags(name) {
-            None => "device exists and is not a tap",
-            Some(flags) if flags & libc::IFF_TAP == 0 => "device is a tun (layer 3), not a tap",
-            Some(flags) if flags & libc::IFF_MULTI_QUEUE != 0 => {
-                "tap was made with multi_queue; make it with one queue"
-            }
-            Some(_) => return Error::System { device, call: "TUNSETIFF", source },
-        },
+        Some(libc::EINVAL) => return Error::Device { what: misfit(name).to_owned(), device },
         _ => return Error::System { device, call: "TUNSETIFF", source },
     };
     Error::Device { device, what: what.to_owned() }
 }
 
-/// The flags of a tun device, unless it is of another kind.
-fn tun_flags(name: &str) -> Option<libc::c_int> {
-    let text = std::fs::read_to_string(format!("/sys/class/net/{name}/tun_flags")).ok()?;
-    libc::c_int::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
+/// Why a device is no tap for us, as far as /sys tells, which may show another namespace than ours.
+fn misfit(name: &str) -> &'static str {
+    let device = format!("/sys/class/net/{name}");
+    let flags = std::fs::read_to_string(format!("{device}/tun_flags"));
+    let flags = flags.ok().and_then(|text| libc::c_int::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok());
+    match flags {
+        None if std::path::Path::new(&device).exists() => "device exists and is not a tap",
+        Some(flags) if flags & libc::IFF_TAP == 0 => "device is a tun (layer 3), not a tap",
+        Some(flags) if flags & libc::IFF_MULTI_QUEUE != 0 => "tap was made with multi_queue; make it with one queue",
+        _ => "device exists and is not a tap with one queue",
+    }
 }
 
 #[cfg(test)]
