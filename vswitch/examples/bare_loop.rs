@@ -1,0 +1,74 @@
+//! Copies frames between two taps and does nothing else: what the kernel's tap interface costs. A switch between the same
+//! two taps can't be faster, so this is what benches hold it against.
+//!
+//! `bare_loop TAP TAP [plain]` opens or makes both taps (with virtio header, unless `plain`), prints `ready`, and copies
+//! until its standard input ends; then it prints how many frames and octets it copied, and how many a tap did not take.
+
+use std::error::Error;
+use std::os::fd::AsFd;
+
+use rustix::event::epoll;
+use vswitch::frame::{BATCH, Buffer, TxFrame};
+use vswitch::port::{Port, tap::Tap};
+
+#[derive(Default)]
+struct Total {
+    frames: u64,
+    octets: u64,
+    lost: u64,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (first, second, vnet) = match arguments.as_slice() {
+        [first, second] => (first, second, true),
+        [first, second, plain] if plain == "plain" => (first, second, false),
+        _ => return Err("usage: bare_loop TAP TAP [plain]".into()),
+    };
+    let mut taps = [Tap::open(first, vnet)?, Tap::open(second, vnet)?];
+    let stdin = std::io::stdin();
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    for (number, tap) in taps.iter().enumerate() {
+        let fd = tap.readiness().ok_or("a tap has a file")?;
+        epoll::add(&epoll, fd, epoll::EventData::new_u64(number as u64), epoll::EventFlags::IN)?;
+    }
+    epoll::add(&epoll, stdin.as_fd(), epoll::EventData::new_u64(2), epoll::EventFlags::IN)?;
+    println!("ready");
+
+    let mut buffers: Vec<Buffer> = (0..BATCH).map(Buffer::new).collect();
+    let mut events = Vec::with_capacity(8);
+    let mut total = Total::default();
+    loop {
+        events.clear();
+        match epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        for event in &events {
+            let [a, b] = &mut taps;
+            match event.data.u64() {
+                0 => copy(a, b, &mut buffers, &mut total)?,
+                1 => copy(b, a, &mut buffers, &mut total)?,
+                _ => {
+                    println!("frames {} octets {} lost {}", total.frames, total.octets, total.lost);
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// One batch from a tap to the other.
+fn copy(from: &mut Tap, to: &mut Tap, buffers: &mut [Buffer], total: &mut Total) -> Result<(), vswitch::port::Error> {
+    let received = from.rx(buffers)?;
+    let empty = TxFrame { head: &[], rest: &[], vnet: Default::default() };
+    let mut frames = [empty; BATCH];
+    for (frame, buffer) in frames.iter_mut().zip(buffers.iter()).take(received) {
+        *frame = TxFrame { head: &[], rest: buffer.frame(), vnet: buffer.vnet };
+        total.octets += buffer.frame().len() as u64;
+    }
+    let sent = to.tx(frames.get(..received).unwrap_or_default());
+    total.frames += received as u64;
+    total.lost += (received - sent.accepted) as u64;
+    Ok(())
+}
