@@ -3,5 +3,6 @@
 pub mod compile;
 pub mod model;
 pub mod profile;
+pub mod rule;
 pub mod running;
 pub mod startup;
