@@ -35,7 +35,10 @@ pub fn parse<'t>(tree: &'t Tree, mode: Mode, line: &str) -> Result<Option<Parsed
         let walk = Walk::new(graph, line, words);
         match (walk.finish(graph, line), &best) {
             (Ok(thread), None) => {
-                let args = Args { negated, ..thread.args };
+                let mut args = Args { negated, ..thread.args };
+                if first.text.eq_ignore_ascii_case("default") {
+                    args.words.insert(0, "default");
+                }
                 let parsed = Parsed { command: &tree.commands[thread.command], args, mode };
                 best = Some((parsed, thread.abbreviated));
             }

@@ -219,25 +219,7 @@ impl Text {
 
     fn settings(&mut self, own: &Settings, inherited: impl FnOnce() -> Settings) {
         let settings = if self.all { own.over(&inherited()).over(&defaults()) } else { own.clone() };
-        if let Some(trunk) = settings.trunk {
-            self.line(1, format_args!("switchport mode {}", if trunk { "trunk" } else { "access" }));
-        }
-        self.said("switchport access vlan", &settings.access_vlan);
-        self.said("switchport trunk native vlan", &settings.native_vlan);
-        self.said("switchport trunk allowed vlan", &settings.allowed_vlans);
-        self.flag("switchport protected", settings.protected);
-        for line in acl_lines(&settings) {
-            self.line(1, line);
-        }
-        for (name, way) in settings.flow_monitors().into_iter().zip(["input", "output"]) {
-            if let Some(name) = name {
-                self.line(1, format_args!("ip flow monitor {name} {way}"));
-            }
-        }
-        self.said("mtu", &settings.mtu);
-        if let Some(up) = settings.admin_up {
-            self.line(1, if up { "no shutdown" } else { "shutdown" });
-        }
+        setting_lines(&settings).iter().for_each(|line| self.line(1, line));
     }
 
     /// Every `access-group` line, in its block.
@@ -268,7 +250,7 @@ impl Text {
         self.said_or("transport udp", exporter.udp_port, COLLECTOR_PORT);
         self.said_or("dscp", exporter.dscp, 0);
         let version = exporter.version.or(self.all.then_some(Version::V9));
-        self.said("version", &version.map(|version| version as u8));
+        self.said("version", &version.map(version_word));
         if version == Some(Version::V5) {
             return;
         }
@@ -314,6 +296,15 @@ impl Text {
     }
 }
 
+/// The number by which `version` knows the format.
+pub fn version_word(version: Version) -> &'static str {
+    match version {
+        Version::V5 => "5",
+        Version::V9 => "9",
+        Version::Ipfix => "10",
+    }
+}
+
 fn defaults() -> Settings {
     Settings {
         admin_up: Some(false),
@@ -324,6 +315,30 @@ fn defaults() -> Settings {
         mtu: Some(MTU),
         ..Settings::default()
     }
+}
+
+/// What port settings say, a line for each thing said.
+pub fn setting_lines(settings: &Settings) -> Vec<String> {
+    fn said(word: &str, value: &Option<impl Display>) -> Option<String> {
+        value.as_ref().map(|value| format!("{word} {value}"))
+    }
+    let mode = settings.trunk.map(|trunk| if trunk { "trunk" } else { "access" });
+    let mut lines: Vec<String> = [
+        said("switchport mode", &mode),
+        said("switchport access vlan", &settings.access_vlan),
+        said("switchport trunk native vlan", &settings.native_vlan),
+        said("switchport trunk allowed vlan", &settings.allowed_vlans),
+        settings.protected.then(|| "switchport protected".to_owned()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    lines.extend(acl_lines(settings));
+    let monitors = settings.flow_monitors().into_iter().zip(["input", "output"]);
+    lines.extend(monitors.filter_map(|(name, way)| name.map(|name| format!("ip flow monitor {name} {way}"))));
+    lines.extend(said("mtu", &settings.mtu));
+    lines.extend(settings.admin_up.map(|up| if up { "no shutdown" } else { "shutdown" }.to_owned()));
+    lines
 }
 
 /// `ip port access-group NAME in` and the like.

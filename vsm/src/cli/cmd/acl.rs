@@ -118,7 +118,13 @@ const MAC_RULE: &str = concat!(
     "[<ethertype:hex16>] [vlan <vlan:vlan>]"
 );
 
-fn command(modes: &'static [Mode], syntax: &'static str, help: &'static str, no: Option<&'static str>, run: Run) -> Command {
+fn command(
+    modes: &'static [Mode],
+    syntax: &'static str,
+    help: &'static str,
+    no: Option<&'static str>,
+    run: Run,
+) -> Command {
     Command { modes, syntax, help, words: WORDS, no, run }
 }
 
@@ -155,13 +161,19 @@ pub fn commands() -> Vec<Command> {
             Some("<sequence:num:1-4294967295> [remark <text:line>]"),
             remark,
         ),
-        command(LIST, "statistics per-entry", "Count matches of each entry", Some("statistics per-entry"), |session, args| {
-            let statistics = !args.negated;
-            edit_acl(session, move |list| {
-                list.statistics = statistics;
-                Ok(())
-            })
-        }),
+        command(
+            LIST,
+            "statistics per-entry",
+            "Count matches of each entry",
+            Some("statistics per-entry"),
+            |session, args| {
+                let statistics = !args.negated;
+                edit_acl(session, move |list| {
+                    list.statistics = statistics;
+                    Ok(())
+                })
+            },
+        ),
     ]
 }
 
@@ -193,7 +205,8 @@ fn list(session: &mut Session, args: &Args) -> Result<Output, Error> {
             find(model, &name, is_ip)?;
             model.acls.remove(&name);
             let users = some(users(model, &name, is_ip));
-            let warn = || format!("Access list '{name}' is still applied to {users}, where everything is permitted now");
+            let warn =
+                || format!("Access list '{name}' is still applied to {users}, where everything is permitted now");
             Ok(if users.is_empty() { Vec::new() } else { vec![warn()] })
         }));
     }
@@ -251,7 +264,9 @@ fn insert<R: PartialEq>(
     match entries.get(&sequence) {
         Some(present) if *present == entry => return Ok(()),
         Some(_) => return Err(format!("Duplicate sequence number {sequence}")),
-        None if entries.len() == ACL_ENTRIES_MAX => return Err(format!("The list has {ACL_ENTRIES_MAX} entries already")),
+        None if entries.len() == ACL_ENTRIES_MAX => {
+            return Err(format!("The list has {ACL_ENTRIES_MAX} entries already"));
+        }
         None => entries.insert(sequence, entry),
     };
     Ok(())
@@ -263,9 +278,8 @@ fn remove<R: PartialEq>(
     sequence: Option<u32>,
     entry: Option<&Entry<R>>,
 ) -> Result<(), String> {
-    let mut found = entries
-        .iter()
-        .filter(|(n, e)| sequence.is_none_or(|s| s == **n) && entry.is_none_or(|wanted| wanted == *e));
+    let mut found =
+        entries.iter().filter(|(n, e)| sequence.is_none_or(|s| s == **n) && entry.is_none_or(|wanted| wanted == *e));
     let number = found.next().map(|(n, _)| *n).ok_or("The list has no such entry")?;
     entries.remove(&number);
     Ok(())
@@ -413,7 +427,8 @@ mod tests {
     use super::*;
 
     fn choices<'a>(syntax: &'a str, name: &str) -> Vec<&'a str> {
-        let found = syntax.split('<').filter_map(|piece| piece.split_once('>')).filter_map(|(inner, _)| inner.split_once('='));
+        let found =
+            syntax.split('<').filter_map(|piece| piece.split_once('>')).filter_map(|(inner, _)| inner.split_once('='));
         found.filter(|(n, _)| *n == name).flat_map(|(_, words)| words.split('|')).collect()
     }
 
@@ -421,7 +436,8 @@ mod tests {
     fn the_grammar_has_every_name_of_the_tables() {
         assert_eq!(choices(WITH_MESSAGE, "icmp"), ICMP.map(|(name, ..)| name));
         assert_eq!(choices(WITHOUT_PROTOCOL, "dscp"), DSCP.map(|(name, _)| name));
-        let mut protocols: Vec<&str> = [WITH_PORTS, WITH_MESSAGE, WITH_PROTOCOL].iter().flat_map(|s| choices(s, "protocol")).collect();
+        let mut protocols: Vec<&str> =
+            [WITH_PORTS, WITH_MESSAGE, WITH_PROTOCOL].iter().flat_map(|s| choices(s, "protocol")).collect();
         protocols.retain(|name| *name != "ip");
         protocols.sort_unstable();
         assert_eq!(protocols, PROTOCOLS.map(|(name, _)| name));

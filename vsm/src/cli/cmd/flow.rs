@@ -2,9 +2,7 @@
 
 use proto::flow::Version;
 
-use super::target::{
-    edit_exporter, edit_monitor, edit_record, make_room, name, short, some, text, wanted,
-};
+use super::target::{edit_exporter, edit_monitor, edit_record, make_room, name, short, some, text, wanted};
 use crate::cli::render::Output;
 use crate::cli::session::{Session, Subject};
 use crate::cli::tree::{Args, Command, Error, Mode, Run};
@@ -79,13 +77,7 @@ const EXPORTER: &[Mode] = &[Mode::FlowExporter];
 const VERSION: &[Mode] = &[Mode::FlowExporterVersion];
 const MONITOR: &[Mode] = &[Mode::FlowMonitor];
 
-fn command(
-    modes: &'static [Mode],
-    syntax: &'static str,
-    help: &'static str,
-    no: &'static str,
-    run: Run,
-) -> Command {
+fn command(modes: &'static [Mode], syntax: &'static str, help: &'static str, no: &'static str, run: Run) -> Command {
     Command { modes, syntax, help, words: WORDS, no: Some(no), run }
 }
 
@@ -93,7 +85,13 @@ fn command(
 pub fn commands() -> Vec<Command> {
     let described = "description <text:line>";
     let mut commands = vec![
-        command(CONFIG, "flow record <name:word>", "Create a flow record and change it", "flow record <name:word>", record),
+        command(
+            CONFIG,
+            "flow record <name:word>",
+            "Create a flow record and change it",
+            "flow record <name:word>",
+            record,
+        ),
         command(
             CONFIG,
             "flow exporter <name:word>",
@@ -131,7 +129,8 @@ pub fn commands() -> Vec<Command> {
         }),
     ];
     commands.extend(RECORD_ITEMS.iter().map(|item| {
-        let help = if item.line.starts_with("match") { "Field that tells flows apart" } else { "Field that is exported" };
+        let help =
+            if item.line.starts_with("match") { "Field that tells flows apart" } else { "Field that is exported" };
         command(RECORD, item.line, help, item.line, field)
     }));
     commands.extend(exporter_commands());

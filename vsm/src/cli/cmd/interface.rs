@@ -14,10 +14,8 @@ use crate::config::model::kind_of;
 use crate::config::profile;
 use crate::module::registry::Inventory;
 
-const WORDS: &[(&str, &str)] = &[
-    ("interface", "Interface"),
-    ("names", "Interfaces, such as vethernet 1-4 or ethernet 3/1"),
-];
+const WORDS: &[(&str, &str)] =
+    &[("interface", "Interface"), ("names", "Interfaces, such as vethernet 1-4 or ethernet 3/1")];
 
 /// The commands.
 pub fn commands() -> Vec<Command> {
@@ -87,7 +85,8 @@ pub fn inherit(session: &mut Session, parent: Option<String>) -> Result<Output, 
             if let Some(parent) = &parent {
                 match model.check_inherit("", kind_of(name), parent) {
                     Err(profile::Error::Unknown(_)) => {
-                        warnings.push(format!("Port-profile '{parent}' does not exist; {name} stays down until it does"));
+                        warnings
+                            .push(format!("Port-profile '{parent}' does not exist; {name} stays down until it does"));
                     }
                     other => other.map_err(|e| e.to_string())?,
                 }

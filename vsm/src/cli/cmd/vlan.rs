@@ -98,12 +98,8 @@ pub fn warn_missing(model: &Model, ids: &VlanSet) -> Vec<String> {
     let missing = ids.difference(&known);
     match missing.len() {
         0 => Vec::new(),
-        1 => vec![format!(
-            "VLAN {missing} does not exist; the configuration is kept and becomes active with the VLAN"
-        )],
-        _ => vec![format!(
-            "VLANs {missing} do not exist; the configuration is kept and becomes active with the VLANs"
-        )],
+        1 => vec![format!("VLAN {missing} does not exist; the configuration is kept and becomes active with the VLAN")],
+        _ => vec![format!("VLANs {missing} do not exist; the configuration is kept and becomes active with the VLANs")],
     }
 }
 
@@ -115,7 +111,11 @@ fn subject(session: &Session) -> Result<VlanSet, Error> {
 }
 
 /// Changes the VLANs of the sub-mode; VLAN 1 can't be made `what`.
-fn edit(session: &mut Session, what: &'static str, change: impl Fn(&mut Vlan) + Send + 'static) -> Result<Output, Error> {
+fn edit(
+    session: &mut Session,
+    what: &'static str,
+    change: impl Fn(&mut Vlan) + Send + 'static,
+) -> Result<Output, Error> {
     let ids = subject(session)?;
     session.edit(Box::new(move |model| {
         for id in ids.iter() {
