@@ -12,9 +12,7 @@ use vsm::config::model::Model;
 use vsm::supervisor::Handle;
 
 fn replay(transcript: &str) -> String {
-    let directory = tempfile::tempdir().unwrap();
-    let handle = Handle::detached(Model::default()).with_startup(directory.path().join("startup-config"));
-    let mut session = Session::new(handle);
+    let mut session = Session::new(Handle::detached(Model::default()));
     let mut out = String::new();
     for line in transcript.lines() {
         let Some((_, typed)) = line.split_once("# ").filter(|(prompt, _)| prompt.starts_with("switch")) else {
