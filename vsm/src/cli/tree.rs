@@ -9,6 +9,7 @@
 //! | `word`           | a keyword, matched without regard to case and by any abbreviation that is unique at its place |
 //! | `[ … ]`          | may be left out                                                                             |
 //! | `{ … \| … }`     | one of                                                                                      |
+//! | `[ … \| … ]*`    | any of them, in any order, any number of times                                               |
 //! | `<name:type>`    | an argument, found again as `args.get("name")`                                              |
 //! | `<name=a\|b\|c>` | one of these keywords, found again as the argument `name`                                   |
 //!
@@ -144,7 +145,7 @@ pub enum Value {
 /// The arguments of a typed command.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Args {
-    /// Typed behind `no`.
+    /// Typed behind `no` or `default`; which of them, `has("default")` tells.
     pub negated: bool,
     /// Keywords that were typed, in full spelling, in order.
     pub words: Vec<&'static str>,
