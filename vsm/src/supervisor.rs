@@ -3,6 +3,7 @@
 //! Readers take an immutable picture ([`Handle::model`], [`Handle::inventory`]). A change is a function over the model
 //! ([`Handle::edit`]); changes are made one after the other, and each is whole or absent on every connected module.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -41,12 +42,29 @@ pub struct Handle {
     model: Arc<ArcSwap<Model>>,
     inventory: Arc<ArcSwap<Inventory>>,
     editing: Arc<Mutex<()>>,
+    startup: Option<Arc<PathBuf>>,
 }
 
 impl Handle {
     /// A supervisor without modules, for tests of the command line.
     pub fn detached(model: Model) -> Self {
-        Handle { model: Arc::new(ArcSwap::from_pointee(model)), inventory: Arc::default(), editing: Arc::default() }
+        Handle {
+            model: Arc::new(ArcSwap::from_pointee(model)),
+            inventory: Arc::default(),
+            editing: Arc::default(),
+            startup: None,
+        }
+    }
+
+    /// The same supervisor, with its startup configuration in that file.
+    pub fn with_startup(mut self, path: PathBuf) -> Self {
+        self.startup = Some(Arc::new(path));
+        self
+    }
+
+    /// The file of the startup configuration; `None` for a supervisor that keeps none.
+    pub fn startup(&self) -> Option<&Path> {
+        self.startup.as_ref().map(|path| path.as_path())
     }
 
     /// The running configuration.

@@ -145,9 +145,9 @@ pub enum Value {
 /// The arguments of a typed command.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Args {
-    /// Typed behind `no` or `default`; which of them, `has("default")` tells.
+    /// Typed behind `no` or `default`.
     pub negated: bool,
-    /// Keywords that were typed, in full spelling, in order.
+    /// Keywords that were typed, in full spelling, in order; a `default` in front of the command is the first.
     pub words: Vec<&'static str>,
     /// Arguments in order.
     pub values: Vec<(&'static str, Value)>,

@@ -5,8 +5,10 @@
 
 pub mod acl;
 pub mod clear;
+pub mod configuration;
 pub mod drops;
 pub mod flow;
+pub mod flow_cache;
 pub mod gather;
 pub mod interface;
 pub mod interface_table;
@@ -14,6 +16,7 @@ pub mod log;
 pub mod mac;
 pub mod module;
 pub mod monitor;
+pub mod port_profile;
 pub mod svs;
 pub mod terminal;
 pub mod version;
@@ -29,14 +32,17 @@ pub fn commands() -> Vec<Command> {
     [
         acl::commands(),
         clear::commands(),
+        configuration::commands(),
         drops::commands(),
         flow::commands(),
+        flow_cache::commands(),
         interface::commands(),
         interface_table::commands(),
         log::commands(),
         mac::commands(),
         module::commands(),
         monitor::commands(),
+        port_profile::commands(),
         svs::commands(),
         terminal::commands(),
         version::commands(),

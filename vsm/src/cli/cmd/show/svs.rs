@@ -17,10 +17,10 @@ const WORDS: &[(&str, &str)] = &[
 pub fn commands() -> Vec<Command> {
     vec![
         exec("show svs domain", "Display the domain", WORDS, |session, _| {
-            Ok(domain(session.handle.domain(), &session.handle.inventory()))
+            Ok(domain(session.handle.facts().domain, &session.handle.inventory()))
         }),
         exec("show svs neighbors", "Display the modules of the domain", WORDS, |session, _| {
-            Ok(neighbors(session.handle.domain(), &session.handle.inventory(), SystemTime::now()))
+            Ok(neighbors(session.handle.facts().domain, &session.handle.inventory(), SystemTime::now()))
         }),
         // There are none: host agents report their ports themselves.
         exec("show svs connections", "Display connections to VM managers", WORDS, |_, _| Ok(Output::none())),
