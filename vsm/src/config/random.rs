@@ -27,7 +27,7 @@ fn vlan() -> impl Strategy<Value = VlanId> {
 
 fn name() -> impl Strategy<Value = String> {
     // Names that are keywords or look like other arguments are names all the same.
-    prop_oneof![8 => "[A-Za-z][A-Za-z0-9_.:/-]{0,20}", 1 => "in|out|rx|any|type|name|no|10|veth1|10.0.0.1"]
+    prop_oneof![8 => "[A-Za-z][A-Za-z0-9_.:/-]{0,20}", 1 => "in|out|rx|any|type|name|no|10|veth1|10\\.0\\.0\\.1"]
 }
 
 fn line() -> impl Strategy<Value = String> {

@@ -71,9 +71,18 @@ fn vem(session: &mut Session, args: &Args) -> Result<Output, Error> {
         session.enter(Mode::VemSlot, Subject::Number(slot));
         return Ok(Output::none());
     }
+    // A module that was there once is forgotten, with its slot; a connected one stays.
+    let known = session.handle.inventory().modules.keys().any(|other| u32::from(*other) == slot);
+    if let Some(slot) = u8::try_from(slot).ok().filter(|_| known) {
+        session.handle.remove_module(slot).map_err(Error::Refused)?;
+    }
     session.edit(Box::new(move |model| {
+        let before = model.vems.len();
         model.vems.retain(|other, _| u32::from(*other) != slot);
-        Ok(Vec::new())
+        match known || model.vems.len() < before {
+            true => Ok(Vec::new()),
+            false => Err(format!("Module {slot} does not exist")),
+        }
     }))
 }
 

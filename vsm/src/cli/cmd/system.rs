@@ -8,7 +8,6 @@ use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error, Mode};
 use crate::config::model::Model;
 use crate::config::running::{self, Part};
-use crate::store;
 
 const WORDS: &[(&str, &str)] = &[
     ("hostname", "Name of the switch"),
@@ -54,11 +53,10 @@ fn hostname(session: &mut Session, args: &Args) -> Result<Output, Error> {
     }))
 }
 
-/// The file is replaced whole, or stays as it is.
+/// The startup configuration is replaced whole, or stays as it is.
 fn save(session: &Session, now: SystemTime) -> Result<Output, Error> {
-    let refused = |reason: String| Error::Refused(format!("The startup configuration was not written: {reason}"));
-    let path = session.handle.startup().ok_or_else(|| refused("this supervisor has no place for it".to_owned()))?;
     let text = running::text(&session.handle.model(), &Part::Whole, "show startup-config", now);
-    store::write(path, text.as_bytes(), 0o600).map_err(|e| refused(e.to_string()))?;
+    let saved = session.handle.save_startup(&text);
+    saved.map_err(|e| Error::Refused(format!("The startup configuration was not written: {e}")))?;
     Ok(Output::text("[########################################] 100%\nCopy complete.\n"))
 }

@@ -7,7 +7,6 @@ use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error, Mode};
 use crate::config::model::is_builtin;
 use crate::config::running::{self, Part};
-use crate::store;
 
 const WORDS: &[(&str, &str)] = &[
     ("running-config", "The configuration that runs"),
@@ -63,9 +62,7 @@ fn running_config(session: &mut Session, args: &Args) -> Result<Output, Error> {
 }
 
 fn startup_config(session: &mut Session, _: &Args) -> Result<Output, Error> {
-    let text = match session.handle.startup() {
-        Some(path) => store::read_text(path).map_err(|e| Error::Refused(e.to_string()))?,
-        None => None,
-    };
-    text.map(Output::text).ok_or_else(|| Error::Refused("There is no startup configuration".to_owned()))
+    let text =
+        session.handle.startup().ok_or_else(|| Error::Refused("There is no startup configuration".to_owned()))?;
+    Ok(Output::text(text.as_str()))
 }

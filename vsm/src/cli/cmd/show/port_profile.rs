@@ -128,14 +128,13 @@ fn usage(session: &mut Session, args: &Args) -> Result<Output, Error> {
 
 /// The card behind an interface, its VM (the host for an uplink), and the module; dashes when it is not attached.
 fn holder(inventory: &Inventory, interface: proto::name::IfName) -> [String; 3] {
-    for (slot, module) in &inventory.modules {
-        for port in module.ports.iter().filter(|port| interface_of(inventory, *slot, port) == Some(interface)) {
-            let owner = if interface.is_ethernet() { &module.host } else { &port.vm };
-            let owner = if owner.is_empty() { "--" } else { owner };
-            return [port.nic.to_string(), owner.to_owned(), slot.to_string()];
-        }
-    }
-    ["--", "--", "--"].map(str::to_owned)
+    let ports =
+        inventory.modules.iter().flat_map(|(slot, module)| module.ports.iter().map(move |port| (slot, module, port)));
+    let mut found = ports.filter(|(slot, _, port)| interface_of(inventory, **slot, port) == Some(interface));
+    let Some((slot, module, port)) = found.next() else { return ["--", "--", "--"].map(str::to_owned) };
+    let owner = if interface.is_ethernet() { &module.host } else { &port.vm };
+    let owner = if owner.is_empty() { "--" } else { owner };
+    [port.nic.to_string(), owner.to_owned(), slot.to_string()]
 }
 
 fn expand(session: &mut Session, args: &Args) -> Result<Output, Error> {
