@@ -28,6 +28,7 @@ pub mod export;
 pub mod header;
 pub mod headless;
 pub mod hostport;
+pub mod identity;
 pub mod link;
 pub mod local;
 pub mod log;
