@@ -13,9 +13,12 @@ const WORDS: &[(&str, &str)] = &[("address", "One address"), ("dynamic", "Learne
 /// The commands.
 pub fn commands() -> Vec<Command> {
     vec![
-        exec("clear counters [interface <if:if>]", "Set interface and drop counters to zero", WORDS, |session, args| {
-            clear(session, Query::ClearCounters(args.interface("if")))
-        }),
+        exec(
+            "clear counters [interface <if:if>]",
+            "Set interface and drop counters to zero",
+            WORDS,
+            |session, args| clear(session, Query::ClearCounters(args.interface("if"))),
+        ),
         exec("clear access-list counters [<name:word>]", "Set access list counters to zero", WORDS, |session, args| {
             let name = args.text("name").map(str::to_owned);
             if let Some(name) = name.as_ref().filter(|name| !session.handle.model().acls.contains_key(*name)) {
@@ -29,6 +32,11 @@ pub fn commands() -> Vec<Command> {
             WORDS,
             |session, args| clear(session, Query::ClearMacs { vlan: args.vlan("vlan"), mac: args.mac("mac") }),
         ),
+        exec("clear module <slot:num:3-66>", "Forget an absent module and free its slot", WORDS, |session, args| {
+            let slot = args.number("slot").and_then(|slot| u8::try_from(slot).ok()).unwrap_or_default();
+            session.handle.remove_module(slot).map_err(Error::Refused)?;
+            Ok(Output::none())
+        }),
     ]
 }
 
