@@ -4,7 +4,7 @@
 //! stay two things: the running configuration prints what was said, [`crate::config::profile`] fills in the rest.
 //!
 //! Invariants, kept by the commands and by [`Model::bind_vethernet`]:
-//! * VLAN 1 and the two quarantine profiles exist;
+//! * VLAN 1 exists and is active, the two quarantine profiles exist unchanged;
 //! * the profile that an interface or a profile inherits from is never of the other type (it may be unknown, for an
 //!   interface only), and inheritance has no cycle;
 //! * a monitor's record and exporters exist, and so does the monitor of an `ip flow monitor` line;
@@ -406,6 +406,11 @@ impl Model {
     pub fn children_of<'a>(&'a self, profile: &'a str) -> impl Iterator<Item = &'a String> + 'a {
         self.profiles.iter().filter(move |(_, p)| p.inherit.as_deref() == Some(profile)).map(|(name, _)| name)
     }
+}
+
+/// The profile is always there and can't be changed.
+pub fn is_builtin(profile: &str) -> bool {
+    profile == QUARANTINE_VETH || profile == QUARANTINE_UPLINK
 }
 
 /// The type of profile that an interface can inherit.
