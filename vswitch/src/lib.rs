@@ -1,17 +1,45 @@
-//! The dataplane of a distributed virtual switch.
+//! The dataplane of a distributed virtual switch: frames in, frames out, time as an argument.
+//!
+//! ```text
+//!  port/rx ─▶ parse ─▶ flow lookup ──hit─────────────────────────▶ account ─▶ rewrite ─▶ port/tx
+//!  64 frames  one pass     │                                   ▲   counters    vlan      once per port
+//!                          └miss▶ ingress ─▶ bridge ─▶ egress ─┘   meter                 and batch
+//!                                 state      learn     vlan
+//!                                 vlan       lookup    isolate     observe: mirror, drop samples
+//!                                 acl        flood     acl, mtu
+//! ```
+//!
+//! * The **judges** (`ingress`, `bridge`, `egress`) are pure functions of a parsed frame, the [`snapshot::Snapshot`] and
+//!   the MAC table. They run when a flow is new or its generation is stale; what they said is kept in the flow entry.
+//!   Run on every frame, without the cache, they are the cache's oracle.
+//! * What has state per frame (counters, meter) is in `account` and `flow` and runs on every frame.
+//! * `observe` looks at frames and never touches them.
+//!
+//! Threads: one [`worker::Worker`] owns its ports, buffers, flows and MAC table and shares nothing that it writes, except
+//! counters of which it is the only writer. [`control::Control`] talks to it by messages and by one pointer, the current
+//! snapshot. On the road there is no allocation, no lock, no log line, and no system call but `rx` and `tx`.
+//!
+//! What it never does: read a clock below the worker's edge, speak a control protocol, know a name, or trust a length that
+//! a guest wrote.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod account;
 pub mod bridge;
 pub mod config;
 pub mod control;
 pub mod egress;
+pub mod emit;
 pub mod flow;
 pub mod frame;
 pub mod ingress;
+mod job;
+pub mod judge;
 pub mod observe;
 pub mod offload;
 pub mod parse;
 pub mod port;
+mod readiness;
+pub mod road;
 pub mod snapshot;
 pub mod table;
 pub mod time;

@@ -1,1 +1,395 @@
 //! What the control plane publishes: a validated, compiled, immutable picture of the configuration.
+//!
+//! [`Snapshot::build`] refuses a configuration that is not right in itself, so a worker never finds a dangling number.
+//!
+//! **Generations.** A cached verdict is good as long as the generations of the two ports that it depends on are those it
+//! was made under. [`Snapshot::succeed`] takes the snapshot that is running and gives each port its old generation when
+//! nothing that a judge reads of that port has changed - its settings, its compiled lists, its monitor sessions, and of the
+//! VLANs that it carries whether they are active, watched, and have several uplinks - and a new one otherwise. It compares
+//! the things themselves, not hashes. Flood lists, session destinations and timers are never cached.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::acl::Rules;
+use proto::addr::VlanId;
+use proto::vlan::{PortMode, VlanSet};
+
+use crate::config::{Config, Error, MonitorConfig, PortConfig, RULES_MAX, SESSIONS_MAX, SessionConfig, StaticMac};
+use crate::flow::key::{FlowKey, shape};
+use crate::flow::record::{MONITORS_MAX, MonitorSet};
+use crate::port::{PORTS_MAX, PortId};
+use crate::table::acl::{Found, IpList, MacList};
+use crate::verdict::RuleRef;
+
+/// A set of monitor sessions, bit `i` for the `i`-th of the snapshot.
+pub type SessionSet = u32;
+
+/// A compiled access list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum List {
+    Ip(IpList),
+    Mac(MacList),
+}
+
+/// The two lists of one direction of a port.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AclPair {
+    ip: Option<Arc<List>>,
+    mac: Option<Arc<List>>,
+}
+
+impl AclPair {
+    /// What the lists say of a packet in `vlan`: the IP list judges IPv4, the MAC list everything else.
+    pub fn find(&self, key: &FlowKey, vlan: VlanId) -> Found {
+        let list = if key.is(shape::IPV4) { &self.ip } else { &self.mac };
+        match list.as_deref() {
+            Some(List::Ip(list)) => list.find(key),
+            Some(List::Mac(list)) => list.find(key, vlan),
+            None => Found { permit: true, rule: RuleRef::NONE },
+        }
+    }
+}
+
+/// Everything that the judges read of a port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PortPolicy {
+    /// Its settings.
+    pub config: PortConfig,
+    /// Changes when anything here, or that this depends on, does.
+    pub generation: u32,
+    /// Takes copies and nothing else.
+    pub mirror_destination: bool,
+    /// Lists on the way in.
+    pub acl_in: AclPair,
+    /// Lists on the way out.
+    pub acl_out: AclPair,
+    /// Monitors of flows that enter here.
+    pub monitors_in: MonitorSet,
+    /// Monitors of flows that leave here.
+    pub monitors_out: MonitorSet,
+    /// Sessions that copy what is received here.
+    pub rx_sessions: SessionSet,
+    /// Sessions that copy what is sent here.
+    pub tx_sessions: SessionSet,
+}
+
+impl PortPolicy {
+    /// The port may carry `vlan`.
+    pub fn carries(&self, vlan: VlanId) -> bool {
+        match &self.config.mode {
+            PortMode::Access(access) => *access == vlan,
+            PortMode::Trunk { allowed, .. } => allowed.contains(vlan),
+        }
+    }
+}
+
+/// Everything that the judges read of a VLAN.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct VlanPolicy {
+    members: Vec<PortId>,
+    uplinks: usize,
+    flood_uplink: Option<PortId>,
+    rx_sessions: SessionSet,
+    tx_sessions: SessionSet,
+}
+
+/// A monitor session, running.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Session {
+    /// Ports that get the copies.
+    pub destinations: Vec<PortId>,
+}
+
+/// The configuration, compiled.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    version: u64,
+    /// Active VLANs.
+    pub vlans: VlanSet,
+    /// A learned address is forgotten after this silence; zero never.
+    pub mac_aging: Duration,
+    /// Static addresses.
+    pub static_macs: Vec<StaticMac>,
+    /// Timers of the flow monitors.
+    pub monitors: Vec<MonitorConfig>,
+    /// Monitor sessions.
+    pub sessions: Vec<Session>,
+    ports: Vec<PortPolicy>,
+    /// Index in `ports` + 1, by port number.
+    port_index: Vec<u16>,
+    vlan_policies: Vec<VlanPolicy>,
+    /// Index in `vlan_policies` + 1, by VLAN.
+    vlan_index: Vec<u16>,
+    protected: Vec<u64>,
+    last_generation: u32,
+}
+
+impl Snapshot {
+    /// Validates and compiles `config`.
+    pub fn build(config: &Config) -> Result<Snapshot, Error> {
+        let lists = compile_lists(config)?;
+        limit("flow monitors", config.monitors.len(), MONITORS_MAX)?;
+        limit("monitor sessions", config.sessions.len(), SESSIONS_MAX)?;
+        limit("ports", config.ports.len(), PORTS_MAX)?;
+        let mut snapshot = Snapshot {
+            version: config.version,
+            vlans: config.vlans.clone(),
+            mac_aging: config.mac_aging,
+            static_macs: config.static_macs.clone(),
+            monitors: config.monitors.clone(),
+            port_index: vec![0; PORTS_MAX],
+            vlan_index: vec![0; 4096],
+            protected: config.protected_macs.iter().map(|mac| mac.to_u64()).collect(),
+            last_generation: 1,
+            ..Snapshot::default()
+        };
+        snapshot.protected.sort_unstable();
+        snapshot.protected.dedup();
+        for port in &config.ports {
+            snapshot.add_port(port, config, &lists)?;
+        }
+        for (i, session) in config.sessions.iter().enumerate() {
+            snapshot.add_session(i, session)?;
+        }
+        snapshot.check_static_macs()?;
+        for vlan in config.vlans.iter() {
+            snapshot.add_vlan(vlan, config);
+        }
+        Ok(snapshot)
+    }
+
+    /// The version of the configuration.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn add_port(&mut self, port: &PortConfig, config: &Config, lists: &[Arc<List>]) -> Result<(), Error> {
+        let name = || format!("port {}", port.id.0);
+        let index = self.port_index.get_mut(port.id.index()).ok_or(Error::Limit {
+            what: "port number",
+            count: port.id.index(),
+            max: PORTS_MAX - 1,
+        })?;
+        if *index != 0 {
+            return Err(Error::Twice(name()));
+        }
+        let list = |wanted: Option<usize>, ip: bool| -> Result<Option<Arc<List>>, Error> {
+            let Some(i) = wanted else { return Ok(None) };
+            let (Some(list), Some(acl)) = (lists.get(i), config.acls.get(i)) else {
+                return Err(Error::Dangling(name(), format!("access list {i}")));
+            };
+            if matches!(**list, List::Ip(_)) != ip {
+                return Err(Error::AclKind(acl.acl.name.clone()));
+            }
+            Ok(Some(Arc::clone(list)))
+        };
+        let monitor = |wanted: Option<usize>| -> Result<MonitorSet, Error> {
+            match wanted {
+                None => Ok(0),
+                Some(i) if i < config.monitors.len() => Ok(1 << i),
+                Some(i) => Err(Error::Dangling(name(), format!("flow monitor {i}"))),
+            }
+        };
+        self.ports.push(PortPolicy {
+            config: port.clone(),
+            generation: 1,
+            mirror_destination: false,
+            acl_in: AclPair { ip: list(port.ip_acl_in, true)?, mac: list(port.mac_acl_in, false)? },
+            acl_out: AclPair { ip: list(port.ip_acl_out, true)?, mac: list(port.mac_acl_out, false)? },
+            monitors_in: monitor(port.flow_in)?,
+            monitors_out: monitor(port.flow_out)?,
+            rx_sessions: 0,
+            tx_sessions: 0,
+        });
+        *index = self.ports.len() as u16;
+        Ok(())
+    }
+
+    fn add_session(&mut self, i: usize, session: &SessionConfig) -> Result<(), Error> {
+        let bit: SessionSet = 1 << i;
+        let mut each = |ports: &[PortId], mark: &dyn Fn(&mut PortPolicy)| -> Result<(), Error> {
+            for port in ports {
+                match self.port_mut(*port) {
+                    Some(policy) => mark(policy),
+                    None => return Err(Error::Dangling(format!("session {}", i + 1), format!("port {}", port.0))),
+                }
+            }
+            Ok(())
+        };
+        each(&session.rx_ports, &|port| port.rx_sessions |= bit)?;
+        each(&session.tx_ports, &|port| port.tx_sessions |= bit)?;
+        each(&session.destinations, &|port| port.mirror_destination = true)?;
+        let mut destinations = session.destinations.clone();
+        destinations.sort_unstable();
+        destinations.dedup();
+        self.sessions.push(Session { destinations });
+        Ok(())
+    }
+
+    fn check_static_macs(&self) -> Result<(), Error> {
+        let mut seen: Vec<_> = self.static_macs.iter().map(|entry| (entry.vlan, entry.mac)).collect();
+        seen.sort_unstable();
+        if let Some(((vlan, mac), _)) = seen.iter().zip(seen.iter().skip(1)).find(|(a, b)| a == b) {
+            return Err(Error::Twice(format!("static address {mac} vlan {vlan}")));
+        }
+        for entry in &self.static_macs {
+            if let Some(port) = entry.port
+                && self.port(port).is_none()
+            {
+                return Err(Error::Dangling(format!("static address {}", entry.mac), format!("port {}", port.0)));
+            }
+        }
+        Ok(())
+    }
+
+    fn add_vlan(&mut self, vlan: VlanId, config: &Config) {
+        let mut members: Vec<&PortPolicy> =
+            self.ports.iter().filter(|p| p.config.up && !p.mirror_destination && p.carries(vlan)).collect();
+        members.sort_unstable_by_key(|p| p.config.id);
+        let sessions = |watched: &dyn Fn(&SessionConfig) -> &VlanSet| {
+            let bits = config.sessions.iter().enumerate().filter(|(_, s)| watched(s).contains(vlan));
+            bits.fold(0, |set: SessionSet, (i, _)| set | 1 << i)
+        };
+        let policy = VlanPolicy {
+            uplinks: members.iter().filter(|p| p.config.uplink).count(),
+            flood_uplink: members.iter().find(|p| p.config.uplink).map(|p| p.config.id),
+            members: members.iter().map(|p| p.config.id).collect(),
+            rx_sessions: sessions(&|s| &s.rx_vlans),
+            tx_sessions: sessions(&|s| &s.tx_vlans),
+        };
+        self.vlan_policies.push(policy);
+        if let Some(index) = self.vlan_index.get_mut(usize::from(vlan.get())) {
+            *index = self.vlan_policies.len() as u16;
+        }
+    }
+
+    fn port_mut(&mut self, id: PortId) -> Option<&mut PortPolicy> {
+        let index = usize::from(*self.port_index.get(id.index())?).checked_sub(1)?;
+        self.ports.get_mut(index)
+    }
+
+    /// The policy of port `id`.
+    #[inline]
+    pub fn port(&self, id: PortId) -> Option<&PortPolicy> {
+        let index = usize::from(*self.port_index.get(id.index())?).checked_sub(1)?;
+        self.ports.get(index)
+    }
+
+    /// Every port.
+    pub fn ports(&self) -> &[PortPolicy] {
+        &self.ports
+    }
+
+    /// The generation of port `id`; 0 for one that is not configured.
+    #[inline]
+    pub fn generation(&self, id: PortId) -> u32 {
+        self.port(id).map_or(0, |port| port.generation)
+    }
+
+    fn vlan(&self, vlan: VlanId) -> Option<&VlanPolicy> {
+        let index = usize::from(*self.vlan_index.get(usize::from(vlan.get()))?).checked_sub(1)?;
+        self.vlan_policies.get(index)
+    }
+
+    /// Ports of `vlan` that are up and no destination of a monitor session, in rising order.
+    pub fn members(&self, vlan: VlanId) -> &[PortId] {
+        self.vlan(vlan).map_or(&[], |v| &v.members)
+    }
+
+    /// How many of the members are uplinks.
+    pub fn uplinks(&self, vlan: VlanId) -> usize {
+        self.vlan(vlan).map_or(0, |v| v.uplinks)
+    }
+
+    /// The uplink that floods from VMs leave by.
+    pub fn flood_uplink(&self, vlan: VlanId) -> Option<PortId> {
+        self.vlan(vlan).and_then(|v| v.flood_uplink)
+    }
+
+    /// Sessions that copy what is received in `vlan`.
+    pub fn vlan_rx_sessions(&self, vlan: VlanId) -> SessionSet {
+        self.vlan(vlan).map_or(0, |v| v.rx_sessions)
+    }
+
+    /// Sessions that copy what is sent in `vlan`.
+    pub fn vlan_tx_sessions(&self, vlan: VlanId) -> SessionSet {
+        self.vlan(vlan).map_or(0, |v| v.tx_sessions)
+    }
+
+    /// The address is that of a protected port on another host.
+    pub fn is_protected(&self, mac: proto::addr::MacAddr) -> bool {
+        self.protected.binary_search(&mac.to_u64()).is_ok()
+    }
+
+    /// The smallest active and inactive timeout of `monitors`, for one flow that several watch; `None` when none does.
+    pub fn timeouts(&self, monitors: MonitorSet) -> Option<MonitorConfig> {
+        let watching = self.monitors.iter().enumerate().filter(|(i, _)| monitors >> i & 1 == 1);
+        watching
+            .map(|(_, m)| *m)
+            .reduce(|a, b| MonitorConfig { active: a.active.min(b.active), inactive: a.inactive.min(b.inactive) })
+    }
+
+    /// Makes this the successor of `previous`: ports that nothing has changed for keep their generation.
+    pub fn succeed(&mut self, previous: &Snapshot) {
+        let fresh = previous.last_generation.wrapping_add(1).max(1);
+        self.last_generation = fresh;
+        let changed: Vec<VlanId> =
+            (1..=4094).filter_map(VlanId::new).filter(|vlan| self.vlan_differs(previous, *vlan)).collect();
+        let protected_differ = self.protected != previous.protected;
+        for port in &mut self.ports {
+            port.generation = fresh;
+            let Some(old) = previous.port(port.config.id) else { continue };
+            let touched = changed.iter().any(|vlan| port.carries(*vlan));
+            port.generation = old.generation;
+            if *port != *old || touched || (port.config.uplink && protected_differ) {
+                port.generation = fresh;
+            }
+        }
+    }
+
+    /// Anything of `vlan` that a cached verdict rests on is not as in `previous`.
+    fn vlan_differs(&self, previous: &Snapshot, vlan: VlanId) -> bool {
+        let rests_on = |s: &Snapshot| {
+            let policy = s.vlan(vlan);
+            policy.map(|v| (v.uplinks > 1, v.rx_sessions, v.tx_sessions))
+        };
+        rests_on(self) != rests_on(previous)
+    }
+}
+
+fn limit(what: &'static str, count: usize, max: usize) -> Result<(), Error> {
+    if count > max { Err(Error::Limit { what, count, max }) } else { Ok(()) }
+}
+
+fn compile_lists(config: &Config) -> Result<Vec<Arc<List>>, Error> {
+    let mut ids: Vec<u32> = config.acls.iter().flat_map(|acl| &acl.rule_ids).copied().collect();
+    limit("rules", ids.len(), RULES_MAX)?;
+    ids.sort_unstable();
+    if let Some(last) = ids.last() {
+        limit("rule number", *last as usize, RULES_MAX - 1)?;
+    }
+    if let Some((id, _)) = ids.iter().zip(ids.iter().skip(1)).find(|(a, b)| a == b) {
+        return Err(Error::Twice(format!("rule number {id}")));
+    }
+    let compile = |config: &crate::config::AclConfig| {
+        let rules = match &config.acl.rules {
+            Rules::Ip(rules) => rules.len(),
+            Rules::Mac(rules) => rules.len(),
+        };
+        if config.rule_ids.len() != rules + 1 {
+            let what = format!("access list '{}'", config.acl.name);
+            return Err(Error::Dangling(what, "a rule without a number".to_owned()));
+        }
+        let counted = config.acl.statistics;
+        Ok(Arc::new(match &config.acl.rules {
+            Rules::Ip(rules) => List::Ip(IpList::new(rules, &config.rule_ids, counted)),
+            Rules::Mac(rules) => List::Mac(MacList::new(rules, &config.rule_ids, counted)),
+        }))
+    };
+    config.acls.iter().map(compile).collect()
+}
+
+#[cfg(test)]
+#[path = "snapshot_tests.rs"]
+mod tests;

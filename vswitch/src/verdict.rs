@@ -78,3 +78,98 @@ pub enum Verdict {
     /// Drop.
     Drop(DropReason),
 }
+
+impl DropReason {
+    /// The reason with that number, the inverse of `as u8`.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+}
+
+/// A judge's no, and what was known when it was said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// Why.
+    pub reason: DropReason,
+    /// VLAN that the frame is switched in, when that was known.
+    pub vlan: Option<proto::addr::VlanId>,
+    /// The rule that denied it.
+    pub rule: RuleRef,
+}
+
+impl Refusal {
+    /// For `reason`, with no rule.
+    pub fn new(reason: DropReason, vlan: Option<proto::addr::VlanId>) -> Self {
+        Refusal { reason, vlan, rule: RuleRef::NONE }
+    }
+}
+
+/// The rule of an access list that decided, in four octets: its number, and whether its matches are counted.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Debug,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
+)]
+#[repr(transparent)]
+pub struct RuleRef(u32);
+
+impl RuleRef {
+    /// No list judged, or one without rules.
+    pub const NONE: RuleRef = RuleRef(u32::MAX);
+
+    const COUNTED: u32 = 1 << 31;
+
+    /// The rule `id`, which is below [`crate::config::RULES_MAX`].
+    pub fn new(id: u32, counted: bool) -> Self {
+        RuleRef(id | if counted { Self::COUNTED } else { 0 })
+    }
+
+    /// Its number.
+    pub fn id(self) -> Option<u32> {
+        (self != Self::NONE).then_some(self.0 & !Self::COUNTED)
+    }
+
+    /// Its number, when its list counts matches.
+    pub fn counted(self) -> Option<u32> {
+        self.id().filter(|_| self.0 & Self::COUNTED != 0)
+    }
+}
+
+/// What the judges said of a frame, and all that makes it still true: a flow entry keeps it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Judgement {
+    /// What becomes of the frame.
+    pub verdict: Verdict,
+    /// The ingress judges let it in, so its addresses were looked up.
+    pub admitted: bool,
+    /// VLAN that it is switched in; `None` when it was dropped before that was known.
+    pub vlan: Option<proto::addr::VlanId>,
+    /// The one port that it leaves by, or was to leave by.
+    pub out: Option<crate::port::PortId>,
+    /// Rule that decided on the way in.
+    pub rule_in: RuleRef,
+    /// Rule that decided on the way out.
+    pub rule_out: RuleRef,
+    /// Where the source address is.
+    pub source: crate::table::mac::SlotRef,
+    /// Where the destination address is.
+    pub destination: crate::table::mac::SlotRef,
+    /// Generation of the port that it came from.
+    pub generation_in: u32,
+    /// Generation of `out`.
+    pub generation_out: u32,
+    /// Sessions that copy it as received.
+    pub rx_sessions: crate::snapshot::SessionSet,
+    /// Sessions that copy it as sent, and not as received. Of a flood, none: they differ by port.
+    pub tx_sessions: crate::snapshot::SessionSet,
+    /// Monitors that look at it where it enters.
+    pub monitors_in: crate::flow::record::MonitorSet,
+    /// Monitors that look at it where it leaves, and not where it enters.
+    pub monitors_out: crate::flow::record::MonitorSet,
+}

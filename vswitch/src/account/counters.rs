@@ -1,0 +1,245 @@
+//! The counters: of ports, rules, monitor sessions and the flow cache.
+//!
+//! One worker writes them, with a relaxed load and a relaxed store, which costs what plain memory costs; anyone reads.
+//! Clearing is the reader's: it remembers what it saw as a baseline, so the worker stays the only writer.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::config::{RULES_MAX, SESSIONS_MAX};
+use crate::control::{CacheStats, PortCounters, SessionStats, Traffic};
+use crate::port::{PORTS_MAX, PortId};
+use crate::verdict::DropReason;
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`; by the one writer only.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Becomes `n`; by the one writer only.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
+    /// Its value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Who a frame is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// One station.
+    Unicast,
+    /// A group.
+    Multicast,
+    /// All.
+    Broadcast,
+}
+
+impl Class {
+    /// Of a destination address.
+    pub fn of(dst: [u8; 6]) -> Self {
+        match dst {
+            [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => Class::Broadcast,
+            [first, ..] if first & 1 == 1 => Class::Multicast,
+            _ => Class::Unicast,
+        }
+    }
+}
+
+/// One direction of a port.
+#[derive(Debug, Default)]
+pub struct TrafficCells {
+    unicast: Counter,
+    multicast: Counter,
+    broadcast: Counter,
+    octets: Counter,
+}
+
+impl TrafficCells {
+    /// `frames` frames with `octets` octets in all.
+    #[inline]
+    pub fn add(&self, class: Class, frames: u64, octets: u64) {
+        match class {
+            Class::Unicast => self.unicast.add(frames),
+            Class::Multicast => self.multicast.add(frames),
+            Class::Broadcast => self.broadcast.add(frames),
+        }
+        self.octets.add(octets);
+    }
+
+    fn read(&self) -> Traffic {
+        Traffic {
+            unicast: self.unicast.get(),
+            multicast: self.multicast.get(),
+            broadcast: self.broadcast.get(),
+            octets: self.octets.get(),
+        }
+    }
+}
+
+/// The cells behind [`PortCounters`].
+#[derive(Debug)]
+pub struct PortCells {
+    /// From the port.
+    pub rx: TrafficCells,
+    /// To the port.
+    pub tx: TrafficCells,
+    /// Received here and sent somewhere.
+    pub delivered: Counter,
+    rx_drops: [Counter; DropReason::COUNT],
+    tx_drops: [Counter; DropReason::COUNT],
+}
+
+impl PortCells {
+    fn new() -> Self {
+        PortCells {
+            rx: TrafficCells::default(),
+            tx: TrafficCells::default(),
+            delivered: Counter::default(),
+            rx_drops: std::array::from_fn(|_| Counter::default()),
+            tx_drops: std::array::from_fn(|_| Counter::default()),
+        }
+    }
+
+    /// `frames` frames that came from the port were dropped.
+    pub fn drop_rx(&self, reason: DropReason, frames: u64) {
+        if let Some(cell) = self.rx_drops.get(reason as usize) {
+            cell.add(frames);
+        }
+    }
+
+    /// `frames` frames that were to leave by the port did not.
+    pub fn drop_tx(&self, reason: DropReason, frames: u64) {
+        if let Some(cell) = self.tx_drops.get(reason as usize) {
+            cell.add(frames);
+        }
+    }
+
+    fn read(&self) -> PortCounters {
+        PortCounters {
+            rx: self.rx.read(),
+            tx: self.tx.read(),
+            rx_drops: self.rx_drops.iter().map(Counter::get).collect(),
+            tx_drops: self.tx_drops.iter().map(Counter::get).collect(),
+            delivered: self.delivered.get(),
+        }
+    }
+}
+
+/// The cells behind [`SessionStats`].
+#[derive(Debug, Default)]
+pub struct SessionCells {
+    /// Copies that a destination took.
+    pub copied: Counter,
+    /// Copies that a destination did not take.
+    pub dropped: Counter,
+    /// Super-frames that were cut.
+    pub segmented: Counter,
+}
+
+/// The cells behind [`CacheStats`].
+#[derive(Debug, Default)]
+#[expect(missing_docs, reason = "as the fields of CacheStats")]
+pub struct CacheCells {
+    pub active: Counter,
+    pub capacity: Counter,
+    pub added: Counter,
+    pub aged_inactive: Counter,
+    pub aged_active: Counter,
+    pub ended: Counter,
+    pub forced: Counter,
+    pub evicted: Counter,
+    pub hits: Counter,
+    pub misses: Counter,
+    pub unmetered: Counter,
+}
+
+/// All counters of a worker.
+#[derive(Debug)]
+pub struct Counters {
+    ports: Box<[PortCells]>,
+    rules: Box<[Counter]>,
+    sessions: [SessionCells; SESSIONS_MAX],
+    /// The flow cache.
+    pub cache: CacheCells,
+    /// Where counts of ports and rules go that do not exist.
+    nowhere: PortCells,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Counters {
+            ports: (0..PORTS_MAX).map(|_| PortCells::new()).collect(),
+            rules: (0..RULES_MAX).map(|_| Counter::default()).collect(),
+            sessions: std::array::from_fn(|_| SessionCells::default()),
+            cache: CacheCells::default(),
+            nowhere: PortCells::new(),
+        }
+    }
+}
+
+impl Counters {
+    /// The cells of a port.
+    #[inline]
+    pub fn port(&self, id: PortId) -> &PortCells {
+        self.ports.get(id.index()).unwrap_or(&self.nowhere)
+    }
+
+    /// The cells of a session.
+    pub fn session(&self, index: usize) -> Option<&SessionCells> {
+        self.sessions.get(index)
+    }
+
+    /// `frames` frames were judged by rule `id`.
+    #[inline]
+    pub fn count_rule(&self, id: u32, frames: u64) {
+        if let Some(cell) = self.rules.get(id as usize) {
+            cell.add(frames);
+        }
+    }
+
+    /// What a port has counted.
+    pub fn read_port(&self, id: PortId) -> PortCounters {
+        self.port(id).read()
+    }
+
+    /// How many frames rule `id` has judged.
+    pub fn read_rule(&self, id: u32) -> u64 {
+        self.rules.get(id as usize).map_or(0, Counter::get)
+    }
+
+    /// What a session has counted.
+    pub fn read_session(&self, index: usize) -> SessionStats {
+        self.session(index).map_or(SessionStats::default(), |cells| SessionStats {
+            copied: cells.copied.get(),
+            dropped: cells.dropped.get(),
+            segmented: cells.segmented.get(),
+        })
+    }
+
+    /// What the flow cache has counted.
+    pub fn read_cache(&self) -> CacheStats {
+        let c = &self.cache;
+        CacheStats {
+            active: c.active.get(),
+            capacity: c.capacity.get(),
+            added: c.added.get(),
+            aged_inactive: c.aged_inactive.get(),
+            aged_active: c.aged_active.get(),
+            ended: c.ended.get(),
+            forced: c.forced.get(),
+            evicted: c.evicted.get(),
+            hits: c.hits.get(),
+            misses: c.misses.get(),
+            unmetered: c.unmetered.get(),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The flow meter: counts every accepted frame in its flow, and makes reports of flows.
+//!
+//! Law 2: over all reports, the octets and packets of a monitored flow add up to those that were accepted. So a report
+//! that finds the ring of records full leaves the counters as they are and is tried again; and a flow that finds no entry
+//! because nobody may be evicted unreported is counted in `unmetered`, the one place where detail can be lost.
+//! A packet costs a few additions; it touches the timers only when it is the end of a TCP connection.
+
+use crate::flow::Flows;
+use crate::flow::cache::{Entry, NONE, Room, state};
+use crate::flow::key::FlowKey;
+use crate::flow::record::{EndReason, Outcome, Record};
+use crate::parse::Parsed;
+use crate::snapshot::Snapshot;
+use crate::time::Instant;
+use crate::verdict::{Judgement, Verdict};
+use crate::wire::transport::{FIN, RST};
+
+/// A flow is reported when it has counted so many octets, so that 32-bit counters of old formats hold.
+pub const OCTETS_MAX: u64 = 1 << 31;
+
+/// The report that an entry would make.
+pub fn report(entry: &Entry, end: EndReason) -> Record {
+    let j = entry.judgement();
+    let outcome = match j.verdict {
+        Verdict::Forward(port) => Outcome::Forwarded(port),
+        Verdict::Flood if entry.is(state::DELIVERED) => Outcome::Flooded,
+        Verdict::Flood => Outcome::Dropped(entry.reason()),
+        Verdict::Drop(reason) => Outcome::Dropped(reason),
+    };
+    Record {
+        key: entry.key,
+        vlan: j.vlan,
+        packets: entry.packets,
+        octets: entry.octets,
+        l2_octets: entry.l2_octets,
+        first: entry.first(),
+        last: entry.last(),
+        tcp_flags: entry.tcp_flags,
+        outcome,
+        end,
+        monitors_in: j.monitors_in,
+        monitors_out: j.monitors_out & !j.monitors_in,
+    }
+}
+
+impl Flows {
+    /// Reports entry `at`, if anyone watches it and it has counted, and sets its counters to zero. `false` when the ring is
+    /// full and nothing was done.
+    pub(crate) fn report(&mut self, at: u32, end: EndReason) -> bool {
+        let Some(entry) = self.cache.get_mut(at) else { return true };
+        let watched = entry.monitors_in | entry.monitors_out != 0;
+        if watched && entry.packets > 0 {
+            if self.records.push(report(entry, end)).is_err() {
+                return false;
+            }
+            let cells = &self.counters.cache;
+            match end {
+                EndReason::Active => cells.aged_active.add(1),
+                EndReason::Forced => cells.forced.add(1),
+                // Those that end a flow are counted where it is removed.
+                EndReason::Idle | EndReason::EndDetected | EndReason::LackOfResources => {}
+            }
+        }
+        entry.restart();
+        true
+    }
+
+    /// An entry for a flow that has none; [`NONE`] when nobody can make room, for `packets` that are then not metered.
+    pub(crate) fn admit(&mut self, hash: u64, key: &FlowKey, packets: u32) -> u32 {
+        if let Room::Victim(at) = self.cache.room(hash) {
+            if !self.report(at, EndReason::LackOfResources) {
+                self.counters.cache.unmetered.add(packets.into());
+                return NONE;
+            }
+            self.remove(at);
+            self.counters.cache.evicted.add(1);
+        }
+        match self.cache.insert(hash, key) {
+            Some(at) => {
+                self.counters.cache.added.add(1);
+                at
+            }
+            None => {
+                self.counters.cache.unmetered.add(packets.into());
+                NONE
+            }
+        }
+    }
+
+    /// The judges ran anew for entry `at`. What was counted under another outcome is reported first; if nobody watched the
+    /// flow until now, it is not counted at all.
+    pub(crate) fn rejudge(&mut self, at: u32, j: &Judgement, now: Instant, snapshot: &Snapshot) {
+        let Some(entry) = self.cache.get(at) else { return };
+        let old = entry.judgement();
+        let is_new = entry.packets == 0 && entry.last() == Instant::default();
+        let watchers = |j: &Judgement| (j.monitors_in, j.monitors_out, j.vlan);
+        let differs = old.verdict != j.verdict || watchers(&old) != watchers(j);
+        if !is_new && differs {
+            self.report(at, EndReason::Forced);
+        }
+        if let Some(entry) = self.cache.get_mut(at) {
+            entry.set_judgement(j);
+        }
+        if is_new || differs {
+            self.arm(at, now, snapshot);
+        }
+    }
+
+    /// Counts a frame in entry `at`.
+    #[inline]
+    pub(crate) fn count(&mut self, at: u32, frame: &Parsed, now: Instant) {
+        let Some(entry) = self.cache.get_mut(at) else { return };
+        entry.see(now);
+        entry.packets += u64::from(frame.segments);
+        entry.octets += u64::from(frame.octets);
+        entry.l2_octets += u64::from(frame.l2_octets);
+        entry.tcp_flags |= frame.tcp_flags;
+        let ends = frame.tcp_flags & (FIN | RST) != 0 && !entry.is(state::ENDED);
+        if ends {
+            entry.end(now);
+            self.arm_end(at, now);
+        } else if entry.octets >= OCTETS_MAX {
+            self.report(at, EndReason::Active);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The tag that a frame leaves with.
+//!
+//! An access port sends without the outer tag. A trunk sends its native VLAN untagged and all others tagged. A frame with a
+//! second tag keeps an outer one even in the native VLAN: without it the second would be taken for the VLAN, which is how
+//! double-tagged frames hop VLANs. A tag that is already right stays, with its priority and its type.
+
+use proto::addr::VlanId;
+use proto::vlan::PortMode;
+
+use crate::frame::TxFrame;
+use crate::frame::vnet::VnetHdr;
+use crate::parse::Parsed;
+use crate::snapshot::PortPolicy;
+use crate::wire::array_at;
+use crate::wire::ethernet::{ADDRESSES, TAG, TPID_C};
+
+/// What becomes of the outer tag.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rewrite {
+    /// The frame leaves as it came.
+    Keep,
+    /// A tag is put in front.
+    Push(u16),
+    /// The outer tag is taken away.
+    Pop,
+    /// The outer tag becomes this one.
+    Replace(u16),
+}
+
+/// The tag of a frame of `vlan` that leaves by `to`.
+pub fn rewrite(to: &PortPolicy, vlan: VlanId, frame: &Parsed) -> Rewrite {
+    let untagged = match &to.config.mode {
+        PortMode::Access(_) => true,
+        PortMode::Trunk { native, .. } => *native == vlan && frame.tags < 2,
+    };
+    match (untagged, frame.tags) {
+        (true, 0) => Rewrite::Keep,
+        (true, _) => Rewrite::Pop,
+        (false, _) => tagged(vlan, frame),
+    }
+}
+
+/// The frame with the tag of its VLAN.
+pub fn tagged(vlan: VlanId, frame: &Parsed) -> Rewrite {
+    match frame.tags {
+        0 => Rewrite::Push(vlan.get()),
+        _ if frame.key.outer_vid == vlan.get() => Rewrite::Keep,
+        _ => Rewrite::Replace(frame.tci & 0xf000 | vlan.get()),
+    }
+}
+
+/// The private front of an outgoing frame.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Head {
+    octets: [u8; ADDRESSES + TAG],
+    len: u8,
+    /// Octets of the received frame that it stands for.
+    replaces: u8,
+}
+
+impl Rewrite {
+    /// Octets that a frame gains or loses.
+    pub fn growth(self) -> i16 {
+        match self {
+            Rewrite::Keep | Rewrite::Replace(_) => 0,
+            Rewrite::Push(_) => TAG as i16,
+            Rewrite::Pop => -(TAG as i16),
+        }
+    }
+
+    /// The front that makes `frame`, as received, leave as asked.
+    pub fn head(self, frame: &[u8]) -> Head {
+        let Some([d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5]) = array_at::<ADDRESSES>(frame, 0) else {
+            return Head::default();
+        };
+        let [p0, p1] = match self {
+            Rewrite::Replace(_) => array_at(frame, ADDRESSES).unwrap_or_default(),
+            _ => TPID_C.to_be_bytes(),
+        };
+        let (len, replaces, tci) = match self {
+            Rewrite::Keep => (0, 0, 0),
+            Rewrite::Push(tci) => (ADDRESSES + TAG, ADDRESSES, tci),
+            Rewrite::Pop => (ADDRESSES, ADDRESSES + TAG, 0),
+            Rewrite::Replace(tci) => (ADDRESSES + TAG, ADDRESSES + TAG, tci),
+        };
+        let [t0, t1] = tci.to_be_bytes();
+        let octets = [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, p0, p1, t0, t1];
+        Head { octets, len: len as u8, replaces: replaces as u8 }
+    }
+}
+
+impl Head {
+    /// The outgoing frame: this front, and the rest of `frame` as received.
+    pub fn with<'a>(&'a self, frame: &'a [u8], vnet: VnetHdr) -> TxFrame<'a> {
+        TxFrame {
+            head: self.octets.get(..self.len.into()).unwrap_or_default(),
+            rest: frame.get(self.replaces.into()..).unwrap_or_default(),
+            vnet,
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! The exact-match table: a key, what the judges said of it, and the counters of its flow.
+//!
+//! * **Layout.** A bucket is one cache line: eight 32-bit signatures and eight entry numbers. A key may be in either of two
+//!   buckets. An entry is three lines: the key, what a hit reads and writes, and the rest. So a hit costs one line of
+//!   index and three of entry, and the loads of a batch overlap.
+//! * **Fixed size.** All memory is taken at the start (untouched pages cost nothing); insertion never allocates. With no free
+//!   entry, or both buckets full, the least recently seen of the (at most 16) entries there is the victim, which the
+//!   caller reports before it removes it.
+//! * **No wildcards.** The key holds every field that a judge reads, so a verdict can't be used for a frame that it was not
+//!   made for, and the work of a lookup does not depend on what arrived before.
+
+use proto::addr::VlanId;
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::hash::HashKey;
+use super::key::FlowKey;
+use crate::port::PortId;
+use crate::table::mac::SlotRef;
+use crate::time::Instant;
+use crate::verdict::{DropReason, Judgement, RuleRef, Verdict};
+
+const WAYS: usize = 8;
+/// No entry.
+pub const NONE: u32 = u32::MAX;
+
+/// Bits of [`Entry::state`].
+pub mod state {
+    /// In use.
+    pub const LIVE: u8 = 1;
+    /// TCP FIN or RST was seen at `ended`.
+    pub const ENDED: u8 = 2;
+    /// Is to be reported and removed: its port is going away.
+    pub const FORCED: u8 = 4;
+    /// At least one frame since the last report went out.
+    pub const DELIVERED: u8 = 8;
+    /// The frame passed the ingress judges, so its source was looked up.
+    pub const ADMITTED: u8 = 16;
+}
+
+const FORWARD: u8 = 0;
+const FLOOD: u8 = 1;
+const DROP: u8 = 2;
+const NO_PORT: u16 = u16::MAX;
+
+#[derive(Clone, Copy, FromZeros)]
+#[repr(C, align(64))]
+struct Bucket {
+    signatures: [u32; WAYS],
+    /// Entry number + 1, 0 for a free way.
+    entries: [u32; WAYS],
+}
+
+/// A flow.
+#[derive(Clone, Copy, FromZeros)]
+#[repr(C, align(64))]
+pub struct Entry {
+    /// What makes it this flow.
+    pub key: FlowKey,
+
+    generation_in: u32,
+    generation_out: u32,
+    source: SlotRef,
+    destination: SlotRef,
+    kind: u8,
+    reason: u8,
+    out: u16,
+    vlan: u16,
+    /// OR of the TCP flags since the last report.
+    pub tcp_flags: u8,
+    /// Bits of [`state`].
+    pub state: u8,
+    rule_in: RuleRef,
+    rule_out: RuleRef,
+    /// Packets since the last report.
+    pub packets: u64,
+    /// IP octets since the last report.
+    pub octets: u64,
+    /// Octets of the frames since the last report.
+    pub l2_octets: u64,
+
+    last_ns: u64,
+    first_ns: u64,
+    ended_ns: u64,
+    rx_sessions: u32,
+    tx_sessions: u32,
+    /// Monitors that look at it where it enters.
+    pub monitors_in: u32,
+    /// Monitors that look at it where it leaves.
+    pub monitors_out: u32,
+    hash: u64,
+    next_free: u32,
+    reserved: [u32; 3],
+}
+
+const _: () = assert!(size_of::<Entry>() == 192 && size_of::<Bucket>() == 64);
+
+impl Entry {
+    /// Last packet.
+    pub fn last(&self) -> Instant {
+        Instant::from_ns(self.last_ns)
+    }
+
+    /// First packet since the last report.
+    pub fn first(&self) -> Instant {
+        Instant::from_ns(self.first_ns)
+    }
+
+    /// When its end was seen.
+    pub fn ended(&self) -> Instant {
+        Instant::from_ns(self.ended_ns)
+    }
+
+    /// Bits of [`state`] are set.
+    pub fn is(&self, bits: u8) -> bool {
+        self.state & bits == bits
+    }
+
+    /// A packet at `now`.
+    #[inline]
+    pub fn see(&mut self, now: Instant) {
+        if self.packets == 0 {
+            self.first_ns = now.ns();
+        }
+        self.last_ns = now.ns();
+    }
+
+    /// The end of a TCP connection was seen at `now`.
+    pub fn end(&mut self, now: Instant) {
+        self.state |= state::ENDED;
+        self.ended_ns = now.ns();
+    }
+
+    /// Counters back to zero, after a report.
+    pub fn restart(&mut self) {
+        (self.packets, self.octets, self.l2_octets, self.tcp_flags) = (0, 0, 0, 0);
+        self.state &= !state::DELIVERED;
+    }
+
+    /// Why the frame is dropped, or for a flood why the last one reached nobody.
+    pub fn reason(&self) -> DropReason {
+        DropReason::from_number(self.reason).unwrap_or(DropReason::NoDestination)
+    }
+
+    /// A flood reached nobody.
+    pub fn set_reason(&mut self, reason: DropReason) {
+        self.reason = reason as u8;
+    }
+
+    /// What the judges said.
+    #[inline]
+    pub fn judgement(&self) -> Judgement {
+        let out = (self.out != NO_PORT).then_some(PortId(self.out));
+        Judgement {
+            verdict: match (self.kind, out) {
+                (FORWARD, Some(port)) => Verdict::Forward(port),
+                (FLOOD, _) => Verdict::Flood,
+                _ => Verdict::Drop(self.reason()),
+            },
+            admitted: self.is(state::ADMITTED),
+            vlan: VlanId::new(self.vlan),
+            out,
+            rule_in: self.rule_in,
+            rule_out: self.rule_out,
+            source: self.source,
+            destination: self.destination,
+            generation_in: self.generation_in,
+            generation_out: self.generation_out,
+            rx_sessions: self.rx_sessions,
+            tx_sessions: self.tx_sessions,
+            monitors_in: self.monitors_in,
+            monitors_out: self.monitors_out,
+        }
+    }
+
+    /// Keeps what the judges said.
+    pub fn set_judgement(&mut self, j: &Judgement) {
+        (self.kind, self.reason) = match j.verdict {
+            Verdict::Forward(_) => (FORWARD, 0),
+            Verdict::Flood => (FLOOD, DropReason::NoDestination as u8),
+            Verdict::Drop(reason) => (DROP, reason as u8),
+        };
+        self.state = self.state & !state::ADMITTED | if j.admitted { state::ADMITTED } else { 0 };
+        self.out = j.out.map_or(NO_PORT, |port| port.0);
+        self.vlan = j.vlan.map_or(0, VlanId::get);
+        (self.rule_in, self.rule_out) = (j.rule_in, j.rule_out);
+        (self.source, self.destination) = (j.source, j.destination);
+        (self.generation_in, self.generation_out) = (j.generation_in, j.generation_out);
+        (self.rx_sessions, self.tx_sessions) = (j.rx_sessions, j.tx_sessions);
+        (self.monitors_in, self.monitors_out) = (j.monitors_in, j.monitors_out);
+    }
+}
+
+/// Pages of zeros, which the system provides when they are first touched.
+fn zeroed<T: FromZeros>(count: usize) -> Vec<T> {
+    T::new_vec_zeroed(count).unwrap_or_else(|_| std::alloc::handle_alloc_error(std::alloc::Layout::new::<T>()))
+}
+
+/// Where a new key can go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Room {
+    /// There is a free entry and a free way.
+    Free,
+    /// That entry would have to go first.
+    Victim(u32),
+}
+
+/// The table.
+pub struct FlowCache {
+    buckets: Vec<Bucket>,
+    entries: Vec<Entry>,
+    hash: HashKey,
+    free: u32,
+    /// Entries from here on were never used.
+    fresh: u32,
+    live: usize,
+    /// Where to look for a victim when the buckets of a new key are empty.
+    hand: u32,
+}
+
+impl FlowCache {
+    /// An empty table of `capacity` entries, at least 1. Without the memory for it the process ends, as with any `Vec`.
+    pub fn new(capacity: usize) -> Self {
+        let capacity = capacity.clamp(1, 1 << 28);
+        let buckets = (capacity * 2).div_ceil(WAYS).next_power_of_two().max(2);
+        FlowCache {
+            buckets: zeroed(buckets),
+            entries: zeroed(capacity),
+            hash: HashKey::random(),
+            free: NONE,
+            fresh: 0,
+            live: 0,
+            hand: 0,
+        }
+    }
+
+    /// The hash of a key.
+    #[inline]
+    pub fn hash(&self, key: &FlowKey) -> u64 {
+        self.hash.of(key)
+    }
+
+    fn homes(&self, hash: u64) -> [usize; 2] {
+        let mask = self.buckets.len() - 1;
+        let first = hash as usize & mask;
+        let second = (hash >> 24) as usize & mask;
+        [first, if second == first { first ^ 1 } else { second }]
+    }
+
+    fn signature(hash: u64) -> u32 {
+        (hash >> 32) as u32
+    }
+
+    /// The first entry of a bucket whose signature fits and whose key is `key`, if one is wanted.
+    #[inline]
+    fn probe(&self, bucket: usize, signature: u32, key: Option<&FlowKey>) -> Option<u32> {
+        let bucket = self.buckets.get(bucket)?;
+        let fits = bucket.signatures.iter().enumerate().fold(0u32, |set, (i, s)| set | u32::from(*s == signature) << i);
+        let mut rest = fits;
+        while rest != 0 {
+            let way = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            let at = bucket.entries.get(way)?.wrapping_sub(1);
+            if let Some(entry) = self.entries.get(at as usize)
+                && key.is_none_or(|key| entry.key == *key)
+            {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// The entry that probably holds the key of that hash; touches the index only.
+    #[inline]
+    pub fn guess(&self, hash: u64) -> u32 {
+        let [first, second] = self.homes(hash);
+        let signature = Self::signature(hash);
+        self.probe_index(first, signature).or_else(|| self.probe_index(second, signature)).unwrap_or(NONE)
+    }
+
+    #[inline]
+    fn probe_index(&self, bucket: usize, signature: u32) -> Option<u32> {
+        let bucket = self.buckets.get(bucket)?;
+        let fits = bucket
+            .signatures
+            .iter()
+            .zip(&bucket.entries)
+            .enumerate()
+            .fold(0u32, |set, (i, (s, e))| set | u32::from((*s == signature) & (*e != 0)) << i);
+        let way = (fits != 0).then(|| fits.trailing_zeros() as usize)?;
+        bucket.entries.get(way).map(|e| e.wrapping_sub(1))
+    }
+
+    /// The entry of `key`.
+    pub fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
+        let signature = Self::signature(hash);
+        self.homes(hash).into_iter().find_map(|bucket| self.probe(bucket, signature, Some(key)))
+    }
+
+    /// Entry `at`.
+    #[inline]
+    pub fn get(&self, at: u32) -> Option<&Entry> {
+        self.entries.get(at as usize)
+    }
+
+    /// Entry `at`.
+    #[inline]
+    pub fn get_mut(&mut self, at: u32) -> Option<&mut Entry> {
+        self.entries.get_mut(at as usize)
+    }
+
+    /// Whether a new key of that hash fits, or who is to go.
+    pub fn room(&mut self, hash: u64) -> Room {
+        let homes = self.homes(hash);
+        let ways = || homes.iter().filter_map(|b| self.buckets.get(*b)).flat_map(|b| b.entries);
+        let has_way = ways().any(|e| e == 0);
+        let has_entry = self.free != NONE || (self.fresh as usize) < self.entries.len();
+        if has_way && has_entry {
+            return Room::Free;
+        }
+        let candidates = ways().filter_map(|e| e.checked_sub(1));
+        let oldest = candidates.min_by_key(|at| self.get(*at).map_or(u64::MAX, |entry| entry.last_ns));
+        Room::Victim(oldest.unwrap_or_else(|| {
+            // Full, and nobody in these buckets: any other flow, in turn.
+            self.hand = (self.hand + 1) % self.entries.len() as u32;
+            self.hand
+        }))
+    }
+
+    /// Adds `key` where [`FlowCache::room`] said `Free`; the new entry is blank but for its key.
+    pub fn insert(&mut self, hash: u64, key: &FlowKey) -> Option<u32> {
+        let homes = self.homes(hash);
+        let free = |b: &&usize| self.buckets.get(**b).is_some_and(|bucket| bucket.entries.contains(&0));
+        let home = *homes.iter().find(free)?;
+        let at = match self.free {
+            NONE => {
+                let at = self.fresh;
+                self.entries.get(at as usize)?;
+                self.fresh += 1;
+                at
+            }
+            at => {
+                self.free = self.get(at)?.next_free;
+                at
+            }
+        };
+        let bucket = self.buckets.get_mut(home)?;
+        let way = bucket.entries.iter().position(|e| *e == 0)?;
+        *bucket.entries.get_mut(way)? = at + 1;
+        *bucket.signatures.get_mut(way)? = Self::signature(hash);
+        let entry = self.entries.get_mut(at as usize)?;
+        *entry = Entry::new_zeroed();
+        (entry.key, entry.hash, entry.state) = (*key, hash, state::LIVE);
+        self.live += 1;
+        Some(at)
+    }
+
+    /// Removes entry `at`.
+    pub fn remove(&mut self, at: u32) {
+        let Some(hash) = self.get(at).filter(|entry| entry.is(state::LIVE)).map(|entry| entry.hash) else { return };
+        for home in self.homes(hash) {
+            if let Some(bucket) = self.buckets.get_mut(home)
+                && let Some(way) = bucket.entries.iter_mut().find(|e| **e == at + 1)
+            {
+                *way = 0;
+            }
+        }
+        let free = self.free;
+        if let Some(entry) = self.get_mut(at) {
+            entry.state = 0;
+            entry.next_free = free;
+            self.free = at;
+            self.live -= 1;
+        }
+    }
+
+    /// Flows in the table.
+    pub fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Most flows that it can hold.
+    pub fn capacity(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Entries `0..used` are or were in use.
+    pub fn used(&self) -> u32 {
+        self.fresh
+    }
+}
+
+// The whole key is compared as octets; a key with padding would compare garbage.
+const _: fn(&FlowKey) -> &[u8] = FlowKey::as_bytes;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn key(n: u32) -> FlowKey {
+        FlowKey { src: crate::wire::mapped(n.to_be_bytes()), in_port: 1, ..FlowKey::default() }
+    }
+
+    /// Random insertions and removals against a map; a full table says who is to go, and it is an old one.
+    #[test]
+    fn behaves_as_a_map_of_bounded_size() {
+        let mut cache = FlowCache::new(300);
+        let mut model: HashMap<u32, u32> = HashMap::new();
+        let mut seed = 11u64;
+        let mut draw = |n: u64| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) % n
+        };
+        for step in 0..60_000u64 {
+            let n = draw(800) as u32;
+            let hash = cache.hash(&key(n));
+            match cache.find(hash, &key(n)) {
+                Some(at) => {
+                    assert_eq!(model.get(&n), Some(&at));
+                    if draw(3) == 0 {
+                        cache.remove(at);
+                        model.remove(&n);
+                    }
+                }
+                None => {
+                    assert!(!model.contains_key(&n));
+                    if let Room::Victim(at) = cache.room(hash)
+                        && cache.get(at).unwrap().is(state::LIVE)
+                    {
+                        cache.remove(at);
+                        model.retain(|_, held| *held != at);
+                    }
+                    if cache.room(hash) == Room::Free {
+                        let at = cache.insert(hash, &key(n)).unwrap();
+                        cache.get_mut(at).unwrap().see(Instant::from_ns(step));
+                        model.insert(n, at);
+                        assert_eq!(cache.guess(hash), cache.find(hash, &key(n)).unwrap());
+                    }
+                }
+            }
+            assert_eq!(cache.live(), model.len());
+        }
+        assert!(cache.live() > 250);
+    }
+}

@@ -1,0 +1,117 @@
+//! Questions that need a walk over a table: done a slice a turn, so that they never hold up frames.
+
+use std::sync::mpsc::SyncSender;
+
+use proto::addr::{MacAddr, VlanId};
+
+use crate::account::meter::report;
+use crate::control::{Error, FlowFilter, LiveFlow, MacEntry};
+use crate::flow::cache::{Entry, state};
+use crate::flow::expire::SLICE;
+use crate::flow::record::{EndReason, Outcome, Record};
+use crate::port::{Port, PortId};
+use crate::road::Road;
+use crate::time::Instant;
+
+/// A walk that has got as far as `from`, and who waits for it.
+pub(crate) enum Job {
+    /// Reports the flows of a port that was detached, then gives its device back.
+    Retire { port: PortId, device: Box<dyn Port>, from: u32, reply: SyncSender<Result<Box<dyn Port>, Error>> },
+    /// Lists the MAC table.
+    Macs { into: Vec<MacEntry>, from: usize, reply: SyncSender<Vec<MacEntry>> },
+    /// Forgets learned addresses.
+    ClearMacs { vlan: Option<VlanId>, mac: Option<MacAddr>, from: usize, reply: SyncSender<()> },
+    /// Finds the flows with the most octets. `into` has room for twice `top`.
+    Flows {
+        filter: FlowFilter,
+        top: usize,
+        into: Vec<LiveFlow>,
+        matched: u64,
+        from: u32,
+        reply: SyncSender<(Vec<LiveFlow>, u64)>,
+    },
+}
+
+impl Job {
+    /// Does a slice; the job, when it is not done. A reply that nobody waits for any more is no error.
+    pub(crate) fn slice(self, road: &mut Road, now: Instant) -> Option<Job> {
+        match self {
+            Job::Retire { port, device, from, reply } => match road.flows.retire(Some(port), from, now) {
+                Some(from) => Some(Job::Retire { port, device, from, reply }),
+                None => {
+                    let _ = reply.send(Ok(device));
+                    None
+                }
+            },
+            Job::Macs { mut into, from, reply } => {
+                let to = (from + SLICE as usize).min(road.macs.capacity());
+                into.extend((from..to).filter_map(|at| road.macs.at(at)).map(|(vlan, mac, place, seen)| MacEntry {
+                    vlan,
+                    mac,
+                    port: place.port,
+                    is_static: place.is_static,
+                    seen,
+                }));
+                if to < road.macs.capacity() {
+                    return Some(Job::Macs { into, from: to, reply });
+                }
+                let _ = reply.send(into);
+                None
+            }
+            Job::ClearMacs { vlan, mac, from, reply } => {
+                let to = (from + SLICE as usize).min(road.macs.capacity());
+                for at in from..to {
+                    let fits = road.macs.at(at).is_some_and(|(v, m, place, _)| {
+                        !place.is_static && vlan.is_none_or(|vlan| vlan == v) && mac.is_none_or(|mac| mac == m)
+                    });
+                    if fits {
+                        road.macs.remove_at(at);
+                    }
+                }
+                if to < road.macs.capacity() {
+                    return Some(Job::ClearMacs { vlan, mac, from: to, reply });
+                }
+                let _ = reply.send(());
+                None
+            }
+            Job::Flows { filter, top, mut into, mut matched, from, reply } => {
+                let to = from.saturating_add(SLICE).min(road.flows.cache.used());
+                for entry in (from..to).filter_map(|at| road.flows.cache.get(at)) {
+                    let record = report(entry, EndReason::Active);
+                    if fits(&filter, entry, &record) {
+                        matched += 1;
+                        into.push(LiveFlow { record });
+                        if into.len() >= 2 * top {
+                            keep_top(&mut into, top);
+                        }
+                    }
+                }
+                if to < road.flows.cache.used() {
+                    return Some(Job::Flows { filter, top, into, matched, from: to, reply });
+                }
+                keep_top(&mut into, top);
+                let _ = reply.send((into, matched));
+                None
+            }
+        }
+    }
+}
+
+fn keep_top(flows: &mut Vec<LiveFlow>, top: usize) {
+    flows.sort_unstable_by_key(|flow| std::cmp::Reverse(flow.record.octets));
+    flows.truncate(top);
+}
+
+fn fits(filter: &FlowFilter, entry: &Entry, record: &Record) -> bool {
+    let key = &record.key;
+    let out = entry.judgement().out;
+    entry.is(state::LIVE)
+        && record.packets > 0
+        && (filter.monitors == 0 || filter.monitors & (record.monitors_in | record.monitors_out) != 0)
+        && filter.host.is_none_or(|host| host == key.src || host == key.dst)
+        && filter.protocol.is_none_or(|protocol| protocol == key.protocol)
+        && filter.port.is_none_or(|port| port == key.src_port || port == key.dst_port)
+        && filter.vlan.is_none_or(|vlan| Some(vlan) == record.vlan)
+        && filter.interface.is_none_or(|port| port == key.in_port() || Some(port) == out)
+        && (!filter.dropped || matches!(record.outcome, Outcome::Dropped(_)))
+}
