@@ -16,10 +16,13 @@
 
 pub mod acl;
 pub mod addr;
+pub mod codec;
 pub mod config;
 pub mod flow;
 pub mod msg;
 pub mod name;
 pub mod query;
 pub mod report;
+pub mod session;
+pub mod token;
 pub mod vlan;

@@ -20,6 +20,9 @@
 //! Evolution: field numbers are never reused, new fields are `Option`, new variants are sent only to a peer whose hello
 //! named the capability.
 
+use std::fmt;
+use std::str::FromStr;
+
 use minicbor::{Decode, Encode};
 
 use crate::query::Query;
@@ -51,6 +54,50 @@ pub struct HostUuid(
     #[cbor(with = "minicbor::bytes")]
     pub [u8; 16],
 );
+
+impl fmt::Display for ConfigHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
+}
+
+impl fmt::Display for HostUuid {
+    /// RFC 9562 clause 4: `f81d4fae-7dec-11d0-a765-00a0c91e6bf6`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, octet) in self.0.iter().enumerate() {
+            if matches!(i, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{octet:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The text is not a UUID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a UUID; one looks like f81d4fae-7dec-11d0-a765-00a0c91e6bf6")]
+pub struct UuidError;
+
+impl FromStr for HostUuid {
+    type Err = UuidError;
+
+    /// Takes what `Display` writes, in either case.
+    fn from_str(text: &str) -> Result<Self, UuidError> {
+        let mut groups = text.split('-');
+        let mut octets = [0; 16];
+        let mut at = octets.iter_mut();
+        for length in [8, 4, 4, 4, 12] {
+            let group = groups.next().filter(|g| g.len() == length).ok_or(UuidError)?;
+            for pair in group.as_bytes().chunks_exact(2) {
+                let digit = |d: u8| char::from(d).to_digit(16).and_then(|v| u8::try_from(v).ok());
+                let (high, low) = (digit(pair[0]).ok_or(UuidError)?, digit(pair[1]).ok_or(UuidError)?);
+                *at.next().ok_or(UuidError)? = high << 4 | low;
+            }
+        }
+        if groups.next().is_some() { Err(UuidError) } else { Ok(HostUuid(octets)) }
+    }
+}
 
 /// From an agent to the supervisor.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
@@ -234,4 +281,34 @@ pub enum FromVsm {
         #[n(1)]
         query: Query,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_reads_back_what_it_prints() {
+        let uuid =
+            HostUuid([0xf8, 0x1d, 0x4f, 0xae, 0x7d, 0xec, 0x11, 0xd0, 0xa7, 0x65, 0, 0xa0, 0xc9, 0x1e, 0x6b, 0xf6]);
+        assert_eq!(uuid.to_string(), "f81d4fae-7dec-11d0-a765-00a0c91e6bf6");
+        assert_eq!(uuid.to_string().parse(), Ok(uuid));
+        assert_eq!("F81D4FAE-7DEC-11D0-A765-00A0C91E6BF6".parse(), Ok(uuid));
+    }
+
+    #[test]
+    fn what_is_not_a_uuid_is_refused() {
+        for text in [
+            "",
+            "-",
+            "f81d4fae7dec11d0a76500a0c91e6bf6",
+            "f81d4fae-7dec-11d0-a765-00a0c91e6bf",
+            "f81d4fae-7dec-11d0-a765-00a0c91e6bf6-",
+            "f81d4fae-7dec-11d0-a765-00a0c91e6bfg",
+            "+81d4fae-7dec-11d0-a765-00a0c91e6bf6",
+            "f81d4fae-7dec-11d0-a765-\u{e9}0a0c91e6bf",
+        ] {
+            assert_eq!(text.parse::<HostUuid>(), Err(UuidError), "{text}");
+        }
+    }
 }

@@ -2,15 +2,33 @@
 //!
 //! Readers take an immutable picture ([`Handle::model`], [`Handle::inventory`]). A change is a function over the model
 //! ([`Handle::edit`]); changes are made one after the other, and each is whole or absent on every connected module.
+//!
+//! One thread ([`crate::module::control`]) owns the model, the bindings and the modules' sessions. Handles talk to it
+//! over a channel and wait for its answer; they may be used from any thread but that one.
+//!
+//! What survives a restart: the startup configuration, the bindings, the authority, the tokens, the log. The running
+//! configuration does not, as on NX-OS: what was not saved is gone, and modules get the startup configuration.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use crossbeam::channel::{Sender, bounded};
 use proto::query::Query;
 use proto::report::Answer;
 
+use crate::bootstrap::Bootstrap;
 use crate::config::model::Model;
+use crate::log::Log;
+use crate::module::control::{self, Control, Request};
 use crate::module::registry::Inventory;
+use crate::store;
+
+/// Version of this software.
+pub const SOFTWARE: &str = env!("CARGO_PKG_VERSION");
 
 /// A change of the configuration: edits the model, or says why it can't (then nothing changes). What it returns are
 /// warnings for the person who typed it, without the word `Warning`.
@@ -35,41 +53,282 @@ pub enum EditError {
     Stopping,
 }
 
+/// What does not change while the supervisor runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Facts {
+    /// Domain id, 1-4095.
+    pub domain: u16,
+    /// Address that it listens on; `None` for a detached one.
+    pub listen: Option<SocketAddr>,
+    /// Addresses that join tokens name.
+    pub addresses: Vec<String>,
+    /// Version of the software.
+    pub software: &'static str,
+    /// When it was started.
+    pub started: SystemTime,
+}
+
+/// What handles and the supervisor's thread share.
+pub(crate) struct Shared {
+    pub(crate) model: ArcSwap<Model>,
+    pub(crate) inventory: ArcSwap<Inventory>,
+    pub(crate) log: Log,
+    pub(crate) facts: Facts,
+    startup: ArcSwapOption<String>,
+    startup_path: Option<PathBuf>,
+    editing: Mutex<()>,
+}
+
 /// A handle; clones share the supervisor.
 #[derive(Clone)]
 pub struct Handle {
-    model: Arc<ArcSwap<Model>>,
-    inventory: Arc<ArcSwap<Inventory>>,
-    editing: Arc<Mutex<()>>,
+    shared: Arc<Shared>,
+    remote: Option<Remote>,
+}
+
+#[derive(Clone)]
+struct Remote {
+    requests: Sender<Request>,
+    waker: Arc<mio::Waker>,
+}
+
+impl Remote {
+    fn post<T>(&self, request: impl FnOnce(Sender<T>) -> Request) -> Option<T> {
+        let (reply, answer) = bounded(1);
+        self.requests.send(request(reply)).ok()?;
+        self.waker.wake().ok()?;
+        // A supervisor that stops drops the request, and with it the sender.
+        answer.recv().ok()
+    }
 }
 
 impl Handle {
     /// A supervisor without modules, for tests of the command line.
     pub fn detached(model: Model) -> Self {
-        Handle { model: Arc::new(ArcSwap::from_pointee(model)), inventory: Arc::default(), editing: Arc::default() }
+        let facts = Facts {
+            domain: model.domain_id.unwrap_or(1),
+            listen: None,
+            addresses: Vec::new(),
+            software: SOFTWARE,
+            started: SystemTime::now(),
+        };
+        let log = Log::in_memory();
+        log.set_hostname(&model.hostname);
+        Handle { shared: Arc::new(Shared::new(model, Inventory::default(), log, facts, None, None)), remote: None }
     }
 
     /// The running configuration.
     pub fn model(&self) -> Arc<Model> {
-        self.model.load_full()
+        self.shared.model.load_full()
     }
 
-    /// Modules and bindings.
+    /// Modules and bindings; counters are up to a second old.
     pub fn inventory(&self) -> Arc<Inventory> {
-        self.inventory.load_full()
+        self.shared.inventory.load_full()
     }
 
-    /// Makes a change. Returns its warnings once every connected module has applied it.
+    /// What does not change.
+    pub fn facts(&self) -> &Facts {
+        &self.shared.facts
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Log {
+        &self.shared.log
+    }
+
+    /// Makes a change. Returns its warnings once every connected module has applied it; that is up to six seconds when
+    /// a module has fallen silent.
+    ///
+    /// # Errors
+    /// Nothing was changed.
     pub fn edit(&self, change: Change) -> Result<Vec<String>, EditError> {
-        let _one_at_a_time = self.editing.lock().map_err(|_| EditError::Stopping)?;
-        let mut model = Model::clone(&self.model());
-        let warnings = change(&mut model).map_err(EditError::Refused)?;
-        self.model.store(Arc::new(model));
-        Ok(warnings)
+        match &self.remote {
+            Some(remote) => remote.post(|reply| Request::Edit { change, reply }).unwrap_or(Err(EditError::Stopping)),
+            None => {
+                let _one_at_a_time = self.shared.editing.lock().map_err(|_| EditError::Stopping)?;
+                let mut model = Model::clone(&self.model());
+                let warnings = change(&mut model).map_err(EditError::Refused)?;
+                self.shared.log.set_hostname(&model.hostname);
+                self.shared.model.store(Arc::new(model));
+                Ok(warnings)
+            }
+        }
     }
 
-    /// Asks one connected module, or all of them, and waits up to two seconds for the answers.
-    pub fn ask(&self, _query: Query, _slot: Option<u8>) -> Vec<(u8, Result<Answer, String>)> {
-        Vec::new()
+    /// Asks one connected module, or all of them, and waits up to two seconds for the answers; they come by slot. A
+    /// module that was asked for and is not connected gives an error.
+    pub fn ask(&self, query: Query, slot: Option<u8>) -> Vec<(u8, Result<Answer, String>)> {
+        match &self.remote {
+            Some(remote) => remote.post(|reply| Request::Ask { query, slot, reply }).unwrap_or_default(),
+            None => slot.map(|slot| (slot, Err(control::not_connected(slot)))).into_iter().collect(),
+        }
+    }
+
+    /// Forgets an absent module, and frees its slot.
+    ///
+    /// # Errors
+    /// It is connected, or there is none.
+    pub fn remove_module(&self, slot: u8) -> Result<(), String> {
+        match &self.remote {
+            Some(remote) => remote
+                .post(|reply| Request::Remove { slot, reply })
+                .unwrap_or_else(|| Err(EditError::Stopping.to_string())),
+            None => Err(crate::module::registry::Error::Unknown(slot).to_string()),
+        }
+    }
+
+    /// The saved configuration, when there is one.
+    pub fn startup(&self) -> Option<Arc<String>> {
+        self.shared.startup.load_full()
+    }
+
+    /// Saves this text as the startup configuration; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// It can't be written; the old one stays.
+    pub fn save_startup(&self, text: &str) -> Result<(), store::Error> {
+        if let Some(path) = &self.shared.startup_path {
+            store::write(path, text.as_bytes(), 0o600)?;
+        }
+        self.shared.startup.store(Some(Arc::new(text.to_owned())));
+        Ok(())
+    }
+
+    /// Ends the sessions and the supervisor's thread. What is queued is refused.
+    pub fn stop(&self) {
+        if let Some(remote) = &self.remote {
+            let _ = remote.requests.send(Request::Stop);
+            let _ = remote.waker.wake();
+        }
+    }
+}
+
+impl Shared {
+    fn new(
+        model: Model,
+        inventory: Inventory,
+        log: Log,
+        facts: Facts,
+        startup: Option<String>,
+        startup_path: Option<PathBuf>,
+    ) -> Self {
+        Shared {
+            model: ArcSwap::from_pointee(model),
+            inventory: ArcSwap::from_pointee(inventory),
+            log,
+            facts,
+            startup: ArcSwapOption::from_pointee(startup),
+            startup_path,
+            editing: Mutex::new(()),
+        }
+    }
+}
+
+/// Why a supervisor can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file of the state directory.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The authority.
+    #[error(transparent)]
+    Authority(#[from] crate::module::authority::Error),
+    /// The tokens.
+    #[error(transparent)]
+    Tokens(#[from] crate::module::tokens::Error),
+    /// The address.
+    #[error("listening on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    /// Threads and wake-ups.
+    #[error(transparent)]
+    System(#[from] std::io::Error),
+    /// The startup configuration is for another domain.
+    #[error("the startup configuration is for domain {configured}, vsm.toml for domain {ours}")]
+    Domain {
+        /// `domain id` of the startup configuration.
+        configured: u16,
+        /// That of `vsm.toml`.
+        ours: u16,
+    },
+}
+
+/// A running supervisor.
+pub struct Supervisor {
+    handle: Handle,
+    thread: JoinHandle<()>,
+}
+
+impl Supervisor {
+    /// Starts a supervisor with this running configuration. `startup` is the text that it was read from.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing runs then.
+    pub fn start(boot: &Bootstrap, model: Model, startup: Option<String>) -> Result<Self, Error> {
+        if let Some(configured) = model.domain_id.filter(|id| *id != boot.domain) {
+            return Err(Error::Domain { configured, ours: boot.domain });
+        }
+        store::make_directory(&boot.state_dir)?;
+        let lock = store::lock(&boot.state_dir)?;
+        let log = Log::open(&boot.log_file())?;
+        log.set_hostname(&model.hostname);
+        let mut parts = control::Parts::open(boot, lock)?;
+        let facts = Facts {
+            domain: boot.domain,
+            listen: Some(parts.server.address()?),
+            addresses: boot.addresses(),
+            software: SOFTWARE,
+            started: SystemTime::now(),
+        };
+        let inventory = parts.registry.inventory.clone();
+        let shared = Arc::new(Shared::new(model, inventory, log, facts, startup, Some(boot.startup_config())));
+        let (sender, requests) = bounded(64);
+        let waker = parts.waker()?;
+        let control = Control::new(parts, shared.clone(), requests);
+        let thread = std::thread::Builder::new().name("supervisor".to_owned()).spawn(move || control.run())?;
+        Ok(Supervisor { handle: Handle { shared, remote: Some(Remote { requests: sender, waker }) }, thread })
+    }
+
+    /// A handle.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Its thread has ended.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Stops it and waits for its end.
+    pub fn stop(self) {
+        self.handle.stop();
+        if self.thread.join().is_err() {
+            tracing::error!("the supervisor's thread had failed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_detached_handle_edits_saves_and_knows_no_modules() {
+        let handle = Handle::detached(Model::default());
+        let change = |name: &'static str| -> Change {
+            Box::new(move |model: &mut Model| {
+                name.clone_into(&mut model.hostname);
+                if name.is_empty() { Err("no name".to_owned()) } else { Ok(vec!["as you say".to_owned()]) }
+            })
+        };
+        assert_eq!(handle.edit(change("n1000v")), Ok(vec!["as you say".to_owned()]));
+        assert_eq!(handle.edit(change("")), Err(EditError::Refused("no name".to_owned())));
+        assert_eq!(handle.model().hostname, "n1000v");
+        assert_eq!(handle.startup(), None);
+        handle.save_startup("hostname n1000v\n").unwrap();
+        assert_eq!(handle.startup().unwrap().as_str(), "hostname n1000v\n");
+        assert_eq!(handle.ask(Query::Ports, None), []);
+        assert!(handle.ask(Query::Ports, Some(3))[0].1.is_err());
+        assert_eq!(handle.remove_module(3), Err("there is no module 3".to_owned()));
     }
 }

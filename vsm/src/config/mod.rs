@@ -3,5 +3,8 @@
 pub mod compile;
 pub mod model;
 pub mod profile;
+#[cfg(test)]
+mod random;
+pub mod rule;
 pub mod running;
 pub mod startup;

@@ -1,0 +1,226 @@
+//! The changes: one queue, one push at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crossbeam::channel::Sender;
+use proto::addr::NicId;
+use proto::config::ProfileType;
+use proto::msg::{ConfigHash, MESSAGE_MAX};
+use proto::name::{ETHERNET_PORT_MAX, IfName};
+use proto::report::PortReport;
+use sha2::{Digest, Sha256};
+
+use super::{Control, Edit, PORTS_MAX, Running, Work};
+use crate::config::compile::compile;
+use crate::config::model::Model;
+use crate::module::push::{Action, Parcel, Phase, Push};
+use crate::supervisor::{Change, EditError};
+
+/// Octets of a prepare that are not the configuration, at most.
+const PREPARE_OVERHEAD: usize = 128;
+
+impl Control {
+    pub(super) fn push(&mut self, event: impl FnOnce(&mut Push) -> Vec<Action>) -> Vec<Action> {
+        self.running.as_mut().map(|running| event(&mut running.push)).unwrap_or_default()
+    }
+
+    pub(super) fn perform(&mut self, actions: Vec<Action>, now: u64) {
+        // What is decided holds before a module can act on it.
+        self.settle(now);
+        for action in actions {
+            match action {
+                Action::Send(slot, message) => self.send(slot, &message, now),
+                Action::Disconnect(slot, reason) => self.disconnect(slot, reason, now),
+            }
+        }
+    }
+
+    /// Takes the next change when none is under way.
+    pub(super) fn advance(&mut self, now: u64) {
+        while self.running.is_none() {
+            match self.queue.pop_front() {
+                Some(Work::Edit { change, reply }) => self.begin_edit(change, reply, now),
+                Some(Work::Ports { slot, ports }) => self.begin_ports(slot, ports, now),
+                None => return,
+            }
+        }
+    }
+
+    fn begin_edit(&mut self, change: Change, reply: Sender<Result<Vec<String>, EditError>>, now: u64) {
+        let mut model = Model::clone(&self.model);
+        let ours = self.shared.facts.domain;
+        let outcome = change(&mut model).map_err(EditError::Refused).and_then(|warnings| {
+            match model.domain_id.filter(|id| *id != ours) {
+                Some(id) => Err(EditError::Refused(format!(
+                    "domain {id}: vsm.toml makes this supervisor that of domain {ours}"
+                ))),
+                None => Ok(warnings),
+            }
+        });
+        let (parcels, too_large) = self.parcels(&model);
+        let outcome = outcome.and_then(|warnings| match too_large.into_iter().next() {
+            Some((slot, reason)) => Err(EditError::Module { slot, reason }),
+            None => Ok(warnings),
+        });
+        match outcome {
+            Ok(warnings) => self.begin(parcels, Some(Edit { model, warnings, reply }), now),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    fn begin_ports(&mut self, slot: u8, mut ports: Vec<PortReport>, now: u64) {
+        let Some(member) = self.members.get_mut(&slot) else { return };
+        member.has_ports = true;
+        let log = &self.shared.log;
+        if ports.len() > PORTS_MAX {
+            let text = format!("Module {slot} has {} ports; those over {PORTS_MAX} get no number", ports.len());
+            log.write("VEM_MGR", 2, "TOO_MANY_PORTS", &text);
+            ports.truncate(PORTS_MAX);
+        }
+        let mut model = Model::clone(&self.model);
+        let registry = &mut self.parts.registry;
+        ports.retain(|port| match port.kind {
+            ProfileType::Vethernet => match registry.bind(&port.nic) {
+                Ok(number) => {
+                    model.bind_vethernet(number, port);
+                    true
+                }
+                Err(e) => {
+                    let text = format!("Module {slot}: {} gets no number: {e}", port.nic);
+                    log.write("VEM_MGR", 2, "NO_NUMBER", &text);
+                    false
+                }
+            },
+            ProfileType::Ethernet if (1..=ETHERNET_PORT_MAX).contains(&port.card) => {
+                model.bind_ethernet(slot, port.card, port);
+                true
+            }
+            ProfileType::Ethernet => {
+                let text = format!("Module {slot}: {} is card {}, they are 1-{ETHERNET_PORT_MAX}", port.nic, port.card);
+                log.write("VEM_MGR", 2, "NO_NUMBER", &text);
+                false
+            }
+        });
+        if let Some(module) = registry.inventory.modules.get_mut(&slot) {
+            module.ports = ports;
+        }
+        self.install(model);
+        self.changed = true;
+        let (parcels, too_large) = self.parcels(&self.model);
+        for (slot, reason) in too_large {
+            self.shared.log.write("VEM_MGR", 2, "CONFIG_REFUSED", &format!("Module {slot}: {reason}"));
+        }
+        self.begin(parcels, None, now);
+    }
+
+    fn begin(&mut self, parcels: BTreeMap<u8, Parcel>, edit: Option<Edit>, now: u64) {
+        let version = self.parts.registry.next_version();
+        self.save();
+        let (push, actions) = Push::begin(version, edit.is_some(), parcels, now);
+        self.running = Some(Running { push, edit, decided: false });
+        self.perform(actions, now);
+    }
+
+    /// The configurations of the connected modules that differ from what they run, and the modules whose configuration
+    /// is too large to be sent.
+    fn parcels(&self, model: &Model) -> (BTreeMap<u8, Parcel>, Vec<(u8, String)>) {
+        let (mut parcels, mut too_large) = (BTreeMap::new(), Vec::new());
+        let inventory = &self.parts.registry.inventory;
+        for slot in self.members.iter().filter(|(_, m)| m.has_ports).map(|(slot, _)| *slot) {
+            let config = match minicbor::to_vec(compile(model, inventory, slot)) {
+                Ok(config) => config,
+                Err(e) => {
+                    too_large.push((slot, e.to_string()));
+                    continue;
+                }
+            };
+            let hash = ConfigHash(Sha256::digest(&config).into());
+            let runs = inventory.modules.get(&slot).map(|m| m.applied.1);
+            if config.len() > MESSAGE_MAX - PREPARE_OVERHEAD {
+                too_large.push((slot, format!("the configuration would have {} octets, over 8 MiB", config.len())));
+            } else if runs != Some(hash) {
+                parcels.insert(slot, Parcel { hash, config });
+            }
+        }
+        (parcels, too_large)
+    }
+
+    /// Draws the consequences of how far the push is.
+    fn settle(&mut self, now: u64) {
+        let Some(mut running) = self.running.take() else { return };
+        if !running.decided && matches!(running.push.phase(), Phase::Committing | Phase::Done) {
+            running.decided = true;
+            if let Some(edit) = &running.edit {
+                self.free_numbers(&edit.model);
+                self.install(edit.model.clone());
+            }
+            let version = running.push.version();
+            let given: BTreeMap<u8, ConfigHash> = running.push.intended().collect();
+            for slot in self.members.iter().filter(|(_, m)| m.has_ports).map(|(slot, _)| *slot) {
+                if let Some(module) = self.parts.registry.inventory.modules.get_mut(&slot) {
+                    module.intended = match given.get(&slot) {
+                        Some(hash) => (version, *hash),
+                        None => module.applied,
+                    };
+                }
+            }
+            self.changed = true;
+        }
+        match running.push.phase() {
+            Phase::Preparing | Phase::Committing => self.running = Some(running),
+            Phase::Aborted { slot, reason } => {
+                let (slot, reason) = (*slot, reason.clone());
+                let text = format!("Module {slot} refused version {}: {reason}", running.push.version());
+                self.shared.log.write("VEM_MGR", 2, "CONFIG_REFUSED", &text);
+                if let Some(edit) = running.edit {
+                    let _ = edit.reply.send(Err(EditError::Module { slot, reason }));
+                }
+            }
+            Phase::Done => {
+                for (slot, reason) in running.push.refusals() {
+                    let text = format!("Module {slot} refused version {}: {reason}", running.push.version());
+                    self.shared.log.write("VEM_MGR", 2, "CONFIG_REFUSED", &text);
+                }
+                let lost = running.push.lost().iter();
+                let lost =
+                    lost.map(|slot| format!("module {slot} was lost meanwhile and gets the change when it is back"));
+                if let Some(mut edit) = running.edit {
+                    edit.warnings.extend(lost);
+                    self.save();
+                    self.changed = true;
+                    self.publish(now);
+                    let _ = edit.reply.send(Ok(edit.warnings));
+                }
+            }
+        }
+    }
+
+    /// Frees the numbers of the cards that nobody holds and whose interface the edit has removed.
+    fn free_numbers(&mut self, next: &Model) {
+        let registry = &mut self.parts.registry;
+        let removed: Vec<_> = self.model.interfaces.keys().filter(|name| !next.interfaces.contains_key(name)).collect();
+        if removed.is_empty() {
+            return;
+        }
+        let inventory = &registry.inventory;
+        let held = |nic: &NicId| inventory.modules.values().any(|m| m.ports.iter().any(|p| p.nic == *nic));
+        let gone: Vec<_> = inventory
+            .vethernets
+            .iter()
+            .filter(|(nic, n)| removed.contains(&&IfName::Vethernet(**n)) && !held(nic))
+            .map(|(nic, _)| nic.clone())
+            .collect();
+        for nic in gone {
+            registry.unbind(&nic);
+        }
+    }
+
+    fn install(&mut self, model: Model) {
+        if model != *self.model {
+            self.shared.log.set_hostname(&model.hostname);
+            self.model = Arc::new(model);
+            self.shared.model.store(self.model.clone());
+        }
+    }
+}
