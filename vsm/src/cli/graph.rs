@@ -7,8 +7,8 @@
 //!                     └─ mac ──┘        └········┘          ··· without a token
 //! ```
 //!
-//! The start state of a mode's graph is shared by all its commands, every other state belongs to one command. Graphs
-//! have no loops, so walking ends with the typed line. `no` has its own graphs. Built once, then only read.
+//! The start state of a mode's graph is shared by all its commands, every other state belongs to one command. A loop
+//! takes at least one word, so walking ends with the typed line. `no` has its own graphs. Built once, then only read.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -119,6 +119,14 @@ impl Graph {
                 }
                 exit
             }
+            Node::Repeated(node) => {
+                // A round takes at least one word, so walking ends with the line.
+                let entry = self.add();
+                self.states[from].free.push(entry);
+                let end = self.build(node, entry, command);
+                self.states[end].free.push(entry);
+                entry
+            }
             Node::Optional(node) => {
                 let exit = self.build(&Node::OneOf(vec![Node::clone(node)]), from, command);
                 self.states[from].free.push(exit);
@@ -215,6 +223,19 @@ enum Node {
     Sequence(Vec<Node>),
     OneOf(Vec<Node>),
     Optional(Box<Node>),
+    Repeated(Box<Node>),
+}
+
+impl Node {
+    /// Every way through it takes a word.
+    fn takes_a_word(&self) -> bool {
+        match self {
+            Node::Token(_) => true,
+            Node::Sequence(nodes) => nodes.iter().any(Node::takes_a_word),
+            Node::OneOf(nodes) => nodes.iter().all(Node::takes_a_word),
+            Node::Optional(_) | Node::Repeated(_) => false,
+        }
+    }
 }
 
 fn parse_syntax(syntax: &'static str) -> Result<Node, String> {
@@ -233,7 +254,7 @@ fn lex(syntax: &'static str) -> Result<Vec<&'static str>, String> {
     let mut rest = syntax.trim_start();
     while let Some(first) = rest.chars().next() {
         let end = match first {
-            '[' | ']' | '{' | '}' | '|' => 1,
+            '[' | ']' | '{' | '}' | '|' | '*' => 1,
             '<' => rest.find('>').ok_or("'<' without '>'")? + 1,
             _ => rest.find(|c: char| c.is_whitespace() || "[]{}|<>".contains(c)).unwrap_or(rest.len()),
         };
@@ -260,6 +281,7 @@ fn sequence(lexemes: &[&'static str], at: &mut usize) -> Result<Node, String> {
     while let Some(&lexeme) = lexemes.get(*at) {
         let close = match lexeme {
             "|" | "]" | "}" => break,
+            "*" => return Err("stray '*'".into()),
             "[" => "]",
             "{" => "}",
             _ => {
@@ -274,7 +296,14 @@ fn sequence(lexemes: &[&'static str], at: &mut usize) -> Result<Node, String> {
             return Err(format!("'{lexeme}' without '{close}'"));
         }
         *at += 1;
-        nodes.push(if lexeme == "[" { Node::Optional(Box::new(inner)) } else { inner });
+        let is_repeated = lexemes.get(*at) == Some(&"*");
+        nodes.push(match lexeme {
+            "[" if is_repeated && inner.takes_a_word() => Node::Repeated(Box::new(inner)),
+            _ if is_repeated => return Err("'*' needs '[ ]' round what takes a word".into()),
+            "[" => Node::Optional(Box::new(inner)),
+            _ => inner,
+        });
+        *at += usize::from(is_repeated);
     }
     if nodes.is_empty() { Err("nothing between brackets or bars".into()) } else { Ok(Node::Sequence(nodes)) }
 }
@@ -325,10 +354,10 @@ mod tests {
     #[test]
     fn malformed_syntax_is_found() {
         let long = ["", "a [", "a [ b", "a ] b", "a | b", "{ a | }", "[ ]", "<x>", "<x:", "<x:thing>", "<:num:1-2>"];
-        for syntax in long.into_iter().chain(["<x:num:5-1>", "<x:num:1>", "<x=a||b>", "a > b", "{ a ]"]) {
+        for syntax in long.into_iter().chain(["<x:num:5-1>", "<x=a||b>", "a > b", "{ a ]", "{ a }*", "[ [ a ] ]*", "* a"]) {
             assert!(parse_syntax(syntax).is_err(), "{syntax}");
         }
-        for syntax in ["a", "a-b c [<x:num:1-2>] { d | e [f] | <y=g|h> }", "[ a | b ] c", "tacacs+ <x:line>"] {
+        for syntax in ["a", "a-b c [<x:num:1-2>] { d | e [f] | <y=g|h> }", "[ a | b ] c", "tacacs+ <x:line>", "a [ b | c ]* d"] {
             assert!(parse_syntax(syntax).is_ok(), "{syntax}");
         }
     }

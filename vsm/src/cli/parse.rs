@@ -262,6 +262,7 @@ mod tests {
         Tree::new(vec![
             command(exec, "show interface [<if:if>] [{ brief | status | virtual }]", None),
             command(exec, "show vlan [ brief | id <id:vlan> ]", None),
+            command(exec, "show flow [ host <host:ip> | top <top:num:1-9> | dropped ]*", None),
             command(exec, "show access-lists [<name:word>] [summary]", None),
             command(exec, "terminal length <lines:num:0-511>", Some("terminal length")),
             command(config, "vlan <vlans:vlans>", Some("vlan <vlans:vlans>")),
@@ -296,6 +297,8 @@ mod tests {
         assert_eq!(good(Mode::Exec, "sh int b").1.words, ["show", "interface", "brief"]);
         assert_eq!(good(Mode::Exec, "SHOW INT Veth 3 STATUS").1.interface("if").unwrap().short(), "Veth3");
         assert_eq!(good(Mode::Exec, "sh vl id 7").1.vlan("id").unwrap().get(), 7);
+        let args = good(Mode::Exec, "sh flow dr top 3 host 10.0.0.1").1;
+        assert!(args.has("dropped") && args.number("top") == Some(3) && args.ip("host").is_some());
         assert_eq!(good(Mode::Exec, "sh acc summary").1.text("name"), None);
         assert_eq!(good(Mode::Exec, "sh acc summary-list").1.text("name"), Some("summary-list"));
         assert_eq!(good(Mode::Interface, "sw m t").1.text("mode"), Some("trunk"));
@@ -325,7 +328,8 @@ mod tests {
     fn no_and_default() {
         let (_, args, _) = good(Mode::Interface, "no shut");
         assert!(args.negated && args.has("shutdown"));
-        assert!(good(Mode::Interface, "default description").1.negated);
+        let (_, args, _) = good(Mode::Interface, "default description");
+        assert!(args.negated && args.has("default"));
         assert!(good(Mode::Config, "no vlan 3,5").1.vlans("vlans").is_some());
     }
 

@@ -9,6 +9,7 @@
 //! | `word`           | a keyword, matched without regard to case and by any abbreviation that is unique at its place |
 //! | `[ … ]`          | may be left out                                                                             |
 //! | `{ … \| … }`     | one of                                                                                      |
+//! | `[ … \| … ]*`    | any of them, in any order, any number of times                                               |
 //! | `<name:type>`    | an argument, found again as `args.get("name")`                                              |
 //! | `<name=a\|b\|c>` | one of these keywords, found again as the argument `name`                                   |
 //!
