@@ -1,1 +1,238 @@
-//! Answers to the supervisor's questions.
+//! Answers to questions about the running switch: the supervisor's, and those of `vem ports` and `vem cmd`.
+//!
+//! The dataplane speaks of port and rule numbers; an answer speaks of interfaces and lists. A row whose port the
+//! supervisor has not named yet has no interface. Questions about something that is not on this host are answered with
+//! nothing, not with everything: the supervisor asks every host the same.
+//!
+//! In [`Answer::Drops`] a unicast frame that could not leave is told at both ends: where it came from, and where it should
+//! have left.
+
+use std::time::Instant;
+
+use proto::name::IfName;
+use proto::query::{FLOWS_MAX, FlowQuery, Query};
+use proto::report::{
+    AclCountRow, Answer, CacheState, Counters, DropRow, DropSample, FlowRow, MacRow, PortRow, RuleRef, SessionRow,
+};
+use vswitch::control::{FlowFilter, LiveFlow, PortCounters, Traffic};
+use vswitch::flow::record::Outcome;
+use vswitch::port::PortId;
+use vswitch::verdict::DropReason;
+
+use crate::header;
+use crate::switch::Switch;
+
+/// Answers a question; what can't be answered says why.
+pub fn answer(switch: &mut Switch, query: &Query, now: Instant) -> Answer {
+    let answered = match query {
+        Query::Ports => Ok(Answer::Ports(ports(switch, now))),
+        Query::Macs => macs(switch),
+        Query::Flows(wanted) => flows(switch, wanted),
+        Query::AclCounters => Ok(Answer::AclCounters(acl_counters(switch))),
+        Query::Sessions => Ok(Answer::Sessions(sessions(switch))),
+        Query::Exporters => Ok(exporters(switch)),
+        Query::Drops => drops(switch),
+        Query::ClearAclCounters(list) => {
+            let rules = &switch.plan().numbers.rules;
+            rules.iter(list.as_deref()).for_each(|(_, id)| switch.control().clear_rule(id));
+            Ok(Answer::Done)
+        }
+        Query::ClearCounters(name) => {
+            switch.clear_counters(*name);
+            Ok(Answer::Done)
+        }
+        Query::ClearMacs { vlan, mac } => switch.control().clear_macs(*vlan, *mac).map(|()| Answer::Done),
+    };
+    answered.unwrap_or_else(|e| Answer::Failed(e.to_string()))
+}
+
+/// The rows of [`Query::Ports`].
+pub fn ports(switch: &Switch, now: Instant) -> Vec<PortRow> {
+    let row = |(attachment, live): (&crate::attach::Attachment, &crate::switch::Live)| {
+        let counters = switch.control().port_counters(attachment.port());
+        let plan = switch.plan().port(attachment.port());
+        let rate = live.rates.rate();
+        PortRow {
+            port: attachment.report(),
+            name: plan.and_then(|p| p.name),
+            state: live.state.clone(),
+            admin_up: plan.is_some_and(|p| p.settings.admin_up),
+            mtu: plan.map_or(1500, |p| p.settings.mtu),
+            rx: direction(counters.rx, &counters.rx_drops),
+            tx: direction(counters.tx, &counters.tx_drops),
+            since_s: now.saturating_duration_since(live.since).as_secs(),
+            if_index: attachment.if_index,
+            rx_bps: rate.rx_bps,
+            rx_pps: rate.rx_pps,
+            tx_bps: rate.tx_bps,
+            tx_pps: rate.tx_pps,
+        }
+    };
+    switch.ports().map(row).collect()
+}
+
+fn direction(traffic: Traffic, drops: &[u64]) -> Counters {
+    Counters {
+        unicast: traffic.unicast,
+        multicast: traffic.multicast,
+        broadcast: traffic.broadcast,
+        octets: traffic.octets,
+        drops: drops.iter().sum(),
+    }
+}
+
+type Asked = Result<Answer, vswitch::control::Error>;
+
+fn macs(switch: &Switch) -> Asked {
+    let entries = switch.control().macs()?;
+    // The worker's clock stands while it sleeps; answering has set it right.
+    let now = switch.control().now();
+    let row = |entry: vswitch::control::MacEntry| MacRow {
+        vlan: entry.vlan,
+        mac: entry.mac,
+        is_static: entry.is_static,
+        age_s: u32::try_from(now.since(entry.seen).as_secs()).unwrap_or(u32::MAX),
+        port: entry.port.and_then(|port| switch.plan().name(port)),
+    };
+    Ok(Answer::Macs(entries.into_iter().map(row).collect()))
+}
+
+fn flows(switch: &Switch, wanted: &FlowQuery) -> Asked {
+    let nothing = Ok(Answer::Flows(Vec::new(), 0));
+    let monitors = match &wanted.monitor {
+        None => 0,
+        Some(name) => match switch.plan().numbers.monitors.index(name) {
+            Some(index) => 1 << index,
+            None => return nothing,
+        },
+    };
+    let interface = match wanted.interface {
+        None => None,
+        Some(name) => match switch.plan().by_name(name) {
+            Some(port) => Some(port),
+            None => return nothing,
+        },
+    };
+    let filter = FlowFilter {
+        monitors,
+        host: wanted.host.map(u128::to_be_bytes),
+        protocol: wanted.protocol,
+        port: wanted.port,
+        vlan: wanted.vlan,
+        interface,
+        dropped: wanted.dropped,
+    };
+    let top = if wanted.top == 0 { FLOWS_MAX } else { wanted.top.min(FLOWS_MAX) };
+    let (flows, matched) = switch.control().flows(filter, usize::try_from(top).unwrap_or(usize::MAX))?;
+    let now = switch.control().now();
+    let rows = flows.iter().map(|flow| flow_row(flow, now, &|port| switch.plan().name(port))).collect();
+    Ok(Answer::Flows(rows, matched))
+}
+
+fn flow_row(flow: &LiveFlow, now: vswitch::time::Instant, name: &dyn Fn(PortId) -> Option<IfName>) -> FlowRow {
+    let record = &flow.record;
+    let ms_ago = |at| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
+    let (output, dropped) = match record.outcome {
+        Outcome::Forwarded(port) => (name(port), None),
+        Outcome::Flooded => (None, None),
+        Outcome::Dropped(reason) => (None, Some(reason.name().to_owned())),
+    };
+    FlowRow {
+        input: name(record.key.in_port()),
+        output,
+        vlan: record.vlan,
+        src_mac: record.key.src_mac(),
+        dst_mac: record.key.dst_mac(),
+        ethertype: record.key.ethertype,
+        src: u128::from_be_bytes(record.key.src),
+        dst: u128::from_be_bytes(record.key.dst),
+        protocol: record.key.protocol,
+        tos: record.key.tos,
+        src_port: record.key.src_port,
+        dst_port: record.key.dst_port,
+        tcp_flags: record.tcp_flags,
+        packets: record.packets,
+        octets: record.octets,
+        first_ms_ago: ms_ago(record.first),
+        last_ms_ago: ms_ago(record.last),
+        dropped,
+    }
+}
+
+fn acl_counters(switch: &Switch) -> Vec<AclCountRow> {
+    let plan = switch.plan();
+    let empty = |name: &str| plan.numbers.rules.iter(Some(name)).count() == 1;
+    let row = |((acl, sequence), id): ((&str, Option<u32>), u32)| AclCountRow {
+        acl: acl.to_owned(),
+        sequence,
+        matches: switch.control().rule_matches(id),
+    };
+    // A list without rules permits everything, so its implicit deny is not there.
+    plan.numbers.rules.iter(None).filter(|((acl, _), _)| !empty(acl)).map(row).collect()
+}
+
+fn sessions(switch: &Switch) -> Vec<SessionRow> {
+    let row = |session: &crate::apply::SessionPlan| {
+        let stats = switch.control().session_stats(session.index);
+        SessionRow {
+            id: session.id,
+            down: session.down.clone(),
+            copied: stats.copied,
+            dropped: stats.dropped,
+            segmented: stats.segmented,
+        }
+    };
+    switch.plan().sessions.iter().map(row).collect()
+}
+
+fn exporters(switch: &Switch) -> Answer {
+    let cache = switch.control().cache_stats();
+    let state = CacheState {
+        active: cache.active,
+        capacity: cache.capacity,
+        added: cache.added,
+        aged_inactive: cache.aged_inactive,
+        aged_active: cache.aged_active,
+        ended: cache.ended,
+        forced: cache.forced,
+        evicted: cache.evicted,
+    };
+    Answer::Exporters(switch.exporter_rows(), state)
+}
+
+fn drops(switch: &Switch) -> Asked {
+    let plan = switch.plan();
+    let mut rows = Vec::new();
+    for (attachment, _) in switch.ports() {
+        let counters = switch.control().port_counters(attachment.port());
+        rows.extend(drop_rows(&counters, plan.name(attachment.port())));
+    }
+    let samples = switch.control().drop_samples()?;
+    let now = switch.control().now();
+    let sample = |sample: vswitch::control::DropSample| DropSample {
+        ms_ago: u64::try_from(now.since(sample.at).as_millis()).unwrap_or(u64::MAX),
+        port: plan.name(sample.port),
+        reason: sample.reason.name().to_owned(),
+        rule: sample.rule.and_then(|id| rule_ref(switch, id)),
+        length: sample.length,
+        headers: header::describe(sample.header.get(..sample.header_len.into()).unwrap_or(&sample.header)),
+    };
+    Ok(Answer::Drops(rows, samples.into_iter().map(sample).collect()))
+}
+
+fn drop_rows(counters: &PortCounters, port: Option<IfName>) -> Vec<DropRow> {
+    let both = counters.rx_drops.iter().zip(&counters.tx_drops).map(|(rx, tx)| rx + tx);
+    let row = |(reason, frames): (&DropReason, u64)| DropRow {
+        port,
+        reason: reason.name().to_owned(),
+        text: reason.text().to_owned(),
+        frames,
+    };
+    DropReason::ALL.iter().zip(both).filter(|(_, frames)| *frames > 0).map(row).collect()
+}
+
+/// Only a rule that denies can drop a frame.
+fn rule_ref(switch: &Switch, id: u32) -> Option<RuleRef> {
+    let (acl, sequence) = switch.plan().numbers.rules.name(id)?;
+    Some(RuleRef { acl: acl.to_owned(), sequence, action: proto::acl::Action::Deny })
+}

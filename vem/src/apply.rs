@@ -1,1 +1,298 @@
-//! Desired state to snapshot: names to numbers, profiles to ports.
+//! Desired state to dataplane configuration: names to numbers, profiles to ports.
+//!
+//! ```text
+//!   HostConfig (last good, from the supervisor) ─┐
+//!   ports that are attached ─────────────────────┼─▶ Plan { config for the dataplane, names and states for people }
+//!   numbers of the plan before ──────────────────┘
+//! ```
+//!
+//! * A port that the supervisor has numbered gets the settings of its binding. One that it has not gets those of its
+//!   profile, which is how a port can be attached while the supervisor is away. So does one whose profile was chosen anew
+//!   since ([`Attached::fresh`]): an old binding must not undo a choice that the supervisor has not heard of.
+//! * What refers to an interface of another host is left out here: a monitor session watches and copies on each host by
+//!   itself. A static address on another host leads to the uplink when there is one; with several it is left to learning.
+//! * An access list or flow monitor that does not exist has no effect, as on NX-OS; one of the wrong kind is an error.
+//! * The place of a monitor session is its id, the places of monitors and rules are kept ([`crate::numbers`]): counters
+//!   stay with what they count.
+//!
+//! Pure. Whether a plan is right is decided by [`vswitch::snapshot::Snapshot::build`].
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use proto::addr::NicId;
+use proto::config::{HostConfig, PortBinding, PortSettings, ProfileType, Session, SourceKind};
+use proto::name::IfName;
+use proto::report::PortState;
+use vswitch::config::{Config, Error, MonitorConfig, PortConfig, SESSIONS_MAX, SessionConfig, StaticMac};
+use vswitch::port::PortId;
+
+use crate::numbers::{MonitorNumbers, RuleNumbers};
+
+/// A port as the plan sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Attached {
+    /// The dataplane's number.
+    pub id: PortId,
+    /// The VM's card, or the uplink.
+    pub nic: NicId,
+    /// VM port or uplink.
+    pub kind: ProfileType,
+    /// Profile that the server administrator chose.
+    pub profile: String,
+    /// The profile was chosen after the supervisor made its configuration.
+    pub fresh: bool,
+    /// Its device is there.
+    pub open: bool,
+}
+
+/// Numbers that outlive a plan.
+#[derive(Clone, Debug, Default)]
+pub struct Numbers {
+    /// Of access-list rules.
+    pub rules: RuleNumbers,
+    /// Of flow monitors.
+    pub monitors: MonitorNumbers,
+}
+
+/// What a port is to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PortPlan {
+    /// The dataplane's number.
+    pub id: PortId,
+    /// Its interface, once the supervisor has given it one.
+    pub name: Option<IfName>,
+    /// Profile in force.
+    pub profile: String,
+    /// Everything that it does.
+    pub settings: PortSettings,
+    /// Forwards, as far as the configuration goes; else why not.
+    pub state: PortState,
+}
+
+/// A monitor session of the configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionPlan {
+    /// Session number, 1-32.
+    pub id: u8,
+    /// Its place in [`Config::sessions`].
+    pub index: usize,
+    /// Why it does not run here.
+    pub down: Option<String>,
+}
+
+/// A plan.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// For the dataplane.
+    pub config: Config,
+    /// Numbers of rules and monitors.
+    pub numbers: Numbers,
+    /// Rule numbers whose counters start at zero.
+    pub fresh_rules: Vec<u32>,
+    /// The ports, in the order in which they were given.
+    pub ports: Vec<PortPlan>,
+    /// The monitor sessions.
+    pub sessions: Vec<SessionPlan>,
+}
+
+impl Plan {
+    /// The plan of a port.
+    pub fn port(&self, id: PortId) -> Option<&PortPlan> {
+        self.ports.iter().find(|p| p.id == id)
+    }
+
+    /// The interface of a port.
+    pub fn name(&self, id: PortId) -> Option<IfName> {
+        self.port(id).and_then(|p| p.name)
+    }
+
+    /// The port of an interface.
+    pub fn by_name(&self, name: IfName) -> Option<PortId> {
+        self.ports.iter().find(|p| p.name == Some(name)).map(|p| p.id)
+    }
+}
+
+/// Makes a plan. Without `host` every port waits for its first configuration.
+///
+/// # Errors
+/// A limit is passed, or a name is given twice.
+pub fn plan(version: u64, host: Option<&HostConfig>, attached: &[Attached], before: &Numbers) -> Result<Plan, Error> {
+    let empty = HostConfig::default();
+    let ports: Vec<PortPlan> = match host {
+        Some(host) => {
+            let bindings: HashMap<&NicId, &PortBinding> = host.ports.iter().rev().map(|b| (&b.nic, b)).collect();
+            attached.iter().map(|port| plan_port(host, port, bindings.get(&port.nic).copied())).collect()
+        }
+        None => attached.iter().map(wait_for_config).collect(),
+    };
+    let host = host.unwrap_or(&empty);
+    let (rules, acls, fresh_rules) = before.rules.assign(&host.acls)?;
+    let monitors = before.monitors.assign(host.monitors.iter().map(|m| m.name.as_str()))?;
+    let (sessions, session_configs) = plan_sessions(&host.sessions, &ports)?;
+    let acl = |name: &Option<String>| {
+        let name = name.as_ref()?;
+        host.acls.iter().position(|acl| acl.name == *name)
+    };
+    let port_configs = attached.iter().zip(&ports).map(|(port, plan)| {
+        let set = &plan.settings;
+        PortConfig {
+            id: port.id,
+            uplink: port.kind == ProfileType::Ethernet,
+            up: port.open && plan.state == PortState::Up,
+            mode: set.mode.clone(),
+            protected: set.protected,
+            mtu: set.mtu,
+            ip_acl_in: acl(&set.ip_acl_in),
+            ip_acl_out: acl(&set.ip_acl_out),
+            mac_acl_in: acl(&set.mac_acl_in),
+            mac_acl_out: acl(&set.mac_acl_out),
+            flow_in: set.flow_in.as_ref().and_then(|name| monitors.index(name)),
+            flow_out: set.flow_out.as_ref().and_then(|name| monitors.index(name)),
+        }
+    });
+    let config = Config {
+        version,
+        vlans: host.vlans.clone(),
+        mac_aging: Duration::from_secs(host.mac_aging_s.into()),
+        static_macs: static_macs(host, attached, &ports),
+        acls,
+        monitors: monitors.iter().map(|name| monitor_config(host, name)).collect(),
+        sessions: session_configs,
+        ports: port_configs.collect(),
+        protected_macs: host.protected_macs.clone(),
+    };
+    Ok(Plan { config, numbers: Numbers { rules, monitors }, fresh_rules, ports, sessions })
+}
+
+fn wait_for_config(port: &Attached) -> PortPlan {
+    PortPlan {
+        id: port.id,
+        name: None,
+        profile: port.profile.clone(),
+        settings: PortSettings::default(),
+        state: PortState::Down("no configuration yet".to_owned()),
+    }
+}
+
+fn plan_port(host: &HostConfig, port: &Attached, binding: Option<&PortBinding>) -> PortPlan {
+    let name = binding.map(|b| b.name);
+    let bound = binding.filter(|b| !port.fresh || b.profile == port.profile);
+    let wanted = bound.map_or(port.profile.as_str(), |b| b.profile.as_str());
+    let profile = host.profiles.iter().find(|p| p.name == wanted);
+    let settings = bound.map(|b| &b.settings).or(profile.map(|p| &p.settings)).cloned().unwrap_or_default();
+    let down = match (bound, profile) {
+        (_, None) => Some(format!("profile '{wanted}' does not exist")),
+        (_, Some(p)) if p.kind != port.kind => {
+            let of = if p.kind == ProfileType::Ethernet { "ethernet" } else { "vethernet" };
+            Some(format!("profile '{wanted}' is of type {of}"))
+        }
+        (_, Some(p)) if !p.enabled => Some(format!("profile '{wanted}' is disabled")),
+        (Some(b), _) if !b.profile_usable => Some(format!("profile '{wanted}' can't be used")),
+        _ if !settings.admin_up => Some("Administratively down".to_owned()),
+        _ => None,
+    };
+    let state = down.map_or(PortState::Up, PortState::Down);
+    PortPlan { id: port.id, name, profile: wanted.to_owned(), settings, state }
+}
+
+fn monitor_config(host: &HostConfig, name: Option<&str>) -> MonitorConfig {
+    let monitor = host.monitors.iter().find(|m| Some(m.name.as_str()) == name);
+    // An empty place has no port, so its timers are never used.
+    let (active, inactive) = monitor.map_or((1800, 15), |m| (m.active_s, m.inactive_s));
+    MonitorConfig { active: Duration::from_secs(active.into()), inactive: Duration::from_secs(inactive.into()) }
+}
+
+fn static_macs(host: &HostConfig, attached: &[Attached], ports: &[PortPlan]) -> Vec<StaticMac> {
+    let mut uplinks = attached.iter().filter(|p| p.kind == ProfileType::Ethernet).map(|p| p.id);
+    let uplink = match (uplinks.next(), uplinks.next()) {
+        (Some(one), None) => Some(one),
+        _ => None,
+    };
+    let resolve = |entry: &proto::config::StaticMac| {
+        let port = match entry.port {
+            None => None,
+            Some(name) => Some(ports.iter().find(|p| p.name == Some(name)).map(|p| p.id).or(uplink)?),
+        };
+        Some(StaticMac { vlan: entry.vlan, mac: entry.mac, port })
+    };
+    host.static_macs.iter().filter_map(resolve).collect()
+}
+
+fn plan_sessions(sessions: &[Session], ports: &[PortPlan]) -> Result<(Vec<SessionPlan>, Vec<SessionConfig>), Error> {
+    let mut plans: Vec<SessionPlan> = Vec::with_capacity(sessions.len());
+    let mut configs: Vec<SessionConfig> = Vec::new();
+    for session in sessions {
+        let index = usize::from(session.id)
+            .checked_sub(1)
+            .filter(|index| *index < SESSIONS_MAX)
+            .ok_or(Error::Limit { what: "number of a monitor session", count: session.id.into(), max: SESSIONS_MAX })?;
+        if plans.iter().any(|p| p.id == session.id) {
+            return Err(Error::Twice(format!("monitor session {}", session.id)));
+        }
+        let config = resolve_session(session, ports);
+        let watches = !(config.rx_ports.is_empty()
+            && config.tx_ports.is_empty()
+            && config.rx_vlans.is_empty()
+            && config.tx_vlans.is_empty());
+        let runs = watches && !config.destinations.is_empty();
+        let down = match () {
+            () if session.destinations.is_empty() => Some("No destination configured".to_owned()),
+            () if session.sources.is_empty() => Some("No sources configured".to_owned()),
+            () if !runs => Some("No operational src/dst".to_owned()),
+            () => None,
+        };
+        if configs.len() <= index {
+            configs.resize(index + 1, SessionConfig::default());
+        }
+        // A session that only watches here has nothing to do, one that only has its destination here keeps that port
+        // to itself all the same.
+        if let (Some(place), false) = (configs.get_mut(index), config.destinations.is_empty()) {
+            *place = config;
+        }
+        plans.push(SessionPlan { id: session.id, index, down });
+    }
+    Ok((plans, configs))
+}
+
+fn resolve_session(session: &Session, ports: &[PortPlan]) -> SessionConfig {
+    let mut config = SessionConfig::default();
+    let by_name = |name: IfName| ports.iter().find(|p| p.name == Some(name)).map(|p| p.id);
+    for id in session.destinations.iter().filter_map(|name| by_name(*name)) {
+        add(&mut config.destinations, id);
+    }
+    for source in &session.sources {
+        let watched: Vec<PortId> = match &source.what {
+            SourceKind::Interface(name) => by_name(*name).into_iter().collect(),
+            SourceKind::Profile(name) => ports.iter().filter(|p| p.profile == *name).map(|p| p.id).collect(),
+            SourceKind::Vlan(vlan) => {
+                if source.rx {
+                    config.rx_vlans.insert(*vlan);
+                }
+                if source.tx {
+                    config.tx_vlans.insert(*vlan);
+                }
+                Vec::new()
+            }
+        };
+        // A destination carries copies alone: there is nothing of its own to watch.
+        for id in watched.into_iter().filter(|id| !config.destinations.contains(id)).collect::<Vec<_>>() {
+            if source.rx {
+                add(&mut config.rx_ports, id);
+            }
+            if source.tx {
+                add(&mut config.tx_ports, id);
+            }
+        }
+    }
+    config
+}
+
+fn add(ports: &mut Vec<PortId>, id: PortId) {
+    if !ports.contains(&id) {
+        ports.push(id);
+    }
+}
+
+#[cfg(test)]
+mod tests;

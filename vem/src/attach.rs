@@ -1,1 +1,487 @@
 //! Ports of this host: attach, detach, and what is known of each.
+//!
+//! An attachment is a server administrator's word: this device carries that VM's card, with that profile. It outlives the
+//! agent (see [`crate::headless`]). Three numbers name the same port to three readers:
+//!
+//! * the [`NicId`] to the supervisor: it goes with the VM from host to host;
+//! * the [`PortId`] to the dataplane: the lowest free number, reused once the port is gone;
+//! * the interface index to the collectors: from 1, never given to another card while this host remembers the first one,
+//!   because a collector keeps what it has heard for hours.
+//!
+//! Limits: [`PORTS_MAX`] ports, [`REMEMBERED_MAX`] remembered indexes (of cards that are away, the one with the lowest
+//! index is forgotten first).
+//!
+//! Pure: nothing here touches a device.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use minicbor::{Decode, Encode};
+use proto::addr::{MacAddr, NicId};
+use proto::config::ProfileType;
+use proto::name::ETHERNET_PORT_MAX;
+use proto::report::PortReport;
+use serde::{Deserialize, Serialize};
+use vswitch::port::{PORTS_MAX, PortId};
+
+/// Most cards whose interface index is remembered.
+pub const REMEMBERED_MAX: usize = 4096;
+/// Longest name of a network device (Linux `IFNAMSIZ` without its end).
+pub const DEVICE_MAX: usize = 15;
+
+/// How a device is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[cbor(index_only)]
+pub enum Kind {
+    /// A tap that the agent holds; its kernel side is the VM's card.
+    #[n(0)]
+    Tap,
+    /// A device that exists already: QEMU's tap, a veth end, a network card.
+    #[n(1)]
+    Netdev,
+}
+
+impl Kind {
+    /// `tap`, `netdev`
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Tap => "tap",
+            Kind::Netdev => "netdev",
+        }
+    }
+}
+
+/// What a person asks for, on the command line or in a `[[port]]` of `vem.toml`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Port profile.
+    pub profile: String,
+    /// Device.
+    pub device: String,
+    /// How it is reached; without it a VM port is a tap and an uplink a netdev.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// A tap without virtio header: every frame complete and within the MTU.
+    #[serde(default)]
+    pub plain: bool,
+    /// Network namespace of the device: a name as in `ip netns`, or a path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<String>,
+    /// Name of the VM; without it the device's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<String>,
+    /// Number of the VM's card; without it 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nic: Option<u32>,
+    /// Address of the VM's card.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// The port is the uplink with that card number, 1-32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<u8>,
+}
+
+/// What a `netdev` was like before it was silenced, to be put back on detach.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Before {
+    /// The host ran IPv6 on it.
+    #[n(0)]
+    pub ipv6: bool,
+    /// The host answered ARP on it.
+    #[n(1)]
+    pub arp: bool,
+}
+
+/// A port of this host.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Attachment {
+    /// The VM's card, or the uplink.
+    #[n(0)]
+    pub nic: NicId,
+    /// How the device is reached.
+    #[n(1)]
+    pub kind: Kind,
+    /// Device.
+    #[n(2)]
+    pub device: String,
+    /// Path of the namespace that the device is in; `None` is the agent's own.
+    #[n(3)]
+    pub netns: Option<String>,
+    /// A tap without virtio header.
+    #[n(4)]
+    pub plain: bool,
+    /// Profile that the server administrator chose.
+    #[n(5)]
+    pub profile: String,
+    /// Name of the VM, empty for an uplink.
+    #[n(6)]
+    pub vm: String,
+    /// Address of the VM's card, when it was given.
+    #[n(7)]
+    pub mac: Option<MacAddr>,
+    /// Card number of an uplink, 0 for a VM port.
+    #[n(8)]
+    pub card: u8,
+    /// The dataplane's number.
+    #[n(9)]
+    pub port: u16,
+    /// Interface index in the flow export.
+    #[n(10)]
+    pub if_index: u16,
+    /// The agent made the tap, so it removes it.
+    #[n(11)]
+    pub made: bool,
+    /// The supervisor has not yet sent a configuration that knows of the chosen profile: until then the profile decides,
+    /// not what an earlier configuration says of the card.
+    #[n(12)]
+    pub fresh: bool,
+    /// From `vem.toml`: can't be detached, and ends when it is no longer there.
+    #[n(13)]
+    pub fixed: bool,
+    /// What the device was like before the host was silenced on it.
+    #[n(14)]
+    pub before: Option<Before>,
+}
+
+/// Why a port can't be attached or detached.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A word of the request is not what it must be.
+    #[error("{0}")]
+    Word(String),
+    /// The card is attached.
+    #[error("{0} is attached already (device {1})")]
+    NicTaken(NicId, String),
+    /// The device is attached.
+    #[error("device {0} is attached already (as {1})")]
+    DeviceTaken(String, NicId),
+    /// No number is left.
+    #[error("this host has {PORTS_MAX} ports; there can't be more")]
+    Full,
+    /// Nothing of that name is attached.
+    #[error("{0} is not attached")]
+    Unknown(String),
+    /// The device's name stands for several ports.
+    #[error("device {0} is attached in several namespaces; name the port with --nic")]
+    Ambiguous(String),
+    /// From `vem.toml`.
+    #[error("{0} is in the agent's configuration file; take it out there")]
+    Fixed(NicId),
+}
+
+impl Request {
+    /// The attachment that is asked for; its numbers are 0 until [`Attachments::add`] gives them out.
+    ///
+    /// # Errors
+    /// A word is out of its range, or two of them contradict each other.
+    pub fn check(&self) -> Result<Attachment, Error> {
+        let word = |text: String| Error::Word(text);
+        check_device(&self.device)?;
+        let printable = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_graphic());
+        if !printable(&self.profile) || self.profile.len() > 80 {
+            return Err(word(format!("'{}' is not a profile name (1-80 characters without blanks)", self.profile)));
+        }
+        if let Some(card) = self.uplink {
+            if !(1..=ETHERNET_PORT_MAX).contains(&card) {
+                return Err(word(format!("uplink {card} is outside 1-{ETHERNET_PORT_MAX}")));
+            }
+            if self.vm.is_some() || self.nic.is_some() || self.mac.is_some() {
+                return Err(word("an uplink has no VM, no card of a VM and no VM's address".to_owned()));
+            }
+        }
+        let kind = self.kind.unwrap_or(if self.uplink.is_some() { Kind::Netdev } else { Kind::Tap });
+        if kind == Kind::Netdev && self.plain {
+            return Err(word("'plain' is for taps only".to_owned()));
+        }
+        let vm = match self.uplink {
+            Some(_) => String::new(),
+            None => self.vm.clone().unwrap_or_else(|| self.device.clone()),
+        };
+        let nic = match self.uplink {
+            Some(card) => format!("uplink/{card}"),
+            None if vm == "uplink" => return Err(word("a VM can't be called 'uplink'".to_owned())),
+            None => format!("{vm}/{}", self.nic.unwrap_or(0)),
+        };
+        let nic: NicId = nic.parse().map_err(|e: proto::addr::Error| word(e.to_string()))?;
+        let mac = self.mac.as_ref().map(|t| t.parse::<MacAddr>()).transpose().map_err(|e| word(e.to_string()))?;
+        if let Some(mac) = mac.filter(|m| !m.is_station()) {
+            return Err(word(format!("{mac} can't be the address of a card")));
+        }
+        Ok(Attachment {
+            nic,
+            kind,
+            device: self.device.clone(),
+            netns: self.netns.as_deref().map(namespace_path).transpose()?,
+            plain: self.plain,
+            profile: self.profile.clone(),
+            vm,
+            mac,
+            card: self.uplink.unwrap_or(0),
+            port: 0,
+            if_index: 0,
+            made: false,
+            fresh: true,
+            fixed: false,
+            before: None,
+        })
+    }
+}
+
+/// A name that Linux allows for a device, and that is safe in a path and in a rule of nft.
+fn check_device(name: &str) -> Result<(), Error> {
+    let plain = name.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'"' | b'\\'));
+    if name.is_empty() || name.len() > DEVICE_MAX || !plain || name == "." || name == ".." {
+        return Err(Error::Word(format!("'{name}' is not a device name (1-{DEVICE_MAX} characters)")));
+    }
+    Ok(())
+}
+
+/// `vm1` is `/run/netns/vm1`, as `ip netns` has it; what has a `/` is a path already.
+fn namespace_path(text: &str) -> Result<String, Error> {
+    let bad = text.is_empty() || text.len() > 255 || text.bytes().any(|b| b.is_ascii_control());
+    match () {
+        () if bad || text == "." || text == ".." => Err(Error::Word(format!("'{text}' is not a network namespace"))),
+        () if text.starts_with('/') => Ok(text.to_owned()),
+        () if text.contains('/') => Err(Error::Word(format!("'{text}' is not an absolute path"))),
+        () => Ok(format!("/run/netns/{text}")),
+    }
+}
+
+impl Attachment {
+    /// VM port or uplink.
+    pub fn profile_type(&self) -> ProfileType {
+        if self.card > 0 { ProfileType::Ethernet } else { ProfileType::Vethernet }
+    }
+
+    /// The dataplane's number.
+    pub fn port(&self) -> PortId {
+        PortId(self.port)
+    }
+
+    /// What the supervisor is told.
+    pub fn report(&self) -> PortReport {
+        PortReport {
+            nic: self.nic.clone(),
+            kind: self.profile_type(),
+            card: self.card,
+            profile: self.profile.clone(),
+            vm: self.vm.clone(),
+            device: self.device.clone(),
+            driver: self.kind.name().to_owned(),
+            mac: self.mac,
+        }
+    }
+
+    /// The other asks for the same port on the same device in the same way; profile and address may differ.
+    pub fn same_device(&self, other: &Attachment) -> bool {
+        self.kind == other.kind
+            && self.device == other.device
+            && self.netns == other.netns
+            && self.plain == other.plain
+            && self.card == other.card
+    }
+}
+
+/// The ports of this host, and the interface indexes that it remembers.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
+pub struct Attachments {
+    #[n(0)]
+    ports: BTreeMap<NicId, Attachment>,
+    #[n(1)]
+    indexes: BTreeMap<NicId, u16>,
+}
+
+impl Attachments {
+    /// Every port, in the order of its card's name.
+    pub fn iter(&self) -> impl Iterator<Item = &Attachment> {
+        self.ports.values()
+    }
+
+    /// How many ports there are.
+    pub fn len(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// There is no port.
+    pub fn is_empty(&self) -> bool {
+        self.ports.is_empty()
+    }
+
+    /// The port of a card.
+    pub fn get(&self, nic: &NicId) -> Option<&Attachment> {
+        self.ports.get(nic)
+    }
+
+    /// The port of a card, to be changed.
+    pub fn get_mut(&mut self, nic: &NicId) -> Option<&mut Attachment> {
+        self.ports.get_mut(nic)
+    }
+
+    /// The port with that number.
+    pub fn by_port(&self, id: PortId) -> Option<&Attachment> {
+        self.iter().find(|a| a.port() == id)
+    }
+
+    /// Gives a new port its numbers and keeps it.
+    ///
+    /// # Errors
+    /// The card or the device is attached already, or the host is full.
+    pub fn add(&mut self, mut new: Attachment) -> Result<&Attachment, Error> {
+        if let Some(old) = self.ports.get(&new.nic) {
+            return Err(Error::NicTaken(new.nic, old.device.clone()));
+        }
+        if let Some(old) = self.iter().find(|a| a.device == new.device && a.netns == new.netns) {
+            return Err(Error::DeviceTaken(new.device, old.nic.clone()));
+        }
+        let used: BTreeSet<u16> = self.iter().map(|a| a.port).collect();
+        let limit = u16::try_from(PORTS_MAX).unwrap_or(u16::MAX);
+        new.port = (0..limit).find(|id| !used.contains(id)).ok_or(Error::Full)?;
+        new.if_index = self.index_of(&new.nic);
+        let nic = new.nic.clone();
+        Ok(self.ports.entry(nic).or_insert(new))
+    }
+
+    /// Forgets a port; its interface index stays remembered.
+    pub fn remove(&mut self, nic: &NicId) -> Option<Attachment> {
+        self.ports.remove(nic)
+    }
+
+    /// The card that `vem detach` means.
+    ///
+    /// # Errors
+    /// There is none, or the device's name is not enough.
+    pub fn find(&self, device: Option<&str>, nic: Option<&str>) -> Result<NicId, Error> {
+        if let Some(nic) = nic {
+            let found = self.iter().find(|a| a.nic.as_str() == nic);
+            return found.map(|a| a.nic.clone()).ok_or_else(|| Error::Unknown(nic.to_owned()));
+        }
+        let device = device.unwrap_or_default();
+        let mut found = self.iter().filter(|a| a.device == device);
+        match (found.next(), found.next()) {
+            (Some(one), None) => Ok(one.nic.clone()),
+            (Some(_), Some(_)) => Err(Error::Ambiguous(device.to_owned())),
+            (None, _) => Err(Error::Unknown(device.to_owned())),
+        }
+    }
+
+    fn index_of(&mut self, nic: &NicId) -> u16 {
+        if let Some(index) = self.indexes.get(nic) {
+            return *index;
+        }
+        if self.indexes.len() >= REMEMBERED_MAX {
+            let away = self.indexes.iter().filter(|(nic, _)| !self.ports.contains_key(nic));
+            if let Some(oldest) = away.min_by_key(|(_, index)| **index).map(|(nic, _)| nic.clone()) {
+                self.indexes.remove(&oldest);
+            }
+        }
+        let used: BTreeSet<u16> = self.indexes.values().copied().collect();
+        let index = (1..u16::MAX).find(|i| !used.contains(i)).unwrap_or(u16::MAX);
+        self.indexes.insert(nic.clone(), index);
+        index
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(device: &str) -> Request {
+        Request { profile: "web".into(), device: device.into(), ..Request::default() }
+    }
+
+    #[test]
+    fn a_request_becomes_an_attachment() {
+        let tap = request("tap0").check().unwrap();
+        assert_eq!((tap.nic.as_str(), tap.kind, tap.vm.as_str(), tap.card), ("tap0/0", Kind::Tap, "tap0", 0));
+        let named = Request {
+            vm: Some("web1".into()),
+            nic: Some(1),
+            netns: Some("vm1".into()),
+            mac: Some("02:00:00:00:00:01".into()),
+            ..request("eth0")
+        };
+        let named = named.check().unwrap();
+        assert_eq!((named.nic.as_str(), named.netns.as_deref()), ("web1/1", Some("/run/netns/vm1")));
+        assert_eq!(named.mac.unwrap().to_string(), "0200.0000.0001");
+        let uplink = Request { uplink: Some(2), ..request("eth1") }.check().unwrap();
+        assert_eq!((uplink.nic.as_str(), uplink.kind, uplink.vm.as_str()), ("uplink/2", Kind::Netdev, ""));
+        assert_eq!(uplink.profile_type(), ProfileType::Ethernet);
+    }
+
+    #[test]
+    fn bad_words_are_refused() {
+        let bad = [
+            Request { device: String::new(), ..request("x") },
+            request("a-name-that-is-too-long"),
+            request("a/b"),
+            request("a\"b"),
+            Request { profile: "two words".into(), ..request("tap0") },
+            Request { uplink: Some(33), ..request("eth0") },
+            Request { uplink: Some(0), ..request("eth0") },
+            Request { uplink: Some(1), vm: Some("a".into()), ..request("eth0") },
+            Request { mac: Some("ff:ff:ff:ff:ff:ff".into()), ..request("tap0") },
+            Request { mac: Some("nonsense".into()), ..request("tap0") },
+            Request { kind: Some(Kind::Netdev), plain: true, ..request("tap0") },
+            Request { netns: Some("a/b".into()), ..request("tap0") },
+            Request { vm: Some("uplink".into()), nic: Some(1), ..request("tap0") },
+            Request { vm: Some("with blank".into()), ..request("tap0") },
+        ];
+        for request in bad {
+            assert!(matches!(request.check(), Err(Error::Word(_))), "{request:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_stable_and_not_shared() {
+        let mut ports = Attachments::default();
+        for device in ["a", "b", "c"] {
+            ports.add(request(device).check().unwrap()).unwrap();
+        }
+        let numbers = |p: &Attachments, nic: &str| {
+            let a = p.get(&nic.parse().unwrap()).unwrap();
+            (a.port, a.if_index)
+        };
+        assert_eq!((numbers(&ports, "a/0"), numbers(&ports, "c/0")), ((0, 1), (2, 3)));
+        ports.remove(&"a/0".parse().unwrap());
+        ports.add(request("d").check().unwrap()).unwrap();
+        assert_eq!(numbers(&ports, "d/0"), (0, 4), "the port number is reused, the interface index is not");
+        ports.add(request("a").check().unwrap()).unwrap();
+        assert_eq!(numbers(&ports, "a/0"), (3, 1), "the card gets its old index again");
+        let stored = minicbor::to_vec(&ports).unwrap();
+        assert_eq!(minicbor::decode::<Attachments>(&stored).unwrap(), ports);
+    }
+
+    #[test]
+    fn twice_is_refused() {
+        let mut ports = Attachments::default();
+        ports.add(request("a").check().unwrap()).unwrap();
+        assert!(matches!(ports.add(request("a").check().unwrap()), Err(Error::NicTaken(..))));
+        let other = Request { vm: Some("v".into()), ..request("a") };
+        assert!(matches!(ports.add(other.check().unwrap()), Err(Error::DeviceTaken(..))));
+        let elsewhere = Request { netns: Some("n".into()), ..other };
+        ports.add(elsewhere.check().unwrap()).unwrap();
+        assert_eq!(ports.find(Some("a"), None), Err(Error::Ambiguous("a".into())));
+        assert_eq!(ports.find(None, Some("v/0")).unwrap().as_str(), "v/0");
+        assert!(matches!(ports.find(Some("zz"), None), Err(Error::Unknown(_))));
+    }
+
+    #[test]
+    fn a_full_host_refuses() {
+        let mut ports = Attachments::default();
+        for i in 0..PORTS_MAX {
+            ports.add(request(&format!("t{i}")).check().unwrap()).unwrap();
+        }
+        assert_eq!(ports.add(request("more").check().unwrap()).unwrap_err(), Error::Full);
+    }
+
+    #[test]
+    fn the_memory_of_indexes_is_bounded() {
+        let mut ports = Attachments::default();
+        for i in 0..REMEMBERED_MAX + 10 {
+            let nic = ports.add(request(&format!("t{i}")).check().unwrap()).unwrap().nic.clone();
+            ports.remove(&nic);
+        }
+        assert_eq!(ports.indexes.len(), REMEMBERED_MAX);
+    }
+}

@@ -1,1 +1,306 @@
 //! `vem.toml`: what an agent must know before it has heard from its supervisor.
+//!
+//! ```toml
+//! [vsm]
+//! address = "192.0.2.1:4785"      # left out: the agent works alone
+//!
+//! [host]
+//! name = "host1"                  # default: the kernel's host name
+//! domain = 100                    # 1-4095
+//! uuid = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"   # default: made once and kept in state_dir
+//! state_dir = "/var/lib/vem"
+//! socket = "/run/vem.sock"        # of `vem attach`, `detach`, `ports`, `cmd`
+//!
+//! [limits]                        # each with its default
+//! flows = 262144
+//! macs = 32768
+//! macs_per_port = 1024
+//! records = 65536
+//!
+//! [[port]]                        # attached at start
+//! uplink = 1
+//! device = "eth1"
+//! profile = "uplink-trunk"
+//! ```
+//!
+//! A key that is not known is an error, and so is a value out of its range: nothing is guessed. Everything else about the
+//! switch comes from the supervisor.
+
+use std::path::{Path, PathBuf};
+
+use proto::msg::HostUuid;
+use serde::Deserialize;
+use vswitch::worker::Limits;
+
+use crate::attach::{Attachment, Request};
+
+/// Largest configuration file, octets.
+const FILE_MAX: u64 = 1 << 20;
+
+/// Why there is no configuration to start with.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file can't be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("{}:{line}: {reason}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// A value that is well formed can't be used.
+    #[error("{}: {reason}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// The file, checked.
+#[derive(Clone, Debug)]
+pub struct Bootstrap {
+    /// Address and port of the supervisor; `None` works alone.
+    pub vsm: Option<String>,
+    /// Name of this host.
+    pub host: String,
+    /// Domain id, 1-4095.
+    pub domain: u16,
+    /// Identity of this host, when the file gives it.
+    pub uuid: Option<HostUuid>,
+    /// Where identity, last good configuration and attachments are kept.
+    pub state_dir: PathBuf,
+    /// Path of the local socket.
+    pub socket: PathBuf,
+    /// Sizes of the dataplane's tables.
+    pub limits: Limits,
+    /// Ports that are attached at start.
+    pub ports: Vec<Attachment>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    vsm: Option<Vsm>,
+    host: toml::Spanned<Host>,
+    #[serde(default)]
+    limits: Option<toml::Spanned<LimitsFile>>,
+    #[serde(default)]
+    port: Vec<toml::Spanned<Request>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Vsm {
+    address: toml::Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Host {
+    #[serde(default)]
+    name: Option<toml::Spanned<String>>,
+    domain: toml::Spanned<u16>,
+    #[serde(default)]
+    uuid: Option<toml::Spanned<String>>,
+    state_dir: PathBuf,
+    #[serde(default = "default_socket")]
+    socket: PathBuf,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct LimitsFile {
+    flows: Option<usize>,
+    macs: Option<usize>,
+    macs_per_port: Option<usize>,
+    records: Option<usize>,
+}
+
+fn default_socket() -> PathBuf {
+    PathBuf::from(DEFAULT_SOCKET)
+}
+
+/// Where the local socket is when nothing else is said.
+pub const DEFAULT_SOCKET: &str = "/run/vem.sock";
+
+/// Reads and checks `path`.
+///
+/// # Errors
+/// Names the file, the line and the reason.
+pub fn read(path: &Path) -> Result<Bootstrap, Error> {
+    let fail = |source| Error::Read { path: path.to_owned(), source };
+    let length = std::fs::metadata(path).map_err(fail)?.len();
+    if length > FILE_MAX {
+        return Err(Error::Value { path: path.to_owned(), reason: format!("{length} octets are too many") });
+    }
+    parse(path, &std::fs::read_to_string(path).map_err(fail)?)
+}
+
+/// Checks the text of the file at `path`.
+///
+/// # Errors
+/// Names the file, the line and the reason.
+pub fn parse(path: &Path, text: &str) -> Result<Bootstrap, Error> {
+    let at = |span: std::ops::Range<usize>, reason: String| Error::Line {
+        path: path.to_owned(),
+        line: text.get(..span.start).unwrap_or(text).matches('\n').count() + 1,
+        reason,
+    };
+    let file: File =
+        toml::from_str(text).map_err(|e| at(e.span().unwrap_or(0..0), e.message().trim_end().to_owned()))?;
+    let host_span = file.host.span();
+    let host = file.host.into_inner();
+    let vsm = file.vsm.map(|v| check_address(v.address.span(), v.address.into_inner(), &at)).transpose()?;
+    let name = match host.name {
+        Some(name) => {
+            let span = name.span();
+            Some(name.into_inner()).filter(|n| is_host_name(n)).ok_or_else(|| at(span, "not a host name".into()))?
+        }
+        None => {
+            kernel_host_name().ok_or_else(|| at(host_span.clone(), "the kernel has no host name: set 'name'".into()))?
+        }
+    };
+    let domain = *host.domain.get_ref();
+    if !(1..=4095).contains(&domain) {
+        return Err(at(host.domain.span(), format!("domain {domain} is outside 1-4095")));
+    }
+    let uuid = match host.uuid {
+        None => None,
+        Some(text) => {
+            let span = text.span();
+            Some(text.into_inner().parse().map_err(|_| at(span, "not a UUID".to_owned()))?)
+        }
+    };
+    for (what, path) in [("state_dir", &host.state_dir), ("socket", &host.socket)] {
+        if !path.is_absolute() {
+            return Err(at(host_span.clone(), format!("{what} is not an absolute path")));
+        }
+    }
+    let limits = match file.limits {
+        None => Limits::default(),
+        Some(limits) => check_limits(limits.get_ref()).map_err(|reason| at(limits.span(), reason))?,
+    };
+    let ports = file.port.iter().map(|port| {
+        let attachment = port.get_ref().check().map_err(|e| at(port.span(), e.to_string()))?;
+        Ok(Attachment { fixed: true, ..attachment })
+    });
+    let ports: Vec<Attachment> = ports.collect::<Result<_, Error>>()?;
+    let mut seen = crate::attach::Attachments::default();
+    for (port, written) in ports.iter().zip(&file.port) {
+        seen.add(port.clone()).map_err(|e| at(written.span(), e.to_string()))?;
+    }
+    Ok(Bootstrap { vsm, host: name, domain, uuid, state_dir: host.state_dir, socket: host.socket, limits, ports })
+}
+
+fn check_address(
+    span: std::ops::Range<usize>,
+    address: String,
+    at: &dyn Fn(std::ops::Range<usize>, String) -> Error,
+) -> Result<String, Error> {
+    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, p)| p.parse::<u16>().ok());
+    match port {
+        Some(1..) => Ok(address),
+        _ => Err(at(span, format!("'{address}' is not HOST:PORT"))),
+    }
+}
+
+fn check_limits(given: &LimitsFile) -> Result<Limits, String> {
+    let default = Limits::default();
+    let check = |name: &str, value: Option<usize>, default: usize, max: usize| match value {
+        None => Ok(default),
+        Some(n) if (1..=max).contains(&n) => Ok(n),
+        Some(n) => Err(format!("{name} = {n} is outside 1-{max}")),
+    };
+    Ok(Limits {
+        flows: check("flows", given.flows, default.flows, 1 << 24)?,
+        macs: check("macs", given.macs, default.macs, 1 << 20)?,
+        macs_per_port: check("macs_per_port", given.macs_per_port, default.macs_per_port, 1 << 20)?,
+        records: check("records", given.records, default.records, 1 << 22)?,
+    })
+}
+
+fn is_host_name(name: &str) -> bool {
+    (1..=63).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+}
+
+fn kernel_host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|n| is_host_name(n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+[vsm]
+address = "192.0.2.1:4785"
+
+[host]
+name = "host1"
+domain = 100
+state_dir = "/var/lib/vem"
+
+[[port]]
+uplink = 1
+device = "eth1"
+profile = "uplink-trunk"
+
+[[port]]
+device = "tap1"
+profile = "web"
+vm = "web1"
+"#;
+
+    fn error(text: &str) -> String {
+        parse(Path::new("vem.toml"), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_whole_file() {
+        let read = parse(Path::new("vem.toml"), GOOD).unwrap();
+        assert_eq!((read.host.as_str(), read.domain, read.vsm.as_deref()), ("host1", 100, Some("192.0.2.1:4785")));
+        assert_eq!(read.socket, Path::new(DEFAULT_SOCKET));
+        assert_eq!(read.ports.iter().map(|p| p.nic.as_str()).collect::<Vec<_>>(), ["uplink/1", "web1/0"]);
+        assert!(read.ports.iter().all(|p| p.fixed));
+        let alone =
+            parse(Path::new("x"), "[host]\nname='h'\ndomain=1\nstate_dir='/s'\n[limits]\nflows=1024\n").unwrap();
+        assert_eq!((alone.vsm, alone.limits.flows), (None, 1024));
+        assert_eq!(alone.limits.macs, Limits::default().macs);
+    }
+
+    #[test]
+    fn an_error_names_file_line_and_reason() {
+        let cases = [
+            ("domain = 100", "domain = 5000", "vem.toml:7: domain 5000 is outside 1-4095"),
+            ("domain = 100", "domian = 100", "vem.toml:7: unknown field `domian`"),
+            ("192.0.2.1:4785", "192.0.2.1", "vem.toml:3: '192.0.2.1' is not HOST:PORT"),
+            ("name = \"host1\"", "name = \"a b\"", "vem.toml:6: not a host name"),
+            ("/var/lib/vem", "lib", "vem.toml:5: state_dir is not an absolute path"),
+            ("uplink = 1", "uplink = 99", "vem.toml:10: uplink 99 is outside 1-32"),
+            ("device = \"tap1\"", "device = \"eth1\"", "vem.toml:15: device eth1 is attached already"),
+            ("[vsm]", "[vsm", "vem.toml:2: "),
+        ];
+        for (from, to, wanted) in cases {
+            let text = error(&GOOD.replace(from, to));
+            assert!(text.starts_with(wanted), "{text}\nwanted {wanted}");
+        }
+        assert!(error("").contains("missing field `host`"));
+        assert!(error(&format!("{GOOD}\n[limits]\nflows = 0\n")).contains("flows = 0 is outside"));
+        let uuid = GOOD.replace("domain = 100", "domain = 100\nuuid = \"123\"");
+        assert_eq!(error(&uuid), "vem.toml:8: not a UUID");
+    }
+}

@@ -1,1 +1,241 @@
 //! Flow export: records in, datagrams out.
+//!
+//! ```text
+//! worker --ring--> thread: plan (monitor -> exporter, layout) -> encoder (v5 | stream: v9, IPFIX) -> sender (UDP)
+//! ```
+//!
+//! The meter puts records into a ring and never waits; one thread empties it, writes them in the formats of the exporters
+//! and sends them. [`encoder`] is sans-I/O: records and times in, datagrams out. Formats and choices are in `v5`, `v9`,
+//! `ipfix`, `template` and `options`; when templates come, in `stream`.
+//!
+//! Complications:
+//! * A record names its monitors by bits. The agent keeps a monitor's index over changes of the configuration, as it does
+//!   with ports, so that records made just before a change go where they belong.
+//! * Sequence numbers count what was written, also when no socket takes it: the gap tells the collector.
+//!
+//! Threads: one, which looks at the ring every 100 ms, or 10 ms while records come. The handle speaks to it by a queue of
+//! one configuration, in which the newer replaces the older, and reads rows that it publishes.
+//!
+//! Limits: 32 monitors; at most one datagram waits for each template. What the ring can't hold, the meter counts.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod clock;
+pub mod encoder;
+pub mod flow;
+pub mod ipfix;
+pub mod message;
+pub mod options;
+pub mod plan;
+pub mod sender;
+pub mod stream;
+pub mod template;
+pub mod v5;
+pub mod v9;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam::queue::ArrayQueue;
+use proto::flow::{Exporter, Monitor};
+use proto::report::ExporterRow;
+use vswitch::flow::record::Record;
+use vswitch::port::PortId;
+
+pub use clock::Anchor;
+use plan::Plan;
+
+/// Records taken from the ring before timers and configuration are looked at.
+const BATCH: usize = 1024;
+/// Time between looks at an empty ring.
+const IDLE: Duration = Duration::from_millis(100);
+/// Time between looks while records come.
+const BUSY: Duration = Duration::from_millis(10);
+/// Longest wait for the thread's end.
+const STOP: Duration = Duration::from_secs(2);
+/// Of which it may empty the ring for this long.
+const STOP_DRAIN: Duration = Duration::from_millis(1500);
+
+/// Why export can't start or take a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The host gives no thread.
+    #[error("flow export: can't start the thread: {0}")]
+    Thread(#[source] std::io::Error),
+    /// More monitors than a record has bits.
+    #[error("flow export: more than {max} monitors", max = vswitch::flow::record::MONITORS_MAX)]
+    MonitorsMax,
+    /// A monitor names a record that does not exist.
+    #[error("flow monitor {monitor}: no flow record {record}")]
+    NoRecord {
+        /// The monitor.
+        monitor: String,
+        /// The name.
+        record: String,
+    },
+    /// A monitor names an exporter that does not exist.
+    #[error("flow monitor {monitor}: no flow exporter {exporter}")]
+    NoExporter {
+        /// The monitor.
+        monitor: String,
+        /// The name.
+        exporter: String,
+    },
+}
+
+/// What to export, and where to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Config {
+    /// Number of the module, which is source id and observation domain.
+    pub module: u8,
+    /// Users' records.
+    pub records: Vec<proto::flow::Record>,
+    /// Exporters.
+    pub exporters: Vec<Exporter>,
+    /// Monitors, in the order of the bits of [`Record::monitors_in`].
+    pub monitors: Vec<Monitor>,
+    /// Interfaces of the host.
+    pub interfaces: Vec<Interface>,
+}
+
+/// An interface, as collectors shall know it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Interface {
+    /// Its port in the dataplane.
+    pub port: PortId,
+    /// Its index, which stays.
+    pub if_index: u16,
+    /// Name, as `Vethernet1`.
+    pub name: String,
+    /// Description, or empty.
+    pub description: String,
+    /// An uplink; one without description is described so.
+    pub uplink: bool,
+}
+
+/// Starts the export thread, which empties `records`. It takes nothing before it has a configuration.
+pub fn start(records: rtrb::Consumer<Record>, anchor: Anchor) -> Result<ExportHandle, Error> {
+    let shared = Arc::new(Shared {
+        configs: ArrayQueue::new(1),
+        rows: ArcSwap::from_pointee(Vec::new()),
+        stop: AtomicBool::new(false),
+    });
+    let (ended, end) = bounded(0);
+    let shared_too = Arc::clone(&shared);
+    let worker = Worker { records, anchor, plan: None, shared: shared_too, _ended: ended };
+    let thread = thread::Builder::new().name("export".to_owned()).spawn(|| worker.run()).map_err(Error::Thread)?;
+    Ok(ExportHandle { shared, thread, end })
+}
+
+struct Shared {
+    configs: ArrayQueue<Config>,
+    rows: ArcSwap<Vec<ExporterRow>>,
+    stop: AtomicBool,
+}
+
+/// The export thread. Dropping the handle ends it without waiting.
+pub struct ExportHandle {
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+    end: Receiver<()>,
+}
+
+impl ExportHandle {
+    /// Hands over a configuration, which replaces the one before; records that are in the ring go as that one said. Before
+    /// the first configuration they stay in the ring.
+    /// A configuration that contradicts itself is refused and changes nothing.
+    pub fn configure(&self, config: Config) -> Result<(), Error> {
+        plan::check(&config)?;
+        self.shared.configs.force_push(config);
+        self.thread.thread().unpark();
+        Ok(())
+    }
+
+    /// A row for each destination, not older than the thread's last look at the ring.
+    pub fn rows(&self) -> Vec<ExporterRow> {
+        self.shared.rows.load().as_ref().clone()
+    }
+
+    /// Exports what is in the ring and what waits, and ends the thread; waits at most two seconds for that.
+    pub fn stop(self) {
+        self.end();
+        if self.end.recv_timeout(STOP) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("flow export did not end in time");
+        }
+    }
+
+    fn end(&self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+    }
+}
+
+impl Drop for ExportHandle {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+struct Worker {
+    records: rtrb::Consumer<Record>,
+    anchor: Anchor,
+    plan: Option<Plan>,
+    shared: Arc<Shared>,
+    /// Dropped with the thread: the handle's sign that it ended.
+    _ended: Sender<()>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        while !self.shared.stop.load(Ordering::Acquire) {
+            let taken = self.turn();
+            match taken {
+                BATCH.. => {}
+                1.. => thread::park_timeout(BUSY),
+                0 => thread::park_timeout(IDLE),
+            }
+        }
+        let deadline = Instant::now() + STOP_DRAIN;
+        while self.turn() > 0 && Instant::now() < deadline {}
+        let at = self.anchor.read();
+        if let Some(plan) = &mut self.plan {
+            plan.flush(at);
+        }
+        self.publish();
+    }
+
+    /// Takes a batch of records, then a new configuration, and sends what is due; returns the number of records.
+    fn turn(&mut self) -> usize {
+        let at = self.anchor.read();
+        let config = self.shared.configs.pop();
+        // Before a change, all that the ring can hold; otherwise one batch.
+        let most = if config.is_some() { self.records.buffer().capacity() } else { BATCH };
+        let mut taken = 0;
+        if let Some(plan) = &mut self.plan {
+            while taken < most {
+                let Ok(record) = self.records.pop() else { break };
+                plan.push(&record, at);
+                taken += 1;
+            }
+        }
+        if let Some(config) = config {
+            self.plan.get_or_insert_default().configure(config, at);
+            taken = taken.max(1);
+        }
+        if let Some(plan) = &mut self.plan {
+            plan.tick(at);
+        }
+        self.publish();
+        taken
+    }
+
+    fn publish(&self) {
+        let rows = self.plan.as_ref().map(Plan::rows).unwrap_or_default();
+        if **self.shared.rows.load() != rows {
+            self.shared.rows.store(Arc::new(rows));
+        }
+    }
+}

@@ -1,0 +1,223 @@
+use proto::acl::{Acl, Rules};
+use proto::addr::{MacAddr, VlanId};
+use proto::config::{Profile, SessionSource};
+use proto::flow::Monitor;
+use proto::vlan::{PortMode, VlanSet};
+
+use super::*;
+
+fn vlan(id: u16) -> VlanId {
+    VlanId::new(id).unwrap()
+}
+
+fn settings(id: u16) -> PortSettings {
+    PortSettings { admin_up: true, mode: PortMode::Access(vlan(id)), ..PortSettings::default() }
+}
+
+fn profile(name: &str, kind: ProfileType, id: u16) -> Profile {
+    Profile { name: name.into(), kind, enabled: true, settings: settings(id) }
+}
+
+fn attached(id: u16, nic: &str, profile: &str) -> Attached {
+    let kind = if nic.starts_with("uplink/") { ProfileType::Ethernet } else { ProfileType::Vethernet };
+    Attached { id: PortId(id), nic: nic.parse().unwrap(), kind, profile: profile.into(), fresh: false, open: true }
+}
+
+fn binding(nic: &str, name: &str, profile: &str, settings: PortSettings) -> PortBinding {
+    PortBinding {
+        nic: nic.parse().unwrap(),
+        name: name.parse().unwrap(),
+        profile: profile.into(),
+        profile_usable: true,
+        settings,
+    }
+}
+
+fn host() -> HostConfig {
+    HostConfig {
+        module: 3,
+        switch_name: "n1kv".into(),
+        vlans: [vlan(1), vlan(10), vlan(20)].into_iter().collect(),
+        mac_aging_s: 300,
+        profiles: vec![
+            profile("web", ProfileType::Vethernet, 10),
+            profile("db", ProfileType::Vethernet, 20),
+            profile("up", ProfileType::Ethernet, 1),
+        ],
+        ports: vec![binding("web1/0", "Vethernet1", "web", settings(10))],
+        ..HostConfig::default()
+    }
+}
+
+fn make(host: Option<&HostConfig>, ports: &[Attached]) -> Plan {
+    plan(7, host, ports, &Numbers::default()).unwrap()
+}
+
+fn down(plan: &Plan, i: usize) -> String {
+    match &plan.ports[i].state {
+        PortState::Up => panic!("port {i} is up"),
+        PortState::Down(why) => why.clone(),
+    }
+}
+
+#[test]
+fn without_a_configuration_ports_wait() {
+    let plan = make(None, &[attached(0, "web1/0", "web")]);
+    assert_eq!(down(&plan, 0), "no configuration yet");
+    assert!(!plan.config.ports[0].up);
+    assert_eq!(plan.config.version, 7);
+}
+
+#[test]
+fn a_numbered_port_gets_its_binding_a_new_one_its_profile() {
+    let mut host = host();
+    host.ports[0].settings.mtu = 9000;
+    let plan = make(Some(&host), &[attached(4, "web1/0", "web"), attached(5, "new/0", "db")]);
+    assert_eq!((plan.name(PortId(4)), plan.name(PortId(5))), (Some(IfName::Vethernet(1)), None));
+    assert_eq!(plan.by_name(IfName::Vethernet(1)), Some(PortId(4)));
+    let [a, b] = plan.config.ports.as_slice() else { panic!() };
+    assert_eq!((a.up, a.mtu, &a.mode), (true, 9000, &PortMode::Access(vlan(10))));
+    assert_eq!((b.up, b.mtu, &b.mode), (true, 1500, &PortMode::Access(vlan(20))));
+}
+
+#[test]
+fn a_fresh_choice_of_profile_is_not_undone_by_an_old_binding() {
+    let host = host();
+    let mut port = attached(0, "web1/0", "db");
+    assert_eq!(make(Some(&host), &[port.clone()]).ports[0].profile, "web", "the supervisor's word");
+    port.fresh = true;
+    let plan = make(Some(&host), &[port]);
+    assert_eq!(plan.config.ports[0].mode, PortMode::Access(vlan(20)));
+    assert_eq!(plan.name(PortId(0)), Some(IfName::Vethernet(1)), "the number stays with the card");
+}
+
+#[test]
+fn every_way_to_be_down_says_why() {
+    let mut host = host();
+    host.profiles[1].enabled = false;
+    host.profiles.push(Profile { settings: PortSettings::default(), ..profile("shut", ProfileType::Vethernet, 1) });
+    host.ports[0].profile_usable = false;
+    let ports = [
+        attached(0, "a/0", "nowhere"),
+        attached(1, "b/0", "db"),
+        attached(2, "c/0", "up"),
+        attached(3, "uplink/1", "web"),
+        attached(4, "d/0", "shut"),
+        attached(5, "web1/0", "web"),
+    ];
+    let plan = make(Some(&host), &ports);
+    let wanted = [
+        "profile 'nowhere' does not exist",
+        "profile 'db' is disabled",
+        "profile 'up' is of type ethernet",
+        "profile 'web' is of type vethernet",
+        "Administratively down",
+        "profile 'web' can't be used",
+    ];
+    for (i, text) in wanted.iter().enumerate() {
+        assert_eq!(down(&plan, i), *text);
+        assert!(!plan.config.ports[i].up);
+    }
+}
+
+#[test]
+fn lists_and_monitors_are_found_by_name_and_missing_ones_have_no_effect() {
+    let mut host = host();
+    let acl = |name: &str, rules| Acl { name: name.into(), statistics: false, rules };
+    host.acls = vec![acl("macs", Rules::Mac(vec![])), acl("ips", Rules::Ip(vec![]))];
+    let monitor =
+        |name: &str, active_s| Monitor { name: name.into(), record: None, exporters: vec![], active_s, inactive_s: 15 };
+    host.monitors = vec![monitor("m1", 60), monitor("m2", 120)];
+    host.ports[0].settings = PortSettings {
+        ip_acl_in: Some("ips".into()),
+        ip_acl_out: Some("missing".into()),
+        mac_acl_out: Some("macs".into()),
+        flow_in: Some("m2".into()),
+        flow_out: Some("missing".into()),
+        ..settings(10)
+    };
+    let ports = [attached(0, "web1/0", "web")];
+    let first = make(Some(&host), &ports);
+    let port = &first.config.ports[0];
+    assert_eq!((port.ip_acl_in, port.ip_acl_out, port.mac_acl_in, port.mac_acl_out), (Some(1), None, None, Some(0)));
+    assert_eq!((port.flow_in, port.flow_out), (Some(1), None));
+    assert_eq!(first.fresh_rules.len(), 2, "the implicit deny of each");
+    // m1 goes: m2 keeps its place, and its timers.
+    host.monitors.remove(0);
+    let second = plan(8, Some(&host), &ports, &first.numbers).unwrap();
+    assert_eq!(second.config.ports[0].flow_in, Some(1));
+    assert_eq!(second.config.monitors[1].active, Duration::from_secs(120));
+    assert!(second.fresh_rules.is_empty());
+}
+
+#[test]
+fn sessions_take_what_is_here() {
+    let mut host = host();
+    host.ports.push(binding("ids/0", "Vethernet9", "web", settings(10)));
+    let source = |what, rx, tx| SessionSource { what, rx, tx };
+    let veth = |n| IfName::Vethernet(n);
+    host.sessions = vec![
+        Session {
+            id: 2,
+            sources: vec![
+                source(SourceKind::Interface(veth(1)), true, false),
+                source(SourceKind::Interface(veth(77)), true, true),
+                source(SourceKind::Vlan(vlan(10)), false, true),
+                source(SourceKind::Profile("web".into()), false, true),
+            ],
+            destinations: vec![veth(9), veth(78)],
+        },
+        Session {
+            id: 5,
+            sources: vec![source(SourceKind::Interface(veth(1)), true, true)],
+            destinations: vec![veth(78)],
+        },
+        Session { id: 6, sources: vec![], destinations: vec![veth(9)] },
+    ];
+    let ports = [attached(0, "web1/0", "web"), attached(1, "ids/0", "web"), attached(2, "web2/0", "web")];
+    let made = make(Some(&host), &ports);
+    assert_eq!(made.config.sessions.len(), 6, "the place is the id");
+    assert_eq!(made.config.sessions[0], SessionConfig::default());
+    let session = &made.config.sessions[1];
+    assert_eq!(session.rx_ports, [PortId(0)]);
+    assert_eq!(session.tx_ports, [PortId(0), PortId(2)], "not the destination, though it has the profile");
+    assert_eq!((session.rx_vlans.len(), session.tx_vlans.to_string()), (0, "10".into()));
+    assert_eq!(session.destinations, [PortId(1)]);
+    let downs: Vec<Option<&str>> = made.sessions.iter().map(|s| s.down.as_deref()).collect();
+    assert_eq!(downs, [None, Some("No operational src/dst"), Some("No sources configured")]);
+    assert_eq!(made.config.sessions[4], SessionConfig::default(), "no destination here: nothing to do");
+    host.sessions[0].id = 5;
+    assert!(matches!(plan(1, Some(&host), &ports, &Numbers::default()), Err(Error::Twice(_))));
+    host.sessions[0].id = 33;
+    assert!(matches!(plan(1, Some(&host), &ports, &Numbers::default()), Err(Error::Limit { .. })));
+}
+
+#[test]
+fn static_addresses_lead_to_a_port_to_the_one_uplink_or_nowhere() {
+    let mut host = host();
+    let entry = |n: u64, port| proto::config::StaticMac { vlan: vlan(10), mac: MacAddr::from_u64(n), port };
+    host.static_macs =
+        vec![entry(2, Some(IfName::Vethernet(1))), entry(4, Some(IfName::Vethernet(50))), entry(6, None)];
+    let ends = |ports: &[Attached]| {
+        let plan = make(Some(&host), ports);
+        plan.config.static_macs.iter().map(|s| (s.mac.to_u64(), s.port)).collect::<Vec<_>>()
+    };
+    let here = attached(0, "web1/0", "web");
+    let (up1, up2) = (attached(1, "uplink/1", "up"), attached(2, "uplink/2", "up"));
+    assert_eq!(ends(&[here.clone()]), [(2, Some(PortId(0))), (6, None)]);
+    assert_eq!(ends(&[here.clone(), up1.clone()]), [(2, Some(PortId(0))), (4, Some(PortId(1))), (6, None)]);
+    assert_eq!(ends(&[here, up1, up2]), [(2, Some(PortId(0))), (6, None)]);
+}
+
+#[test]
+fn a_trunk_and_protection_arrive_as_they_are() {
+    let mut host = host();
+    let mode = PortMode::Trunk { native: vlan(1), allowed: VlanSet::all() };
+    host.profiles[2].settings = PortSettings { mode: mode.clone(), protected: true, ..settings(1) };
+    host.protected_macs = vec![MacAddr::from_u64(2)];
+    let plan = make(Some(&host), &[attached(0, "uplink/1", "up")]);
+    let port = &plan.config.ports[0];
+    assert_eq!((&port.mode, port.protected, port.uplink), (&mode, true, true));
+    assert_eq!(plan.config.protected_macs, host.protected_macs);
+    assert_eq!(plan.config.mac_aging, Duration::from_secs(300));
+}

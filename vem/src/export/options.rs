@@ -1,0 +1,256 @@
+//! Options data: what a collector needs to read the flows, and to see what it did not get.
+//!
+//! | id  | table      | scope (v9, IPFIX)                | fields                                                       |
+//! |-----|------------|----------------------------------|--------------------------------------------------------------|
+//! | 512 | interfaces | interface 2, ingressInterface 10 | name 82, description 83                                      |
+//! | 513 | sampling   | system 1, domain 149             | "every packet": 34 = 1, 35 = 1; 304 = 1, 305 = 1, 306 = 0    |
+//! | 514 | statistics | system 1, exporting process 144  | sent octets, messages, flows 40-42; not sent flows, packets, octets 166-168 |
+//! | 515 | timeouts   | cache 4, metering process 143    | active 36, inactive 37, one record for each monitor          |
+//!
+//! Version 9's fields 48-50 describe a sampler that flow records name by field 48. There is none, so they are not sent.
+//! Not sent is what no destination was given: refused by the host for all of them, or without a template for its kind.
+
+use proto::flow::Version;
+
+use super::ipfix::{self, VARIABLE};
+use super::message::Weight;
+
+/// Longest interface name and description in version 9, octets.
+const NAME_MAX: usize = 32;
+const DESCRIPTION_MAX: usize = 64;
+/// Longest of either in IPFIX: a row fits the smallest datagram.
+const TEXT_MAX: usize = 128;
+
+/// Description of a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OptionsTemplate {
+    /// 512 and more.
+    pub id: u16,
+    /// Id and length of the scope field.
+    pub scope: (u16, u16),
+    /// Ids and lengths of the others.
+    pub fields: &'static [(u16, u16)],
+}
+
+const INTERFACES: u16 = 512;
+const SAMPLING: u16 = 513;
+const STATISTICS: u16 = 514;
+const TIMEOUTS: u16 = 515;
+const STATISTICS_FIELDS: &[(u16, u16)] = &[(40, 8), (41, 8), (42, 8), (166, 8), (167, 8), (168, 8)];
+const TIMEOUTS_FIELDS: &[(u16, u16)] = &[(36, 2), (37, 2)];
+
+const V9: [OptionsTemplate; 4] = [
+    OptionsTemplate { id: INTERFACES, scope: (2, 4), fields: &[(82, NAME_MAX as u16), (83, DESCRIPTION_MAX as u16)] },
+    OptionsTemplate { id: SAMPLING, scope: (1, 4), fields: &[(34, 4), (35, 1)] },
+    OptionsTemplate { id: STATISTICS, scope: (1, 4), fields: STATISTICS_FIELDS },
+    OptionsTemplate { id: TIMEOUTS, scope: (4, 4), fields: TIMEOUTS_FIELDS },
+];
+
+const IPFIX: [OptionsTemplate; 4] = [
+    OptionsTemplate { id: INTERFACES, scope: (10, 4), fields: &[(82, VARIABLE), (83, VARIABLE)] },
+    OptionsTemplate { id: SAMPLING, scope: (149, 4), fields: &[(304, 2), (305, 4), (306, 4)] },
+    OptionsTemplate { id: STATISTICS, scope: (144, 4), fields: STATISTICS_FIELDS },
+    OptionsTemplate { id: TIMEOUTS, scope: (143, 4), fields: TIMEOUTS_FIELDS },
+];
+
+/// The tables of a version with templates.
+pub fn templates(version: Version) -> &'static [OptionsTemplate] {
+    if version == Version::Ipfix { &IPFIX } else { &V9 }
+}
+
+/// A row of the interface table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InterfaceRow {
+    /// Index.
+    pub if_index: u16,
+    /// Name, as `Vethernet1`.
+    pub name: String,
+    /// Description.
+    pub description: String,
+}
+
+/// A row of the timeouts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimeoutRow {
+    /// Number of the monitor, from 1.
+    pub monitor: u32,
+    /// Active timeout, seconds.
+    pub active_s: u32,
+    /// Inactive timeout, seconds.
+    pub inactive_s: u32,
+}
+
+/// What was sent and what was not, since the exporter's stream began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Totals {
+    /// Octets of payload.
+    pub octets: u64,
+    /// Datagrams.
+    pub datagrams: u64,
+    /// Flow records.
+    pub flows: u64,
+    /// Of flows that were not sent: records, packets and octets.
+    pub lost: Lost,
+}
+
+/// Flows that were not sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Lost {
+    /// Records.
+    pub flows: u64,
+    /// Packets in them.
+    pub packets: u64,
+    /// Octets in them.
+    pub octets: u64,
+}
+
+impl Lost {
+    /// Adds what a datagram held.
+    pub fn add(&mut self, weight: Weight) {
+        self.flows += u64::from(weight.flows);
+        self.packets = self.packets.saturating_add(weight.packets);
+        self.octets = self.octets.saturating_add(weight.octets);
+    }
+}
+
+/// The contents of the tables that the configuration decides.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Tables {
+    /// Interfaces of the host.
+    pub interfaces: Vec<InterfaceRow>,
+    /// Monitors that use the exporter.
+    pub timeouts: Vec<TimeoutRow>,
+}
+
+impl Tables {
+    /// All records: the table's id, and the octets. `module` is the observation domain.
+    pub fn records(&self, version: Version, module: u8, totals: &Totals) -> Vec<(u16, Vec<u8>)> {
+        let module = u32::from(module).to_be_bytes();
+        let interfaces = self.interfaces.iter().map(|row| (INTERFACES, row.record(version)));
+        let sampling = std::iter::once((SAMPLING, sampling(version, module)));
+        let statistics = std::iter::once((STATISTICS, statistics(module, totals)));
+        let timeouts = self.timeouts.iter().map(|row| (TIMEOUTS, row.record()));
+        sampling.chain(statistics).chain(timeouts).chain(interfaces).collect()
+    }
+}
+
+impl InterfaceRow {
+    fn record(&self, version: Version) -> Vec<u8> {
+        let mut out = u32::from(self.if_index).to_be_bytes().to_vec();
+        if version == Version::Ipfix {
+            ipfix::variable(cut(&self.name, TEXT_MAX), &mut out);
+            ipfix::variable(cut(&self.description, TEXT_MAX), &mut out);
+        } else {
+            fixed(&self.name, NAME_MAX, &mut out);
+            fixed(&self.description, DESCRIPTION_MAX, &mut out);
+        }
+        out
+    }
+}
+
+impl TimeoutRow {
+    fn record(&self) -> Vec<u8> {
+        let mut out = self.monitor.to_be_bytes().to_vec();
+        for seconds in [self.active_s, self.inactive_s] {
+            out.extend(u16::try_from(seconds).unwrap_or(u16::MAX).to_be_bytes());
+        }
+        out
+    }
+}
+
+fn sampling(version: Version, module: [u8; 4]) -> Vec<u8> {
+    let mut out = module.to_vec();
+    if version == Version::Ipfix {
+        // Systematic count-based selection of 1 packet, then a gap of 0.
+        out.extend(1_u16.to_be_bytes());
+        out.extend(1_u32.to_be_bytes());
+        out.extend(0_u32.to_be_bytes());
+    } else {
+        // One of 1, deterministic.
+        out.extend(1_u32.to_be_bytes());
+        out.push(1);
+    }
+    out
+}
+
+fn statistics(module: [u8; 4], totals: &Totals) -> Vec<u8> {
+    let lost = totals.lost;
+    let mut out = module.to_vec();
+    for number in [totals.octets, totals.datagrams, totals.flows, lost.flows, lost.packets, lost.octets] {
+        out.extend(number.to_be_bytes());
+    }
+    out
+}
+
+/// Appends a text in `length` octets, cut or filled up with zeros.
+fn fixed(text: &str, length: usize, out: &mut Vec<u8>) {
+    let text = cut(text, length);
+    out.extend(text.as_bytes());
+    out.extend(std::iter::repeat_n(0, length - text.len()));
+}
+
+/// The longest beginning of `text` of at most `length` octets that does not cut a character.
+pub fn cut(text: &str, length: usize) -> &str {
+    text.get(..text.floor_char_boundary(length)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn length(template: &OptionsTemplate) -> usize {
+        template.fields.iter().map(|(_, length)| usize::from(*length)).sum::<usize>() + usize::from(template.scope.1)
+    }
+
+    fn tables() -> Tables {
+        Tables {
+            interfaces: vec![InterfaceRow { if_index: 7, name: "Vethernet7".into(), description: "ä".repeat(40) }],
+            timeouts: vec![TimeoutRow { monitor: 1, active_s: 1800, inactive_s: 100_000 }],
+        }
+    }
+
+    #[test]
+    fn records_are_as_long_as_their_template_says() {
+        let records = tables().records(Version::V9, 3, &Totals::default());
+        assert_eq!(records.len(), 4);
+        for (id, record) in records {
+            let template = templates(Version::V9).iter().find(|template| template.id == id).unwrap();
+            assert_eq!(record.len(), length(template), "{id}");
+        }
+        for (id, record) in tables().records(Version::Ipfix, 3, &Totals::default()) {
+            let template = templates(Version::Ipfix).iter().find(|template| template.id == id).unwrap();
+            assert!(id == INTERFACES || record.len() == length(template), "{id}");
+        }
+    }
+
+    #[test]
+    fn sampling_says_unsampled() {
+        assert_eq!(sampling(Version::V9, [0, 0, 0, 3]), [0, 0, 0, 3, 0, 0, 0, 1, 1]);
+        assert_eq!(sampling(Version::Ipfix, [0, 0, 0, 3]), [0, 0, 0, 3, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn statistics_stand_in_the_order_of_their_fields() {
+        let lost = Lost { flows: 4, packets: 5, octets: 6 };
+        let record = statistics([0; 4], &Totals { octets: 1, datagrams: 2, flows: 3, lost });
+        let numbers: Vec<u64> = record[4..].chunks(8).map(|n| u64::from_be_bytes(n.try_into().unwrap())).collect();
+        assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        let row = tables().interfaces.remove(0);
+        let v9 = row.record(Version::V9);
+        assert_eq!(v9.len(), 4 + NAME_MAX + DESCRIPTION_MAX);
+        assert_eq!(std::str::from_utf8(&v9[36..]).unwrap(), "ä".repeat(32));
+        let ipfix = row.record(Version::Ipfix);
+        assert_eq!(&ipfix[..15], b"\0\0\0\x07\x0aVethernet7");
+        assert_eq!(ipfix[15], 80);
+        assert_eq!(cut("aä", 2), "a");
+    }
+
+    #[test]
+    fn timeouts_that_are_too_long_are_the_longest() {
+        assert_eq!(tables().timeouts[0].record(), [0, 0, 0, 1, 7, 8, 255, 255]);
+    }
+}

@@ -1,0 +1,329 @@
+//! The sockets of an exporter: each datagram goes to every destination.
+//!
+//! One connected, non-blocking UDP socket for each destination, so that the host's errors ("connection refused" of a
+//! collector that does not run) come back to the one they are about. A refusal tells of an earlier datagram, is noted
+//! against it, and the datagram at hand is tried again. After another error the socket is made anew, at most once a second.
+//! Nothing waits: what the host does not take is counted and gone, and the sequence tells the collector.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::time::Duration;
+
+use proto::flow::{Destination, Exporter};
+use proto::report::ExporterRow;
+use vswitch::time::Instant;
+
+use super::message::{Datagram, Weight};
+
+/// Time between attempts to open a socket.
+const RETRY: Duration = Duration::from_secs(1);
+/// Send buffer, octets: a burst of some hundred datagrams. The kernel gives less if its limit is lower.
+const SEND_BUFFER: usize = 1 << 20;
+
+/// What became of a datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Delivery {
+    /// Destinations whose socket took it.
+    pub accepted: usize,
+    /// A socket had an error: a collector may have missed templates.
+    pub disturbed: bool,
+}
+
+/// The destinations of an exporter.
+#[derive(Debug)]
+pub struct Sender {
+    dscp: u8,
+    targets: Vec<Target>,
+}
+
+#[derive(Debug)]
+struct Target {
+    address: SocketAddrV4,
+    socket: Option<UdpSocket>,
+    retry_at: Option<Instant>,
+    sent: Counts,
+    failed: Counts,
+    /// The datagram that a refusal would be about.
+    last: Option<(Weight, u64)>,
+    errors: u64,
+    last_error: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Counts {
+    datagrams: u64,
+    records: u64,
+    templates: u64,
+    octets: u64,
+}
+
+impl Counts {
+    fn of(weight: Weight, octets: u64) -> Self {
+        Counts { datagrams: 1, records: weight.flows.into(), templates: weight.templates.into(), octets }
+    }
+
+    fn add(&mut self, other: Counts) {
+        self.datagrams += other.datagrams;
+        self.records += other.records;
+        self.templates += other.templates;
+        self.octets += other.octets;
+    }
+
+    fn take(&mut self, other: Counts) {
+        self.datagrams -= other.datagrams;
+        self.records -= other.records;
+        self.templates -= other.templates;
+        self.octets -= other.octets;
+    }
+}
+
+impl Sender {
+    /// A sender without destinations.
+    pub fn new() -> Self {
+        Sender { dscp: 0, targets: Vec::new() }
+    }
+
+    /// Takes the destinations of `exporter`; those that stay keep socket and counters, unless the DSCP changes.
+    pub fn configure(&mut self, exporter: &Exporter) {
+        if exporter.dscp != self.dscp {
+            self.targets.iter_mut().for_each(|target| target.socket = None);
+        }
+        self.dscp = exporter.dscp;
+        let mut old = std::mem::take(&mut self.targets);
+        for destination in &exporter.destinations {
+            let address = address(destination);
+            let kept = old.iter().position(|target| target.address == address).map(|index| old.swap_remove(index));
+            self.targets.push(kept.unwrap_or_else(|| Target::new(address)));
+        }
+    }
+
+    /// Sends a datagram to every destination.
+    pub fn send(&mut self, datagram: &Datagram, now: Instant) -> Delivery {
+        let mut delivery = Delivery::default();
+        for target in &mut self.targets {
+            let errors = target.errors;
+            delivery.accepted += usize::from(target.send(datagram, self.dscp, now));
+            delivery.disturbed |= target.errors != errors;
+        }
+        delivery
+    }
+
+    /// A row for each destination.
+    pub fn rows(&self, name: &str, not_exportable: u64) -> Vec<ExporterRow> {
+        let row = |target: &Target| ExporterRow {
+            name: name.to_owned(),
+            destination: target.address.to_string(),
+            datagrams: target.sent.datagrams,
+            records: target.sent.records,
+            templates: target.sent.templates,
+            octets: target.sent.octets,
+            failed_datagrams: target.failed.datagrams,
+            failed_records: target.failed.records,
+            not_exportable,
+            last_error: target.last_error.clone(),
+        };
+        self.targets.iter().map(row).collect()
+    }
+}
+
+fn address(destination: &Destination) -> SocketAddrV4 {
+    SocketAddrV4::new(destination.ip(), destination.port)
+}
+
+impl Target {
+    fn new(address: SocketAddrV4) -> Self {
+        Target {
+            address,
+            socket: None,
+            retry_at: None,
+            sent: Counts::default(),
+            failed: Counts::default(),
+            last: None,
+            errors: 0,
+            last_error: None,
+        }
+    }
+
+    /// Sends a datagram, and says whether the host took it.
+    fn send(&mut self, datagram: &Datagram, dscp: u8, now: Instant) -> bool {
+        let octets = datagram.bytes.len() as u64;
+        match self.try_send(&datagram.bytes, dscp, now) {
+            Ok(()) => {
+                self.sent.add(Counts::of(datagram.weight, octets));
+                self.last = Some((datagram.weight, octets));
+                true
+            }
+            Err(error) => {
+                self.errors += 1;
+                if let Some(error) = error {
+                    self.last_error = Some(error.to_string());
+                }
+                self.failed.add(Counts::of(datagram.weight, octets));
+                false
+            }
+        }
+    }
+
+    /// The error is `None` while the time to try again has not come.
+    fn try_send(&mut self, bytes: &[u8], dscp: u8, now: Instant) -> Result<(), Option<io::Error>> {
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None if self.retry_at.is_some_and(|at| now < at) => return Err(None),
+            None => self.open(dscp, now).map_err(Some)?,
+        };
+        let mut sent = socket.send(bytes);
+        if let Err(error) = &sent
+            && error.kind() == io::ErrorKind::ConnectionRefused
+        {
+            self.refuse_last(error.to_string());
+            sent = socket.send(bytes);
+        }
+        match sent {
+            Ok(_) => self.socket = Some(socket),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionRefused) => {
+                self.socket = Some(socket);
+                return Err(Some(error));
+            }
+            Err(error) => {
+                self.retry_at = Some(now_plus_retry(now));
+                return Err(Some(error));
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, dscp: u8, now: Instant) -> io::Result<UdpSocket> {
+        self.retry_at = Some(now_plus_retry(now));
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.set_nonblocking(true)?;
+        rustix::net::sockopt::set_ip_tos(&socket, dscp << 2)?;
+        rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER)?;
+        socket.connect(self.address)?;
+        Ok(socket)
+    }
+
+    /// The collector's host refused the last datagram: it was not sent after all.
+    fn refuse_last(&mut self, error: String) {
+        self.errors += 1;
+        self.last_error = Some(error);
+        if let Some((weight, octets)) = self.last.take() {
+            let counts = Counts::of(weight, octets);
+            self.sent.take(counts);
+            self.failed.add(counts);
+        }
+    }
+}
+
+fn now_plus_retry(now: Instant) -> Instant {
+    Instant::from_ns(now.ns().saturating_add(RETRY.as_nanos() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::flow::Version;
+
+    use super::*;
+
+    fn exporter(ports: &[u16], dscp: u8) -> Exporter {
+        let destination = |port: &u16| Destination { addr: Ipv4Addr::LOCALHOST.into(), port: *port };
+        Exporter {
+            name: "e".into(),
+            destinations: ports.iter().map(destination).collect(),
+            version: Version::V9,
+            dscp,
+            template_timeout_s: 60,
+            option_timeout_s: 60,
+            payload_max: 1400,
+        }
+    }
+
+    fn collector() -> (UdpSocket, u16) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        (socket, port)
+    }
+
+    fn datagram(flows: u32) -> Datagram {
+        Datagram { bytes: vec![9; 100], weight: Weight { flows, templates: 1, ..Weight::default() } }
+    }
+
+    fn receive(socket: &UdpSocket) -> Vec<u8> {
+        let mut buffer = [0; 2000];
+        let length = socket.recv(&mut buffer).unwrap();
+        buffer[..length].to_vec()
+    }
+
+    const NOW: Instant = Instant::from_ms(1000);
+
+    #[test]
+    fn every_destination_gets_every_datagram() {
+        let ((a, port_a), (b, port_b)) = (collector(), collector());
+        let mut sender = Sender::new();
+        sender.configure(&exporter(&[port_a, port_b], 0));
+        assert_eq!(sender.send(&datagram(3), NOW), Delivery { accepted: 2, disturbed: false });
+        assert_eq!(receive(&a), receive(&b));
+        let rows = sender.rows("e", 7);
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[1].destination, format!("127.0.0.1:{port_b}"));
+        assert_eq!((rows[1].datagrams, rows[1].records, rows[1].templates, rows[1].octets), (1, 3, 1, 100));
+        assert_eq!(rows[1].not_exportable, 7);
+    }
+
+    #[test]
+    fn the_socket_has_the_dscp() {
+        let (_collector, port) = collector();
+        let mut sender = Sender::new();
+        sender.configure(&exporter(&[port], 46));
+        sender.send(&datagram(1), NOW);
+        let socket = sender.targets[0].socket.as_ref().unwrap();
+        assert_eq!(rustix::net::sockopt::ip_tos(socket).unwrap(), 46 << 2);
+    }
+
+    #[test]
+    fn a_refusal_counts_against_the_refused_datagram_and_the_next_is_sent() {
+        let (socket, port) = collector();
+        drop(socket);
+        let mut sender = Sender::new();
+        sender.configure(&exporter(&[port], 0));
+        assert_eq!(sender.send(&datagram(5), NOW), Delivery { accepted: 1, disturbed: false });
+        let again = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        again.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        assert_eq!(sender.send(&datagram(1), NOW), Delivery { accepted: 1, disturbed: true });
+        assert_eq!(receive(&again).len(), 100);
+        let row = sender.rows("e", 0).remove(0);
+        assert_eq!((row.datagrams, row.records, row.failed_datagrams, row.failed_records), (1, 1, 1, 5));
+        assert!(row.last_error.unwrap().contains("refused"));
+    }
+
+    #[test]
+    fn a_destination_that_cannot_be_reached_is_counted_and_tried_again_later() {
+        let mut unreachable = exporter(&[9], 0);
+        unreachable.destinations[0].addr = Ipv4Addr::BROADCAST.into();
+        let mut sender = Sender::new();
+        sender.configure(&unreachable);
+        for _ in 0..2 {
+            assert_eq!(sender.send(&datagram(2), NOW), Delivery { accepted: 0, disturbed: true });
+        }
+        let row = sender.rows("e", 0).remove(0);
+        assert_eq!((row.datagrams, row.failed_datagrams, row.failed_records), (0, 2, 4));
+        assert!(row.last_error.is_some());
+        assert_eq!(sender.targets[0].retry_at, Some(Instant::from_ms(2000)));
+        sender.send(&datagram(2), Instant::from_ms(2000));
+        assert_eq!(sender.targets[0].retry_at, Some(Instant::from_ms(3000)), "tried again");
+    }
+
+    #[test]
+    fn a_destination_that_stays_keeps_its_counters_and_its_socket() {
+        let ((_a, port_a), (_b, port_b)) = (collector(), collector());
+        let mut sender = Sender::new();
+        sender.configure(&exporter(&[port_a], 0));
+        sender.send(&datagram(1), NOW);
+        let local =
+            |sender: &Sender, index: usize| sender.targets[index].socket.as_ref().unwrap().local_addr().unwrap();
+        let before = local(&sender, 0);
+        sender.configure(&exporter(&[port_b, port_a], 0));
+        assert_eq!(local(&sender, 1), before);
+        assert_eq!(sender.rows("e", 0).iter().map(|row| row.datagrams).collect::<Vec<_>>(), [0, 1]);
+    }
+}

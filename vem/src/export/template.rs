@@ -1,0 +1,374 @@
+//! Which fields a record has, and under which number a collector finds their list.
+//!
+//! A flow is IPv4, IPv6 or neither, and a monitor has one [`Layout`] with a template for each. The built-in layout has the
+//! ids 256, 257 and 258. A user's record has ids from 1024, made of a hash of the fields: the same fields have the same id
+//! after a restart and on another host, and other fields have another id, so an id never changes its meaning under a
+//! collector that missed a template. (Two lists with the same hash share a configuration only by accident of one in
+//! 64,512; then the list that sorts second gets the next free id.)
+//!
+//! The numbers are IPFIX information elements; below 128 they are version 9's field types too, and what version 9 has no
+//! number for goes by the IPFIX one. Choices that collectors force:
+//! * ICMP type and code stand before the destination port. Collectors of the nfdump family store both in one place.
+//! * Version 9 has ICMP of both families in field 32; they do not read 139 there.
+//! * Fields 23, 24, 57 and 81 are never sent: collectors let them replace 1, 2, 80 and 56.
+//! * Lengths are the registered ones, or shorter. Elastic refuses longer ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::flow::{Field, Record, Version};
+
+/// Id of the template for IPv4 of the built-in layout; IPv6 and other packets have the two that follow.
+const FULL_ID: u16 = 256;
+/// First id of users' records.
+const CUSTOM_ID: u16 = 1024;
+/// A record is at least this long: what is shorter can't be told from padding.
+const RECORD_MIN: usize = 4;
+/// paddingOctets.
+const PADDING_ID: u16 = 210;
+
+/// What kind of packet a flow has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+    /// Anything else: no addresses but the MAC addresses.
+    Link,
+}
+
+impl Family {
+    /// Every family, in the order of the ids.
+    pub const ALL: [Family; 3] = [Family::Ipv4, Family::Ipv6, Family::Link];
+
+    fn is_ip(self) -> bool {
+        self != Family::Link
+    }
+}
+
+/// What a field says of a flow.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[expect(missing_docs, reason = "the table in `element` says it by the registered number")]
+pub enum Value {
+    Octets,
+    Packets,
+    LinkOctets,
+    First,
+    Last,
+    Duration,
+    SourceAddress,
+    DestinationAddress,
+    Input,
+    Output,
+    SourcePort,
+    Icmp,
+    DestinationPort,
+    SourceMac,
+    DestinationMac,
+    Dot1qVlan,
+    Vlan,
+    Ethertype,
+    Protocol,
+    Tos,
+    TcpFlags,
+    IpVersion,
+    Direction,
+    EndReason,
+    ForwardingStatus,
+    Padding,
+}
+
+/// The fields of the built-in record, where they apply.
+const FULL: [Value; 25] = [
+    Value::Octets,
+    Value::Packets,
+    Value::LinkOctets,
+    Value::First,
+    Value::Last,
+    Value::Duration,
+    Value::SourceAddress,
+    Value::DestinationAddress,
+    Value::Input,
+    Value::Output,
+    Value::SourcePort,
+    Value::Icmp,
+    Value::DestinationPort,
+    Value::SourceMac,
+    Value::DestinationMac,
+    Value::Dot1qVlan,
+    Value::Vlan,
+    Value::Ethertype,
+    Value::Protocol,
+    Value::Tos,
+    Value::TcpFlags,
+    Value::IpVersion,
+    Value::Direction,
+    Value::EndReason,
+    Value::ForwardingStatus,
+];
+
+/// A field of a template.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Element {
+    /// Information element, or version 9 field type.
+    pub id: u16,
+    /// Octets.
+    pub length: u16,
+    /// What goes there.
+    pub value: Value,
+}
+
+/// The field for `value` in records of a version and family; `None` when it does not exist there.
+fn element(value: Value, version: Version, family: Family) -> Option<Element> {
+    let ipfix = version == Version::Ipfix;
+    let ip = family.is_ip();
+    let (id, length) = match value {
+        Value::Octets => (1, 8),
+        Value::Packets => (2, 8),
+        Value::LinkOctets if ipfix => (352, 8),
+        Value::First => {
+            if ipfix {
+                (152, 8)
+            } else {
+                (22, 4)
+            }
+        }
+        Value::Last => {
+            if ipfix {
+                (153, 8)
+            } else {
+                (21, 4)
+            }
+        }
+        Value::Duration if ipfix => (161, 4),
+        Value::SourceAddress if family == Family::Ipv4 => (8, 4),
+        Value::SourceAddress if family == Family::Ipv6 => (27, 16),
+        Value::DestinationAddress if family == Family::Ipv4 => (12, 4),
+        Value::DestinationAddress if family == Family::Ipv6 => (28, 16),
+        Value::Input => (10, 4),
+        Value::Output => (14, 4),
+        Value::SourcePort if ip => (7, 2),
+        Value::Icmp if ipfix && family == Family::Ipv6 => (139, 2),
+        Value::Icmp if ip => (32, 2),
+        Value::DestinationPort if ip => (11, 2),
+        Value::SourceMac => (56, 6),
+        Value::DestinationMac => (80, 6),
+        Value::Dot1qVlan if ipfix => (243, 2),
+        Value::Vlan => (58, 2),
+        Value::Ethertype => (256, 2),
+        Value::Protocol if ip => (4, 1),
+        Value::Tos if ip => (5, 1),
+        Value::TcpFlags if ip => (6, 1),
+        Value::IpVersion if ip => (60, 1),
+        Value::Direction => (61, 1),
+        Value::EndReason => (136, 1),
+        Value::ForwardingStatus => (89, 1),
+        _ => return None,
+    };
+    Some(Element { id, length, value })
+}
+
+fn value_of(field: Field) -> Value {
+    match field {
+        Field::Protocol => Value::Protocol,
+        Field::Tos => Value::Tos,
+        Field::SourceAddress => Value::SourceAddress,
+        Field::DestinationAddress => Value::DestinationAddress,
+        Field::SourcePort => Value::SourcePort,
+        Field::DestinationPort => Value::DestinationPort,
+        Field::Vlan => Value::Vlan,
+        Field::SourceMac => Value::SourceMac,
+        Field::DestinationMac => Value::DestinationMac,
+        Field::Ethertype => Value::Ethertype,
+        Field::InputInterface => Value::Input,
+        Field::OutputInterface => Value::Output,
+        Field::Bytes => Value::Octets,
+        Field::Packets => Value::Packets,
+        Field::First => Value::First,
+        Field::Last => Value::Last,
+        Field::TcpFlags => Value::TcpFlags,
+        Field::EndReason => Value::EndReason,
+        Field::ForwardingStatus => Value::ForwardingStatus,
+    }
+}
+
+/// A list of fields under its number.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Template {
+    /// 256 or more.
+    pub id: u16,
+    /// At least one.
+    pub elements: Vec<Element>,
+}
+
+impl Template {
+    /// Octets of a record.
+    pub fn record_length(&self) -> usize {
+        length(&self.elements)
+    }
+}
+
+fn length(elements: &[Element]) -> usize {
+    elements.iter().map(|element| usize::from(element.length)).sum()
+}
+
+/// The templates of a monitor, one for each family. A family has none when the record asks for nothing that it has.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Layout {
+    ipv4: Option<Template>,
+    ipv6: Option<Template>,
+    link: Option<Template>,
+}
+
+impl Layout {
+    /// The built-in record.
+    pub fn full(version: Version) -> Self {
+        Layout::of(|family| {
+            let id = FULL_ID + family as u16;
+            let wanted = |value: &Value| *value != Value::Ethertype || version == Version::Ipfix || !family.is_ip();
+            let elements =
+                FULL.iter().filter(|value| wanted(value)).filter_map(|value| element(*value, version, family));
+            Some(Template { id, elements: elements.collect() })
+        })
+    }
+
+    /// Layouts of users' records, in their order.
+    pub fn custom(version: Version, records: &[Record]) -> Vec<Self> {
+        let lists = |record: &Record| Family::ALL.map(|family| custom_elements(version, family, record));
+        let all: BTreeSet<Vec<Element>> = records.iter().flat_map(lists).filter(|list| !list.is_empty()).collect();
+        let ids = assign_ids(all, hash);
+        let template = |elements: Vec<Element>| ids.get(&elements).map(|id| Template { id: *id, elements });
+        records.iter().map(|record| Layout::of(|family| template(custom_elements(version, family, record)))).collect()
+    }
+
+    fn of(template: impl Fn(Family) -> Option<Template>) -> Self {
+        Layout { ipv4: template(Family::Ipv4), ipv6: template(Family::Ipv6), link: template(Family::Link) }
+    }
+
+    /// The template for flows of a family.
+    pub fn template(&self, family: Family) -> Option<&Template> {
+        match family {
+            Family::Ipv4 => self.ipv4.as_ref(),
+            Family::Ipv6 => self.ipv6.as_ref(),
+            Family::Link => self.link.as_ref(),
+        }
+    }
+}
+
+fn custom_elements(version: Version, family: Family, record: &Record) -> Vec<Element> {
+    let fields = record.fields.iter().filter_map(|field| element(value_of(*field), version, family));
+    let mut elements: Vec<Element> = fields.collect();
+    if !elements.is_empty() && length(&elements) < RECORD_MIN {
+        let padding = (RECORD_MIN - length(&elements)) as u16;
+        elements.push(Element { id: PADDING_ID, length: padding, value: Value::Padding });
+    }
+    elements
+}
+
+/// Ids of users' lists: their hash, or the next free number.
+fn assign_ids(lists: BTreeSet<Vec<Element>>, hash: impl Fn(&[Element]) -> u16) -> BTreeMap<Vec<Element>, u16> {
+    let mut taken = BTreeSet::new();
+    let mut ids = BTreeMap::new();
+    for list in lists {
+        let mut id = hash(&list);
+        while !taken.insert(id) {
+            id = id.checked_add(1).unwrap_or(CUSTOM_ID);
+        }
+        ids.insert(list, id);
+    }
+    ids
+}
+
+/// FNV-1a of the numbers and lengths, folded into the ids of users' records.
+fn hash(elements: &[Element]) -> u16 {
+    let octets = elements.iter().flat_map(|element| [element.id.to_be_bytes(), element.length.to_be_bytes()]).flatten();
+    let hash = octets.fold(0x811c_9dc5_u32, |hash, octet| (hash ^ u32::from(octet)).wrapping_mul(0x0100_0193));
+    let span = u32::from(u16::MAX - CUSTOM_ID) + 1;
+    CUSTOM_ID + (hash % span) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(template: &Template) -> Vec<u16> {
+        template.elements.iter().map(|element| element.id).collect()
+    }
+
+    fn record(fields: &[Field]) -> Record {
+        Record { name: "r".into(), fields: fields.to_vec() }
+    }
+
+    #[test]
+    fn built_in_templates_have_their_ids_and_fields() {
+        let v9 = Layout::full(Version::V9);
+        let v4 = v9.template(Family::Ipv4).unwrap();
+        assert_eq!(v4.id, 256);
+        assert_eq!(ids(v4), [1, 2, 22, 21, 8, 12, 10, 14, 7, 32, 11, 56, 80, 58, 4, 5, 6, 60, 61, 136, 89]);
+        let v6 = v9.template(Family::Ipv6).unwrap();
+        assert_eq!(v6.id, 257);
+        assert_eq!(ids(v6), [1, 2, 22, 21, 27, 28, 10, 14, 7, 32, 11, 56, 80, 58, 4, 5, 6, 60, 61, 136, 89]);
+        let link = v9.template(Family::Link).unwrap();
+        assert_eq!(link.id, 258);
+        assert_eq!(ids(link), [1, 2, 22, 21, 10, 14, 56, 80, 58, 256, 61, 136, 89]);
+
+        let ipfix = Layout::full(Version::Ipfix);
+        let expected: [u16; 25] =
+            [1, 2, 352, 152, 153, 161, 27, 28, 10, 14, 7, 139, 11, 56, 80, 243, 58, 256, 4, 5, 6, 60, 61, 136, 89];
+        assert_eq!(ids(ipfix.template(Family::Ipv6).unwrap()), expected);
+    }
+
+    #[test]
+    fn no_field_that_collectors_misread_and_no_uptime_in_ipfix() {
+        for version in [Version::V9, Version::Ipfix] {
+            for family in Family::ALL {
+                let layout = Layout::full(version);
+                let ids = ids(layout.template(family).unwrap());
+                assert!(ids.iter().all(|id| ![23, 24, 57, 81].contains(id)));
+                assert!(version == Version::V9 || ids.iter().all(|id| ![21, 22].contains(id)));
+                assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "no field twice");
+            }
+        }
+    }
+
+    #[test]
+    fn custom_templates_have_the_asked_fields_in_order_and_stable_ids() {
+        let asked = record(&[Field::SourceAddress, Field::Bytes, Field::First, Field::Ethertype]);
+        let layouts = Layout::custom(Version::V9, std::slice::from_ref(&asked));
+        let v4 = layouts[0].template(Family::Ipv4).unwrap();
+        assert_eq!(ids(v4), [8, 1, 22, 256]);
+        assert_eq!(ids(layouts[0].template(Family::Ipv6).unwrap()), [27, 1, 22, 256]);
+        assert_eq!(ids(layouts[0].template(Family::Link).unwrap()), [1, 22, 256]);
+        assert_eq!(v4.id, 44_563, "a changed id breaks collectors over an upgrade");
+
+        let more = [record(&[Field::Packets]), asked, record(&[Field::Packets])];
+        let again = Layout::custom(Version::V9, &more);
+        assert_eq!(again[1], layouts[0], "id depends on the fields only");
+        assert_eq!(again[0], again[2]);
+        let packets = again[0].template(Family::Ipv4).unwrap();
+        assert_eq!(Some(packets), again[0].template(Family::Link), "the same list has the same id");
+    }
+
+    #[test]
+    fn a_family_without_fields_has_no_template_and_a_tiny_record_is_filled_up() {
+        let layouts = Layout::custom(Version::Ipfix, &[record(&[Field::Protocol])]);
+        assert_eq!(layouts[0].template(Family::Link), None);
+        let v4 = layouts[0].template(Family::Ipv4).unwrap();
+        assert_eq!(ids(v4), [4, 210]);
+        assert_eq!(v4.record_length(), 4);
+    }
+
+    #[test]
+    fn lists_with_one_hash_get_two_ids() {
+        let list = |length| vec![Element { id: 1, length, value: Value::Octets }];
+        let ids = assign_ids(BTreeSet::from([list(4), list(8)]), |_| u16::MAX);
+        assert_eq!(ids.into_values().collect::<Vec<_>>(), [u16::MAX, CUSTOM_ID]);
+    }
+
+    #[test]
+    fn ids_of_users_records_are_in_their_range() {
+        for length in 0..5000 {
+            assert!(hash(&[Element { id: 1, length, value: Value::Octets }]) >= CUSTOM_ID);
+        }
+    }
+}

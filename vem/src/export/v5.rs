@@ -1,0 +1,222 @@
+//! NetFlow version 5: a fixed record, IPv4 only.
+//!
+//! The sequence counts flow records sent before the datagram. Counters have 32 bits: a record that holds more is cut into
+//! several, whose sums are the same. What is not IPv4 can't be sent and is counted.
+
+use vswitch::time::Instant;
+
+use super::clock::{Base, Moment};
+use super::flow::Flow;
+use super::message::{Datagram, Weight};
+use super::options::Lost;
+use super::template::Family;
+
+/// Octets of the header.
+const HEADER: usize = 24;
+/// Octets of a record.
+const RECORD: usize = 48;
+/// Most records of a datagram.
+const RECORDS_MAX: usize = 30;
+/// Most octets or packets of a record.
+const COUNT_MAX: u64 = 1 << 31;
+/// Most records that a flow is cut into; what is larger (8 TiB in one report) is a fault and is counted as not exportable.
+const PARTS_MAX: u64 = 4096;
+
+/// The records for one exporter.
+#[derive(Debug)]
+pub struct Stream {
+    engine: u8,
+    records_max: usize,
+    sequence: u32,
+    base: Base,
+    records: Vec<u8>,
+    weight: Weight,
+    since: Option<Instant>,
+    not_exportable: Lost,
+}
+
+impl Stream {
+    /// An empty stream of module `engine`.
+    pub fn new(engine: u8) -> Self {
+        Stream {
+            engine,
+            records_max: RECORDS_MAX,
+            sequence: 0,
+            base: Base::default(),
+            records: Vec::new(),
+            weight: Weight::default(),
+            since: None,
+            not_exportable: Lost::default(),
+        }
+    }
+
+    /// Sets the payload of a datagram, octets.
+    pub fn set_payload_max(&mut self, octets: usize) {
+        self.records_max = (octets.saturating_sub(HEADER) / RECORD).clamp(1, RECORDS_MAX);
+    }
+
+    /// Flows that the format can't carry.
+    pub fn not_exportable(&self) -> Lost {
+        self.not_exportable
+    }
+
+    /// When the oldest record that was not sent came.
+    pub fn since(&self) -> Option<Instant> {
+        self.since
+    }
+
+    /// Takes a flow; datagrams that are full go to `out`.
+    pub fn push(&mut self, flow: &Flow<'_>, at: Moment, out: &mut Vec<Datagram>) {
+        let (packets, octets) = (flow.record.packets, flow.record.octets);
+        let parts = packets.div_ceil(COUNT_MAX).max(octets.div_ceil(COUNT_MAX)).max(1);
+        if flow.family() != Family::Ipv4 || parts > PARTS_MAX {
+            self.not_exportable.add(Weight::flow(packets, octets));
+            return;
+        }
+        for part in 0..parts {
+            if self.since.is_none() {
+                self.since = Some(at.now);
+                self.base = at.base();
+            }
+            let (packets, octets) = (share(packets, part, parts), share(octets, part, parts));
+            self.write(flow, packets, octets);
+            self.weight.add(Weight::flow(packets.into(), octets.into()));
+            if self.weight.flows as usize >= self.records_max {
+                self.flush(at, out);
+            }
+        }
+    }
+
+    fn write(&mut self, flow: &Flow<'_>, packets: u32, octets: u32) {
+        let record = flow.record;
+        let key = &record.key;
+        let out = &mut self.records;
+        out.extend(Flow::ipv4(key.src));
+        out.extend(Flow::ipv4(key.dst));
+        out.extend([0; 4]);
+        out.extend(flow.input.to_be_bytes());
+        out.extend(flow.output.to_be_bytes());
+        for word in [packets, octets, self.base.uptime(record.first), self.base.uptime(record.last)] {
+            out.extend(word.to_be_bytes());
+        }
+        out.extend(key.src_port.to_be_bytes());
+        out.extend(key.dst_port.to_be_bytes());
+        out.extend([0, record.tcp_flags, key.protocol, key.tos]);
+        // Autonomous systems, prefix lengths, padding.
+        out.extend([0; 8]);
+    }
+
+    /// Sends what waits.
+    pub fn flush(&mut self, at: Moment, out: &mut Vec<Datagram>) {
+        self.since = None;
+        if self.records.is_empty() {
+            return;
+        }
+        let weight = std::mem::take(&mut self.weight);
+        let wall_ms = at.wall_ms();
+        let mut bytes = Vec::with_capacity(HEADER + self.records.len());
+        bytes.extend(5_u16.to_be_bytes());
+        bytes.extend((weight.flows as u16).to_be_bytes());
+        let nanoseconds = (wall_ms % 1000 * 1_000_000) as u32;
+        for word in [self.base.uptime(at.now), (wall_ms / 1000) as u32, nanoseconds, self.sequence] {
+            bytes.extend(word.to_be_bytes());
+        }
+        // Engine type and id; sampling mode and interval 0: every packet.
+        bytes.extend([0, self.engine, 0, 0]);
+        bytes.append(&mut self.records);
+        self.sequence = self.sequence.wrapping_add(weight.flows);
+        out.push(Datagram { bytes, weight });
+    }
+}
+
+/// The `part`-th share of `total`: all shares together are `total`, and none is above 2^31.
+fn share(total: u64, part: u64, parts: u64) -> u32 {
+    (total / parts + u64::from(part < total % parts)) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::flow::tests::{arp, flow, tcp4, tcp6};
+    use super::*;
+
+    const AT: Moment = Moment { now: Instant::from_ms(3_000), boot_ms: 1_700_000_000_500 };
+
+    fn words(bytes: &[u8]) -> Vec<u32> {
+        bytes.chunks(4).map(|word| u32::from_be_bytes(word.try_into().unwrap())).collect()
+    }
+
+    #[test]
+    fn golden_datagram() {
+        let mut stream = Stream::new(3);
+        let mut out = Vec::new();
+        stream.push(&flow(&tcp4()), AT, &mut out);
+        assert_eq!(out, []);
+        stream.flush(AT, &mut out);
+        let expected: [u8; 72] = [
+            0, 5, 0, 1, 0, 0, 0x0b, 0xb8, 0x65, 0x53, 0xf1, 0x03, 0x1d, 0xcd, 0x65, 0, // uptime 3000, .500 s
+            0, 0, 0, 0, 0, 3, 0, 0, // sequence, engine, sampling
+            10, 0, 0, 1, 10, 0, 0, 2, 0, 0, 0, 0, 0, 11, 0, 12, // addresses, next hop, interfaces
+            0, 0, 0, 3, 0, 0, 0x05, 0xdc, 0, 0, 0x05, 0xdc, 0, 0, 0x08, 0xca, // packets, octets, first, last
+            4, 0, 0, 80, 0, 0x1b, 6, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, // ports, flags, protocol, ToS
+        ];
+        assert_eq!(out[0].bytes, expected);
+        assert_eq!(out[0].weight, Weight::flow(3, 1500));
+    }
+
+    #[test]
+    fn sequence_counts_records_and_thirty_fill_a_datagram() {
+        let mut stream = Stream::new(3);
+        let mut out = Vec::new();
+        for _ in 0..65 {
+            stream.push(&flow(&tcp4()), AT, &mut out);
+        }
+        stream.flush(AT, &mut out);
+        stream.flush(AT, &mut out);
+        let sequences: Vec<u32> = out.iter().map(|datagram| words(&datagram.bytes)[4]).collect();
+        assert_eq!(sequences, [0, 30, 60]);
+        assert_eq!(out[0].bytes.len(), 24 + 30 * 48);
+        assert_eq!(out[2].weight.flows, 5);
+    }
+
+    #[test]
+    fn a_small_payload_holds_fewer() {
+        let mut stream = Stream::new(3);
+        stream.set_payload_max(512);
+        let mut out = Vec::new();
+        for _ in 0..10 {
+            stream.push(&flow(&tcp4()), AT, &mut out);
+        }
+        assert_eq!(out.len(), 1);
+        assert_eq!(out[0].bytes.len(), 24 + 10 * 48);
+    }
+
+    #[test]
+    fn large_counters_are_cut_and_add_up() {
+        let mut record = tcp4();
+        (record.packets, record.octets) = (4_000_001, (5 << 31) + 7);
+        let mut stream = Stream::new(3);
+        let mut out = Vec::new();
+        stream.push(&flow(&record), AT, &mut out);
+        stream.flush(AT, &mut out);
+        let records: Vec<Vec<u32>> = out[0].bytes[24..].chunks(48).map(words).collect();
+        assert_eq!(records.len(), 6);
+        assert_eq!(records.iter().map(|record| u64::from(record[4])).sum::<u64>(), record.packets);
+        assert_eq!(records.iter().map(|record| u64::from(record[5])).sum::<u64>(), record.octets);
+        assert_eq!(out[0].weight.octets, record.octets);
+    }
+
+    #[test]
+    fn what_cannot_be_carried_is_counted() {
+        let mut stream = Stream::new(3);
+        let mut out = Vec::new();
+        stream.push(&flow(&tcp6()), AT, &mut out);
+        stream.push(&flow(&arp()), AT, &mut out);
+        let mut record = tcp4();
+        record.octets = u64::MAX;
+        stream.push(&flow(&record), AT, &mut out);
+        stream.flush(AT, &mut out);
+        assert_eq!(out, []);
+        assert_eq!(stream.not_exportable().flows, 3);
+        assert_eq!(stream.not_exportable().octets, u64::MAX);
+    }
+}

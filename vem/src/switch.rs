@@ -1,0 +1,458 @@
+//! The switch of this host: the ports that are attached, the configuration that they run on, and the dataplane between.
+//!
+//! ```text
+//!            attach / detach                   prepare · commit                       questions
+//!                 │                                  │                                    │
+//!   Attachments ──┴──▶ plan ◀── HostConfig ──────────┘            plan + counters ──▶ answer
+//!                       │
+//!                       └──▶ Snapshot::build ──▶ publish ──▶ exporter, link events
+//! ```
+//!
+//! Every change makes a whole new plan and publishes it; if any step fails, what ran before goes on running. The order
+//! is: store on the disk, publish to the dataplane, tell the world. So what is reported as applied is also what comes
+//! back after a crash.
+//!
+//! The state of a port's device comes from netlink and decides what is reported, not what is forwarded: otherwise a
+//! guest that toggles its card would make the whole host build configurations. States are compared once a second at
+//! most, which also bounds the events that a guest can cause.
+//!
+//! One thread, the control thread, owns a `Switch`; calls may block on the disk, on netlink and on the dataplane (2 s).
+
+mod devices;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use proto::addr::NicId;
+use proto::config::HostConfig;
+use proto::msg::{ConfigHash, Event};
+use proto::name::IfName;
+use proto::report::{ExporterRow, PortReport, PortState};
+use vswitch::control::Control;
+use vswitch::snapshot::Snapshot;
+
+use crate::apply::{self, Attached, Numbers, Plan};
+use crate::attach::{self, Attachment, Attachments};
+use crate::export::{self, ExportHandle};
+use crate::headless::{self, LastGood, Store};
+use crate::hostport::{self, netns};
+use crate::rates::{Rates, Totals};
+
+/// Most events that wait to be sent; further ones are only logged.
+const EVENTS_MAX: usize = 1024;
+
+/// Why something can't be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request is wrong.
+    #[error(transparent)]
+    Attach(#[from] attach::Error),
+    /// The device can't be used.
+    #[error(transparent)]
+    Device(#[from] hostport::Error),
+    /// The configuration contradicts itself or passes a limit.
+    #[error("configuration: {0}")]
+    Config(#[from] vswitch::config::Error),
+    /// The dataplane does not do it.
+    #[error("dataplane: {0}")]
+    Control(#[from] vswitch::control::Error),
+    /// The flow export does not take it.
+    #[error(transparent)]
+    Export(#[from] export::Error),
+    /// It can't be stored.
+    #[error("state: {0}")]
+    Store(#[from] headless::Error),
+    /// The supervisor commits what was not prepared.
+    #[error("version {0} was not prepared")]
+    NotPrepared(u64),
+    /// The octets are not a configuration for this host.
+    #[error("{0}")]
+    Malformed(String),
+}
+
+/// What is known of a port beyond its attachment.
+#[derive(Debug)]
+pub struct Live {
+    /// The dataplane has the device.
+    pub open: bool,
+    /// The device is set up and has carrier.
+    pub connected: bool,
+    /// As reported.
+    pub state: PortState,
+    /// When the state last changed.
+    pub since: Instant,
+    /// Averages.
+    pub rates: Rates,
+    /// Why the device could not be opened, when that was tried.
+    pub problem: Option<String>,
+    namespace: Option<netns::Identity>,
+    mtu: u16,
+}
+
+impl Live {
+    fn new(now: Instant) -> Live {
+        Live {
+            open: false,
+            connected: false,
+            state: PortState::Down("Initializing".to_owned()),
+            since: now,
+            rates: Rates::default(),
+            problem: None,
+            namespace: None,
+            mtu: 0,
+        }
+    }
+}
+
+/// A configuration that was checked and waits for its commit.
+struct Prepared {
+    last: LastGood,
+    host: HostConfig,
+}
+
+/// The switch of this host.
+pub struct Switch {
+    control: Control,
+    exporter: ExportHandle,
+    store: Store,
+    attachments: Attachments,
+    live: BTreeMap<NicId, Live>,
+    host: Option<HostConfig>,
+    last: Option<LastGood>,
+    prepared: Option<Prepared>,
+    plan: Plan,
+    generation: u64,
+    events: Vec<Event>,
+}
+
+impl Switch {
+    /// A switch with what `store` holds and with the ports that are `fixed` by the configuration file. Every device that is
+    /// there is opened; one that is not is reported and tried again.
+    ///
+    /// # Errors
+    /// The dataplane does not start. Damaged files are logged and not used.
+    pub fn start(
+        control: Control,
+        exporter: ExportHandle,
+        store: Store,
+        fixed: Vec<Attachment>,
+        now: Instant,
+    ) -> Result<Switch, Error> {
+        let stored = store.load_config().unwrap_or_else(|error| {
+            tracing::error!(%error, "no last good configuration");
+            None
+        });
+        let attachments = store.load_attachments().unwrap_or_else(|error| {
+            tracing::error!(%error, "no stored ports");
+            Attachments::default()
+        });
+        let (last, host) = stored.unzip();
+        let plan = apply::plan(0, None, &[], &Numbers::default())?;
+        let mut switch = Switch {
+            control,
+            exporter,
+            store,
+            attachments,
+            live: BTreeMap::new(),
+            host,
+            last,
+            prepared: None,
+            plan,
+            generation: 0,
+            events: Vec::new(),
+        };
+        switch.merge_fixed(fixed);
+        if let Some(last) = &switch.last {
+            tracing::info!(version = last.version, hash = %last.hash, "last good configuration");
+        }
+        switch.open_all(now)?;
+        Ok(switch)
+    }
+
+    /// The dataplane.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// The plan that runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The configuration that runs.
+    pub fn host_config(&self) -> Option<&HostConfig> {
+        self.host.as_ref()
+    }
+
+    /// Version and hash of the configuration that runs; zero without one.
+    pub fn applied(&self) -> (u64, ConfigHash) {
+        self.last.as_ref().map_or((0, ConfigHash::default()), |last| (last.version, last.hash))
+    }
+
+    /// Every port.
+    pub fn ports(&self) -> impl Iterator<Item = (&Attachment, &Live)> {
+        self.attachments.iter().filter_map(|a| self.live.get(&a.nic).map(|live| (a, live)))
+    }
+
+    /// What the supervisor is told of the ports.
+    pub fn reports(&self) -> Vec<PortReport> {
+        self.attachments.iter().map(Attachment::report).collect()
+    }
+
+    /// Rows of `show flow exporter`.
+    pub fn exporter_rows(&self) -> Vec<ExporterRow> {
+        self.exporter.rows()
+    }
+
+    /// Exports what the worker has left, and ends.
+    pub fn stop(self) {
+        self.exporter.stop();
+    }
+
+    /// Events since the last call.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Sets the counters of a port, or of all, to zero.
+    pub fn clear_counters(&mut self, name: Option<IfName>) {
+        let wanted = name.map(|name| self.plan.by_name(name));
+        for attachment in self.attachments.iter() {
+            if wanted.is_none_or(|port| port == Some(attachment.port())) {
+                self.control.clear_port_counters(attachment.port());
+                if let Some(live) = self.live.get_mut(&attachment.nic) {
+                    live.rates = Rates::default();
+                }
+            }
+        }
+    }
+
+    /// Checks a configuration and keeps it for its commit. Nothing that runs changes.
+    ///
+    /// # Errors
+    /// It is not one for this host, or contradicts itself.
+    pub fn prepare(&mut self, version: u64, hash: ConfigHash, config: Vec<u8>) -> Result<(), Error> {
+        self.prepared = None;
+        let prepared = match (&self.last, &self.host) {
+            (Some(last), Some(host)) if last.hash == hash => {
+                Prepared { last: LastGood { version, ..last.clone() }, host: host.clone() }
+            }
+            _ => {
+                let last = LastGood { version, hash, config };
+                let host = last.decode().map_err(|reason| Error::Malformed(reason.to_owned()))?;
+                if !(3..=66).contains(&host.module) {
+                    return Err(Error::Malformed(format!("module {} is outside 3-66", host.module)));
+                }
+                Prepared { last, host }
+            }
+        };
+        let plan = apply::plan(self.generation, Some(&prepared.host), &self.attached(), &self.plan.numbers)?;
+        Snapshot::build(&plan.config)?;
+        export::plan::check(&self.export_config(&prepared.host, &plan))?;
+        self.prepared = Some(prepared);
+        Ok(())
+    }
+
+    /// Stores and publishes what was prepared.
+    ///
+    /// # Errors
+    /// It was not prepared, can't be stored, or the dataplane does not take it; what ran before goes on running.
+    pub fn commit(&mut self, version: u64, now: Instant) -> Result<(), Error> {
+        let prepared = self.prepared.take().filter(|p| p.last.version == version);
+        let Prepared { last, host } = prepared.ok_or(Error::NotPrepared(version))?;
+        let before = (self.last.clone(), self.host.clone(), self.attachments.clone());
+        self.store.save_config(&last)?;
+        (self.last, self.host) = (Some(last), Some(host));
+        let nics: Vec<NicId> = self.attachments.iter().map(|a| a.nic.clone()).collect();
+        for nic in nics {
+            if let Some(attachment) = self.attachments.get_mut(&nic) {
+                attachment.fresh = false;
+            }
+        }
+        if let Err(error) = self.publish(now) {
+            (self.last, self.host, self.attachments) = before;
+            if let Some(last) = &self.last {
+                self.store.save_config(last)?;
+            }
+            return Err(error);
+        }
+        if self.attachments != before.2 {
+            self.store.save_attachments(&self.attachments)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what was prepared under `version`, or whatever was prepared.
+    pub fn abort(&mut self, version: Option<u64>) {
+        self.prepared.take_if(|p| version.is_none_or(|v| v == p.last.version));
+    }
+
+    /// Samples counters, looks after devices, and compares states.
+    ///
+    /// # Errors
+    /// The dataplane does not take the change that a lost or found device makes necessary.
+    pub fn tick(&mut self, now: Instant) -> Result<(), Error> {
+        for attachment in self.attachments.iter() {
+            let counters = self.control.port_counters(attachment.port());
+            let frames = |t: vswitch::control::Traffic| t.unicast + t.multicast + t.broadcast;
+            let totals = Totals {
+                rx_octets: counters.rx.octets,
+                rx_frames: frames(counters.rx),
+                tx_octets: counters.tx.octets,
+                tx_frames: frames(counters.tx),
+            };
+            if let Some(live) = self.live.get_mut(&attachment.nic) {
+                live.rates.sample(now, totals);
+            }
+        }
+        self.look_after_devices(now)?;
+        self.compare_states(now);
+        Ok(())
+    }
+
+    fn attached(&self) -> Vec<Attached> {
+        let attached = |a: &Attachment| Attached {
+            id: a.port(),
+            nic: a.nic.clone(),
+            kind: a.profile_type(),
+            profile: a.profile.clone(),
+            fresh: a.fresh,
+            open: self.live.get(&a.nic).is_some_and(|live| live.open),
+        };
+        self.attachments.iter().map(attached).collect()
+    }
+
+    /// Makes a plan of what is attached and of the configuration, and has the dataplane and the exporter run on it.
+    fn publish(&mut self, now: Instant) -> Result<(), Error> {
+        let generation = self.generation + 1;
+        let plan = apply::plan(generation, self.host.as_ref(), &self.attached(), &self.plan.numbers)?;
+        let snapshot = Snapshot::build(&plan.config)?;
+        let empty = HostConfig::default();
+        let export = self.export_config(self.host.as_ref().unwrap_or(&empty), &plan);
+        export::plan::check(&export)?;
+        // Their numbers were free: nothing counts under them before the new rules do.
+        plan.fresh_rules.iter().for_each(|id| self.control.clear_rule(*id));
+        self.control.publish(snapshot)?;
+        self.generation = generation;
+        self.plan = plan;
+        self.exporter.configure(export)?;
+        self.raise_mtus();
+        self.compare_states(now);
+        Ok(())
+    }
+
+    fn export_config(&self, host: &HostConfig, plan: &Plan) -> export::Config {
+        let monitor = |name: Option<&str>| {
+            let found = host.monitors.iter().find(|m| Some(m.name.as_str()) == name).cloned();
+            // An empty place exports nowhere.
+            found.unwrap_or_else(|| proto::flow::Monitor {
+                name: String::new(),
+                record: None,
+                exporters: Vec::new(),
+                active_s: 1800,
+                inactive_s: 15,
+            })
+        };
+        let interface = |attachment: &Attachment| {
+            let plan = plan.port(attachment.port());
+            let name = plan.and_then(|p| p.name).map_or_else(|| attachment.device.clone(), |name| name.to_string());
+            let description = plan.map(|p| p.settings.description.clone()).filter(|d| !d.is_empty());
+            export::Interface {
+                port: attachment.port(),
+                if_index: attachment.if_index,
+                name,
+                description: description.unwrap_or_else(|| attachment.vm.clone()),
+                uplink: attachment.card > 0,
+            }
+        };
+        export::Config {
+            module: host.module,
+            records: host.records.clone(),
+            exporters: host.exporters.clone(),
+            monitors: plan.numbers.monitors.iter().map(monitor).collect(),
+            interfaces: self.attachments.iter().map(interface).collect(),
+        }
+    }
+
+    /// Decides the state of every port and makes an event of each change.
+    fn compare_states(&mut self, now: Instant) {
+        let mut changes = Vec::new();
+        for attachment in self.attachments.iter() {
+            let Some(live) = self.live.get_mut(&attachment.nic) else { continue };
+            let planned = self.plan.port(attachment.port());
+            let state = match planned.map(|p| &p.state) {
+                Some(PortState::Up) if !live.open => PortState::Down("device is gone".to_owned()),
+                Some(PortState::Up) if !live.connected => PortState::Down("Link not connected".to_owned()),
+                Some(state) => state.clone(),
+                None => PortState::Down("Initializing".to_owned()),
+            };
+            if state == live.state {
+                continue;
+            }
+            let name = planned.and_then(|p| p.name);
+            let name = name.map_or_else(|| attachment.nic.to_string(), |name| name.to_string());
+            changes.push(state_event(&name, &state));
+            live.state = state;
+            live.since = now;
+        }
+        for event in changes {
+            tracing::info!("%{}-{}-{}: {}", event.facility, event.severity, event.mnemonic, event.text);
+            if self.events.len() < EVENTS_MAX {
+                self.events.push(event);
+            }
+        }
+    }
+
+    fn merge_fixed(&mut self, fixed: Vec<Attachment>) {
+        let wanted: BTreeSet<NicId> = fixed.iter().map(|a| a.nic.clone()).collect();
+        let ended: Vec<Attachment> =
+            self.attachments.iter().filter(|a| a.fixed && !wanted.contains(&a.nic)).cloned().collect();
+        for attachment in ended {
+            self.attachments.remove(&attachment.nic);
+            release(&attachment);
+        }
+        for new in fixed {
+            if let Some(old) = self.attachments.get_mut(&new.nic) {
+                if old.same_device(&new) {
+                    old.fresh |= old.profile != new.profile;
+                    old.fixed = true;
+                    (old.profile, old.mac, old.vm) = (new.profile, new.mac, new.vm);
+                    continue;
+                }
+                if let Some(old) = self.attachments.remove(&new.nic) {
+                    release(&old);
+                }
+            }
+            let nic = new.nic.clone();
+            if let Err(error) = self.attachments.add(new) {
+                tracing::error!(%nic, %error, "port of the configuration file");
+            }
+        }
+    }
+}
+
+/// Puts a device back; that it can't be is logged, nothing else can be done about it.
+fn release(attachment: &Attachment) {
+    if let Err(error) = hostport::release(attachment) {
+        tracing::warn!(nic = %attachment.nic, %error, "device not put back");
+    }
+}
+
+fn state_event(name: &str, state: &PortState) -> Event {
+    let (mnemonic, text) = match state {
+        PortState::Up => ("IF_UP", format!("Interface {name} is up")),
+        PortState::Down(why) => {
+            let mnemonic = match why.as_str() {
+                "Administratively down" => "IF_DOWN_ADMIN_DOWN",
+                "Link not connected" => "IF_DOWN_LINK_FAILURE",
+                "device is gone" => "IF_DOWN_INTERFACE_REMOVED",
+                _ => "IF_DOWN_NONE",
+            };
+            (mnemonic, format!("Interface {name} is down ({why})"))
+        }
+    };
+    Event { facility: "ETHPORT".to_owned(), severity: 5, mnemonic: mnemonic.to_owned(), text }
+}
+
+#[cfg(test)]
+mod tests;
