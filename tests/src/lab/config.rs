@@ -1,0 +1,96 @@
+//! What the lab writes for its parts: the two bootstrap files, and the configuration of the walk-through as commands.
+
+use super::plan::{
+    COLLECTOR_ADDRESS, Host, IPFIX_PORT, MONITOR, NETFLOW_PORT, Plan, SPAN_PROFILE, UPLINK_PROFILE, VLAN, VM_PROFILE,
+    VSM_ADDRESS,
+};
+
+/// TCP port on which the VSM awaits the VEMs.
+pub const CONTROL_PORT: u16 = 4785;
+/// Domain of the lab.
+pub const DOMAIN: u16 = 100;
+
+/// `vsm.toml`
+pub fn vsm(plan: &Plan) -> String {
+    format!(
+        "domain = {DOMAIN}\nlisten = \"{VSM_ADDRESS}:{CONTROL_PORT}\"\nstate_dir = \"{}\"\ncli_socket = \"{}\"\n",
+        plan.folder("vsm").join("state").display(),
+        plan.cli_socket().display(),
+    )
+}
+
+/// `vem.toml` of a host.
+pub fn vem(plan: &Plan, host: &Host) -> String {
+    format!(
+        "[vsm]\naddress = \"{VSM_ADDRESS}:{CONTROL_PORT}\"\n\n[host]\nname = \"{}\"\ndomain = {DOMAIN}\nuuid = \"{}\"\n\
+         state_dir = \"{}\"\nsocket = \"{}\"\n",
+        host.name,
+        host.uuid,
+        plan.folder(&host.name).join("state").display(),
+        plan.vem_socket(host).display(),
+    )
+}
+
+/// The commands that the walk-through finds already typed: a VLAN, three profiles, two exporters and a monitor.
+pub fn start() -> Vec<String> {
+    let text = format!(
+        "configure terminal
+hostname switch
+vlan {VLAN}
+name vms
+exit
+flow exporter netflow
+destination {COLLECTOR_ADDRESS}
+transport udp {NETFLOW_PORT}
+version 9
+exit
+exit
+flow exporter ipfix
+destination {COLLECTOR_ADDRESS}
+transport udp {IPFIX_PORT}
+version 10
+exit
+exit
+flow monitor {MONITOR}
+exporter netflow
+exporter ipfix
+timeout active 60
+timeout inactive 5
+exit
+port-profile type ethernet {UPLINK_PROFILE}
+switchport mode trunk
+switchport trunk allowed vlan all
+no shutdown
+state enabled
+exit
+port-profile type vethernet {VM_PROFILE}
+switchport mode access
+switchport access vlan {VLAN}
+ip flow monitor {MONITOR} input
+no shutdown
+state enabled
+exit
+port-profile type vethernet {SPAN_PROFILE}
+no shutdown
+state enabled
+end"
+    );
+    text.lines().map(str::to_owned).collect()
+}
+
+/// The monitor session, once the SPAN ports have their numbers: one copy of every packet that a VM sends, from the VEM
+/// where it enters the switch.
+pub fn mirror(destinations: &[String]) -> Vec<String> {
+    let text = format!(
+        "configure terminal
+monitor session 1 type local
+description all VMs to the IDS
+source port-profile {VM_PROFILE} rx
+destination interface {}
+no shut
+end
+copy running-config startup-config",
+        destinations.join(",")
+    );
+    text.lines().map(str::to_owned).collect()
+}

@@ -1,0 +1,66 @@
+//! Network namespaces, and the little that the lab needs of `ip`.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::thread;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::command::Run;
+use crate::error::{Error, Result, Tried};
+
+/// Makes a namespace with loopback up. IPv6 stays possible, but nothing is sent that nobody asked for: no router
+/// solicitation, no link-local address of its own, no duplicate detection.
+pub fn add(name: &str) -> Result<()> {
+    Run::new("ip netns add").arg(name).text()?;
+    ip(name, "link set lo up")?;
+    within(name, || {
+        let knobs = [("accept_ra", "0"), ("autoconf", "0"), ("addr_gen_mode", "1"), ("accept_dad", "0")];
+        for (knob, value) in knobs.into_iter().chain([("router_solicitations", "0")]) {
+            let path = format!("/proc/sys/net/ipv6/conf/default/{knob}");
+            // A kernel without IPv6 has no such file, and then no such noise either.
+            if Path::new(&path).exists() {
+                std::fs::write(&path, value).tried(path)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The namespace exists.
+pub fn exists(name: &str) -> bool {
+    Path::new("/run/netns").join(name).exists()
+}
+
+/// Numbers of the processes inside; none when there is no such namespace.
+pub fn processes(name: &str) -> Vec<u32> {
+    let listed = Run::new("ip netns pids").arg(name).text().unwrap_or_default();
+    listed.lines().filter_map(|l| l.trim().parse().ok()).collect()
+}
+
+/// Removes the namespace; its devices go with it.
+pub fn delete(name: &str) -> Result<()> {
+    if exists(name) {
+        Run::new("ip netns del").arg(name).text()?;
+    }
+    Ok(())
+}
+
+/// `ip -n NAME WORDS`
+pub fn ip(name: &str, words: &str) -> Result<String> {
+    Run::new("ip -n").arg(name).args(words).text()
+}
+
+/// Runs `work` in a thread of its own inside the namespace. Sockets that it opens stay there.
+pub fn within<T: Send>(name: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let file = File::open(Path::new("/run/netns").join(name)).tried(format!("namespace {name}"))?;
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+                .tried(format!("entering {name}"))?;
+            work()
+        });
+        thread.join().map_err(|_| Error::State(format!("the work inside {name} panicked")))?
+    })
+}
