@@ -354,10 +354,14 @@ mod tests {
     #[test]
     fn malformed_syntax_is_found() {
         let long = ["", "a [", "a [ b", "a ] b", "a | b", "{ a | }", "[ ]", "<x>", "<x:", "<x:thing>", "<:num:1-2>"];
-        for syntax in long.into_iter().chain(["<x:num:5-1>", "<x=a||b>", "a > b", "{ a ]", "{ a }*", "[ [ a ] ]*", "* a"]) {
+        for syntax in
+            long.into_iter().chain(["<x:num:5-1>", "<x=a||b>", "a > b", "{ a ]", "{ a }*", "[ [ a ] ]*", "* a"])
+        {
             assert!(parse_syntax(syntax).is_err(), "{syntax}");
         }
-        for syntax in ["a", "a-b c [<x:num:1-2>] { d | e [f] | <y=g|h> }", "[ a | b ] c", "tacacs+ <x:line>", "a [ b | c ]* d"] {
+        for syntax in
+            ["a", "a-b c [<x:num:1-2>] { d | e [f] | <y=g|h> }", "[ a | b ] c", "tacacs+ <x:line>", "a [ b | c ]* d"]
+        {
             assert!(parse_syntax(syntax).is_ok(), "{syntax}");
         }
     }

@@ -140,8 +140,11 @@ pub fn summary(model: &Model, lists: &[(&String, &AccessList)], counts: &Counts)
             (of_list.map(|(_, n)| n).sum::<u64>(), count(counts, name, None))
         };
         let used = uses(model, name);
-        let mut text = format!("{title} ACL {name}\n        Statistics {statistics}\n        Total ACEs Configured: {rules}\n");
-        text.push_str(&format!("        Matches: {total}, of them by the implicit deny: {implicit}\n        Configured on:\n"));
+        let mut text =
+            format!("{title} ACL {name}\n        Statistics {statistics}\n        Total ACEs Configured: {rules}\n");
+        text.push_str(&format!(
+            "        Matches: {total}, of them by the implicit deny: {implicit}\n        Configured on:\n"
+        ));
         text.extend(used.iter().map(|place| format!("                {place}\n")));
         texts.push(text);
         objects.push(leaves([

@@ -13,9 +13,12 @@ const WORDS: &[(&str, &str)] = &[("address", "One address"), ("dynamic", "Learne
 /// The commands.
 pub fn commands() -> Vec<Command> {
     vec![
-        exec("clear counters [interface <if:if>]", "Set interface and drop counters to zero", WORDS, |session, args| {
-            clear(session, Query::ClearCounters(args.interface("if")))
-        }),
+        exec(
+            "clear counters [interface <if:if>]",
+            "Set interface and drop counters to zero",
+            WORDS,
+            |session, args| clear(session, Query::ClearCounters(args.interface("if"))),
+        ),
         exec("clear access-list counters [<name:word>]", "Set access list counters to zero", WORDS, |session, args| {
             let name = args.text("name").map(str::to_owned);
             if let Some(name) = name.as_ref().filter(|name| !session.handle.model().acls.contains_key(*name)) {

@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn rendered() {
-        let row = |port, reason: &str, text: &str, frames| DropRow { port, reason: reason.into(), text: text.into(), frames };
+        let row =
+            |port, reason: &str, text: &str, frames| DropRow { port, reason: reason.into(), text: text.into(), frames };
         let veth = Some(IfName::Vethernet(1));
         let rows = [
             (3, row(veth, "acl-deny", "an access list denies it", 41)),

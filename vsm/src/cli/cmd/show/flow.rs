@@ -121,7 +121,9 @@ pub fn exporters(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> O
         }
         let errors = states.iter().flat_map(|(slot, (rows, _))| rows.iter().map(move |row| (slot, row)));
         for (slot, row) in errors.filter(|(_, row)| row.name == *name) {
-            text.extend(row.last_error.iter().map(|e| format!("    Last error, module {slot} to {}: {e}\n", row.destination)));
+            text.extend(
+                row.last_error.iter().map(|e| format!("    Last error, module {slot} to {}: {e}\n", row.destination)),
+            );
         }
         texts.push(text);
         let members = leaves([
@@ -151,8 +153,15 @@ fn sent(name: &str, states: &[(u8, State)]) -> Table {
         .right("Not exportable", "not_exportable", 14);
     for (slot, (rows, _)) in states {
         for row in rows.iter().filter(|row| row.name == name) {
-            let counts =
-                [row.datagrams, row.records, row.templates, row.octets, row.failed_datagrams, row.failed_records, row.not_exportable];
+            let counts = [
+                row.datagrams,
+                row.records,
+                row.templates,
+                row.octets,
+                row.failed_datagrams,
+                row.failed_records,
+                row.not_exportable,
+            ];
             let cells = [slot.to_string(), row.destination.clone()];
             table.row(cells.into_iter().chain(counts.map(|n| n.to_string())));
         }
@@ -204,8 +213,8 @@ fn caches(states: &[(u8, State)]) -> Table {
         .right("Forced", "forced", 8)
         .right("Evicted", "evicted", 8);
     for (slot, (_, c)) in states {
-        let counts =
-            [c.active, c.capacity, c.added, c.aged_inactive, c.aged_active, c.ended, c.forced, c.evicted].map(|n| n.to_string());
+        let counts = [c.active, c.capacity, c.added, c.aged_inactive, c.aged_active, c.ended, c.forced, c.evicted]
+            .map(|n| n.to_string());
         table.row([slot.to_string()].into_iter().chain(counts));
     }
     table

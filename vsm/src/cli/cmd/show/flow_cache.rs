@@ -102,7 +102,7 @@ fn flags_word(row: &FlowRow) -> String {
     if !is_ip(row) || row.protocol != 6 {
         return "--".to_owned();
     }
-    let flag = |(bit, letter)| if row.tcp_flags >> bit & 1 == 1 { letter } else { '.' };
+    let flag = |(bit, letter): (u8, char)| if row.tcp_flags >> bit & 1 == 1 { letter } else { '.' };
     [(0, 'F'), (1, 'S'), (2, 'R'), (3, 'P'), (4, 'A'), (5, 'U')].into_iter().map(flag).collect()
 }
 
@@ -152,7 +152,8 @@ pub fn cache(mut flows: Vec<(u8, FlowRow)>, fitting: u64, top: usize) -> Output 
 
 fn object(slot: u8, row: &FlowRow) -> Value {
     let long = |name: Option<proto::name::IfName>| name.map(|name| name.to_string()).unwrap_or_default();
-    let address = |bits: u128| if is_ip(row) { Ipv6Addr::from_bits(bits).to_canonical().to_string() } else { String::new() };
+    let address =
+        |bits: u128| if is_ip(row) { Ipv6Addr::from_bits(bits).to_canonical().to_string() } else { String::new() };
     leaves([
         ("mod", slot.to_string()),
         ("input", long(row.input)),
@@ -214,7 +215,14 @@ mod tests {
     fn rendered() {
         let six = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).to_bits();
         let udp6 = FlowRow { ethertype: 0x86dd, src: six, dst: six + 1, protocol: 17, tcp_flags: 0, ..row(900) };
-        let ping = FlowRow { protocol: 1, dst_port: 0x0800, tcp_flags: 0, output: None, dropped: Some("acl-deny".into()), ..row(84) };
+        let ping = FlowRow {
+            protocol: 1,
+            dst_port: 0x0800,
+            tcp_flags: 0,
+            output: None,
+            dropped: Some("acl-deny".into()),
+            ..row(84)
+        };
         let arp = FlowRow { ethertype: 0x0806, src: 0, dst: 0, protocol: 0, output: None, vlan: None, ..row(60) };
         let flows = vec![(3, ping), (4, row(150_000)), (3, arp), (3, udp6)];
         sample::check("flow_monitor_cache", &cache(flows.clone(), 40, 100));
@@ -225,7 +233,8 @@ mod tests {
 
     #[test]
     fn filters_come_in_any_order() {
-        let line = "show flow monitor visibility cache top 5 dropped host 10.0.0.1 proto icmp vlan 10 int veth 3 port www";
+        let line =
+            "show flow monitor visibility cache top 5 dropped host 10.0.0.1 proto icmp vlan 10 int veth 3 port www";
         assert!(!pieces(line).is_empty());
         let parsed = parse(Tree::shared(), Mode::Exec, line).unwrap().unwrap();
         let wanted = FlowQuery {

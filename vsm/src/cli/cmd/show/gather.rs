@@ -31,12 +31,7 @@ impl<T> Asked<T> {
 }
 
 /// Asks the modules and puts their rows together; `pick` takes the rows out of an answer.
-pub fn ask<T>(
-    session: &Session,
-    query: Query,
-    slot: Option<u8>,
-    pick: impl Fn(Answer) -> Option<Vec<T>>,
-) -> Asked<T> {
+pub fn ask<T>(session: &Session, query: Query, slot: Option<u8>, pick: impl Fn(Answer) -> Option<Vec<T>>) -> Asked<T> {
     let mut asked = Asked { rows: Vec::new(), warnings: String::new() };
     for (slot, answer) in session.handle.ask(query, slot) {
         let why = match answer {
@@ -198,7 +193,10 @@ mod tests {
 
     #[test]
     fn times() {
-        assert_eq!((short_time(62), short_time(90_000), short_time(800_000)), ("00:01:02".into(), "1d01h".into(), "1w2d".into()));
+        assert_eq!(
+            (short_time(62), short_time(90_000), short_time(800_000)),
+            ("00:01:02".into(), "1d01h".into(), "1w2d".into())
+        );
         assert_eq!(long_time(90_062), "1 day(s), 1 hour(s), 1 minute(s), 2 second(s)");
     }
 }

@@ -47,7 +47,9 @@ fn block(port: &Port) -> String {
     let admin = if port.settings.admin_up { "up" } else { "down" };
     text.push_str(&format!("admin state is {admin}, Dedicated Interface\n"));
     match (&port.profile, port.slot) {
-        (Some(profile), Some(slot)) => text.push_str(&format!("  Belongs to port-profile {profile} on module {slot}\n")),
+        (Some(profile), Some(slot)) => {
+            text.push_str(&format!("  Belongs to port-profile {profile} on module {slot}\n"))
+        }
         (Some(profile), None) => text.push_str(&format!("  Belongs to port-profile {profile}\n")),
         _ => {}
     }
@@ -76,7 +78,10 @@ fn block(port: &Port) -> String {
 fn counters(row: &PortRow) -> String {
     let PortRow { rx, tx, .. } = row;
     let kinds = |c: &Counters| {
-        format!("    {} unicast packets  {} multicast packets  {} broadcast packets\n", c.unicast, c.multicast, c.broadcast)
+        format!(
+            "    {} unicast packets  {} multicast packets  {} broadcast packets\n",
+            c.unicast, c.multicast, c.broadcast
+        )
     };
     let mut text = format!(
         "  30 seconds input rate {} bits/sec, {} packets/sec\n  \

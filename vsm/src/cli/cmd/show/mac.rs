@@ -32,10 +32,15 @@ pub fn commands() -> Vec<Command> {
                 Ok(asked.warn(entries(&asked.rows)))
             },
         ),
-        exec("show mac address-table count [ dynamic | static | vlan <vlan:vlan> ]*", "Count addresses", WORDS, |session, args| {
-            let asked = rows(session, args)?;
-            Ok(asked.warn(count(&asked.rows)))
-        }),
+        exec(
+            "show mac address-table count [ dynamic | static | vlan <vlan:vlan> ]*",
+            "Count addresses",
+            WORDS,
+            |session, args| {
+                let asked = rows(session, args)?;
+                Ok(asked.warn(count(&asked.rows)))
+            },
+        ),
         exec("show mac address-table aging-time", "Display the aging time", WORDS, |session, _| {
             Ok(aging(session.handle.model().mac_aging_s))
         }),
@@ -77,7 +82,11 @@ pub fn entries(rows: &[(u8, MacRow)]) -> Output {
         let kind = if row.is_static { "static" } else { "dynamic" };
         let age = if row.is_static { "-".to_owned() } else { row.age_s.to_string() };
         let port = row.port.map_or_else(|| "Drop".to_owned(), |port| port.short());
-        text.push_str(&format!("* {:<8} {:<17} {kind:<8} {age:<10} F      F    {port}\n", row.vlan, row.mac.to_string()));
+        text.push_str(&format!(
+            "* {:<8} {:<17} {kind:<8} {age:<10} F      F    {port}\n",
+            row.vlan,
+            row.mac.to_string()
+        ));
         let long = row.port.map_or_else(|| "Drop".to_owned(), |port| port.to_string());
         objects.push(leaves([
             ("disp_mac_addr", row.mac.to_string()),

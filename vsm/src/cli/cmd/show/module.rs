@@ -9,11 +9,8 @@ use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error};
 use crate::module::registry::{Inventory, Module};
 
-const WORDS: &[(&str, &str)] = &[
-    ("mapping", "Modules and hosts"),
-    ("uptime", "Time since the module came"),
-    ("vem", "Virtual Ethernet Modules"),
-];
+const WORDS: &[(&str, &str)] =
+    &[("mapping", "Modules and hosts"), ("uptime", "Time since the module came"), ("vem", "Virtual Ethernet Modules")];
 
 /// The slot of the supervisor.
 const SUPERVISOR: u8 = 1;

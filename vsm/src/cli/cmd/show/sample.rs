@@ -116,13 +116,21 @@ fn lists(model: &mut Model) {
     let ip = [
         (5, Entry::Remark("thin clients reach their servers".into())),
         (10, Entry::Rule(IpRule { dst: servers, dst_port: PortMatch::Eq(1494), ..any })),
-        (20, Entry::Rule(IpRule { dst: AddrMatch::host([10, 0, 0, 1].into()), dst_port: PortMatch::Range(80, 90), ..any })),
+        (
+            20,
+            Entry::Rule(IpRule {
+                dst: AddrMatch::host([10, 0, 0, 1].into()),
+                dst_port: PortMatch::Range(80, 90),
+                ..any
+            }),
+        ),
         (30, Entry::Rule(IpRule { protocol: Some(17), dst_port: PortMatch::Eq(53), ..any })),
         (40, Entry::Rule(IpRule { action: Action::Deny, protocol: None, ..any })),
     ];
     let list = AccessList { statistics: true, entries: Entries::Ip(ip.into_iter().collect()) };
     model.acls.insert("thin".into(), list);
-    let rule = MacRule { action: Action::Deny, src: MacMatch::ANY, dst: MacMatch::ANY, ethertype: Some(0x86dd), vlan: None };
+    let rule =
+        MacRule { action: Action::Deny, src: MacMatch::ANY, dst: MacMatch::ANY, ethertype: Some(0x86dd), vlan: None };
     let entries = Entries::Mac([(10, Entry::Rule(rule))].into_iter().collect());
     model.acls.insert("no-v6".into(), AccessList { statistics: false, entries });
 }
@@ -181,7 +189,11 @@ pub fn inventory() -> Inventory {
             tx_errors: 0,
         },
     };
-    let first = vec![report("web1/0", "web", "tap0", 1), report("web2/0", "web", "tap1", 2), report("uplink/1", "uplink", "eth0", 0xfe)];
+    let first = vec![
+        report("web1/0", "web", "tap0", 1),
+        report("web2/0", "web", "tap1", 2),
+        report("uplink/1", "uplink", "eth0", 0xfe),
+    ];
     let modules = [
         (3, module(3, "host1", true, first)),
         (4, module(4, "host2", false, vec![report("web3/0", "web", "tap0", 3)])),

@@ -3,8 +3,8 @@
 use proto::addr::VlanId;
 use proto::vlan::PortMode;
 
-use super::gather::{Port, asked_ports};
 use super::exec;
+use super::gather::{Port, asked_ports};
 use crate::cli::render::{Output, leaves, merged, table};
 use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error};
@@ -100,7 +100,15 @@ pub fn brief(model: &Model, ports: &[Port]) -> Output {
 /// All tables, of one VLAN or of all.
 pub fn full(model: &Model, ports: &[Port], only: Option<VlanId>) -> Output {
     let (mut text, rows) = first_table(model, ports, only);
-    text.push_str(&format!("\n{:<5}{:<13}{}\n{} {} {}\n", "VLAN", "Type", "Vlan-mode", "----", "-".repeat(5), "-".repeat(10)));
+    text.push_str(&format!(
+        "\n{:<5}{:<13}{}\n{} {} {}\n",
+        "VLAN",
+        "Type",
+        "Vlan-mode",
+        "----",
+        "-".repeat(5),
+        "-".repeat(10)
+    ));
     let mut modes = Vec::new();
     for id in model.vlans.keys().filter(|id| only.is_none_or(|only| only == **id)) {
         text.push_str(&format!("{id:<5}{:<13}CE\n", "enet"));
