@@ -113,10 +113,7 @@ pub struct Status {
 pub fn run(bootstrap: Bootstrap) -> Result<(), Error> {
     let started = Instant::now();
     let store = Store::open(&bootstrap.state_dir)?;
-    let uuid = match bootstrap.uuid {
-        Some(uuid) => uuid,
-        None => headless::host_uuid(&bootstrap.state_dir)?,
-    };
+    let uuid = bootstrap.host_uuid()?;
     let mut poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
     let mut signals = listen_to_signals(&poll)?;
