@@ -1,6 +1,7 @@
 //! The configuration as data: pure, no I/O.
 
 pub mod compile;
+pub mod flow;
 pub mod model;
 pub mod profile;
 #[cfg(test)]

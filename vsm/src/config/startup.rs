@@ -2,7 +2,7 @@
 //!
 //! The text is typed, line by line, into a session of its own on a supervisor without modules, from the configuration
 //! out of the box onwards. So it means exactly what it would mean at the prompt, and a text with an error changes
-//! nothing. Comments (`!`), blank lines and the `version` line of the header are passed over.
+//! nothing. Comments (`!`), blank lines, and `version` as the first line of all are passed over.
 
 use crate::cli::session::Session;
 use crate::cli::tree::Mode;
@@ -30,9 +30,14 @@ pub fn load(text: &str) -> Result<Model, Vec<LineError>> {
     let mut session = Session::new(Handle::detached(Model::default()));
     session.enter(Mode::Config, Default::default());
     let mut errors = Vec::new();
+    let mut is_header = true;
     for (number, line) in (1..).zip(text.lines()) {
         let typed = line.trim_start();
-        if typed.is_empty() || typed.starts_with('!') || (number <= HEADER_LINES && typed.starts_with("version ")) {
+        if typed.is_empty() || typed.starts_with('!') {
+            continue;
+        }
+        // In the body, a line that begins so is about a flow exporter.
+        if std::mem::replace(&mut is_header, false) && typed.starts_with("version ") {
             continue;
         }
         let output = session.run_line(typed);
@@ -48,9 +53,6 @@ pub fn load(text: &str) -> Result<Model, Vec<LineError>> {
     }
     if errors.is_empty() { Ok(Model::clone(&session.handle.model())) } else { Err(errors) }
 }
-
-/// The `version` line stands here, behind the comments.
-const HEADER_LINES: usize = 8;
 
 /// The last line of what was printed, with the column in place of the caret.
 fn reason(output: &str) -> String {
@@ -179,8 +181,15 @@ monitor session 1 type local
         assert_eq!(body(&model, &Part::Whole), EXAMPLE);
     }
 
+    #[test]
+    fn only_the_first_version_is_that_of_the_software() {
+        let model = load("! saved\n\nversion 0.1.0\nflow exporter e\n  version 9\n").unwrap();
+        assert!(model.exporters["e"].version.is_some());
+        assert_eq!(load("hostname a\nversion 0.1.0\n").map_err(|e| e.len()), Err(1));
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn every_model_reads_back(model in random::model()) {

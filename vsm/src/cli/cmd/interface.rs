@@ -97,3 +97,47 @@ pub fn inherit(session: &mut Session, parent: Option<String>) -> Result<Output, 
         Ok(warnings)
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::compile::tests::example;
+    use crate::supervisor::Handle;
+
+    #[test]
+    fn the_profile_of_an_attached_port_is_not_the_network_administrators() {
+        let (model, inventory) = example();
+        let mut session = Session::new(Handle::detached(model).with_inventory(inventory));
+        for (line, printed) in [
+            ("configure", "Enter configuration commands, one per line.  End with CNTL/Z.\n"),
+            ("interface vethernet 1", ""),
+            ("inherit port-profile web", ""),
+            (
+                "no inherit port-profile",
+                "ERROR: Vethernet1 is attached with port-profile 'web', which the server administrator chooses\n",
+            ),
+            (
+                "inherit port-profile Unused_Or_Quarantine_Veth",
+                "ERROR: Vethernet1 is attached with port-profile 'web', which the server administrator chooses\n",
+            ),
+            ("no interface veth1", "ERROR: Vethernet1 is attached\n"),
+            ("no interface ethernet 3/1", "ERROR: Ethernet3/1 is attached\n"),
+            ("interface veth9", ""),
+            ("inherit port-profile Unused_Or_Quarantine_Veth", ""),
+            ("no interface veth9", ""),
+            ("vem 4", ""),
+            (
+                "host id f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
+                "ERROR: Module 4 belongs to host 01010101-0101-0101-0101-010101010101\n",
+            ),
+            (
+                "show port-profile usage name web",
+                "Port Profile                Port        Adapter           Owner             Module\n\
+                 --------------------------  ----------  ----------------  ----------------  ------\n\
+                 web                         Veth1       a/0               --                3\n",
+            ),
+        ] {
+            assert_eq!(session.run_line(line), printed, "{line}");
+        }
+    }
+}

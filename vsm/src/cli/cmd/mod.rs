@@ -7,6 +7,7 @@ pub mod mac;
 pub mod monitor;
 pub mod port;
 pub mod profile;
+pub mod rule;
 pub mod session;
 pub mod show;
 pub mod svs;
