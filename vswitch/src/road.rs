@@ -152,9 +152,11 @@ impl Road {
             Verdict::Forward(to) => self.forward(cx, devices, at, to, &j),
             Verdict::Flood => self.flood(cx, devices, at, entry, &j),
             Verdict::Drop(reason) => {
-                let rule = if reason == DropReason::AclDenyOut { j.rule_out } else { j.rule_in };
-                let rule =
-                    if matches!(reason, DropReason::AclDeny | DropReason::AclDenyOut) { rule } else { RuleRef::NONE };
+                let rule = match reason {
+                    DropReason::AclDeny => j.rule_in,
+                    DropReason::AclDenyOut => j.rule_out,
+                    _ => RuleRef::NONE,
+                };
                 self.fail(at, reason, rule);
                 if let Some(out) = j.out {
                     cx.counters.port(out).drop_tx(reason, segments.into());
