@@ -103,6 +103,13 @@ pub struct Packet {
 }
 
 impl Packets {
+    /// Values of one tshark field in the packets that fit a display filter; `decode` is a `-d` rule.
+    pub fn values(&self, decode: &str, filter: &str, field: &str) -> Result<Vec<String>> {
+        let run = Run::new("tshark -n -r").arg(self.file.display().to_string()).args("-d").arg(decode);
+        let text = run.arg("-Y").arg(filter).args("-T fields -E separator=/t -e").arg(field).text()?;
+        Ok(text.lines().flat_map(|l| l.split(',')).map(str::to_owned).collect())
+    }
+
     /// The packets that fit a tshark display filter.
     pub fn read(&self, filter: &str) -> Result<Vec<Packet>> {
         let fields = [
