@@ -78,7 +78,19 @@ fn run(octets: &[u8]) {
         got.sort();
         let mut expected = std::mem::take(&mut plain.out);
         expected.sort();
-        assert_eq!(got, expected, "step {step}: from {from}, {frame:02x?} {vnet:?}\n{config:#?}");
+        if got != expected {
+            let short = |list: &[(u16, Vec<u8>, [u8; 12])]| -> String {
+                list.iter()
+                    .map(|(port, f, v)| format!("\n  {port}: {} {:02x?} {v:?}", f.len(), &f[..f.len().min(64)]))
+                    .collect()
+            };
+            let head = &frame[..frame.len().min(64)];
+            panic!(
+                "step {step}: from {from}, {head:02x?} {vnet:?}\ngot {}\nexpected {}\n{config:#?}",
+                short(&got),
+                short(&expected)
+            );
+        }
         for id in 0..PORTS {
             let (got, expected) = (read_counts(&net, PortId(id)), plain.counts.get(&PortId(id)).cloned());
             assert_eq!(

@@ -181,25 +181,32 @@ impl Plain {
             Some((None, _)) => Err(StaticDrop),
             Some((Some(to), _)) if to == from => Err(SamePort),
             Some((Some(to), _)) => {
-                let to = self.port(to).cloned();
-                self.leave(&port, to.as_ref(), vlan, frame, &mut copied)
+                let to = self.port(to).unwrap().clone();
+                self.may_leave(&port, &to, vlan, frame)?;
+                self.leave(&to, vlan, frame, &mut copied);
+                Ok(())
             }
             None => {
                 let flood_uplink = uplinks.iter().min().copied();
                 let mut first = None;
-                let mut sent = false;
+                let mut out = Vec::new();
                 let mut members = members;
                 members.sort_by_key(|p| p.id);
                 for to in members {
                     if to.id == from || (to.uplink && (port.uplink || Some(to.id) != flood_uplink)) {
                         continue;
                     }
-                    match self.leave(&port, Some(&to), vlan, frame, &mut copied) {
-                        Ok(()) => sent = true,
+                    match self.may_leave(&port, &to, vlan, frame) {
+                        Ok(()) => out.push(to),
                         Err(reason) => first = first.or(Some(reason)),
                     }
                 }
-                if sent { Ok(()) } else { Err(first.unwrap_or(NoDestination)) }
+                // A copy is as the first port sent it; those that need the frame finished are sent to at once.
+                out.sort_by_key(|to| (!(frame.vnet.needs_csum() && self.bare.contains(&to.id)), to.id));
+                for to in &out {
+                    self.leave(to, vlan, frame, &mut copied);
+                }
+                if out.is_empty() { Err(first.unwrap_or(NoDestination)) } else { Ok(()) }
             }
         }
     }
@@ -234,21 +241,20 @@ impl Plain {
         if self.acl(port.ip_acl_in, port.mac_acl_in, v, frame) { Ok(()) } else { Err(AclDeny) }
     }
 
-    fn leave(
+    fn may_leave(
         &mut self,
         from: &PortConfig,
-        to: Option<&PortConfig>,
+        to: &PortConfig,
         vlan: VlanId,
         frame: &Frame<'_>,
-        copied: &mut u32,
     ) -> Result<(), DropReason> {
-        let to = to.unwrap();
-        let refused = self.refuse(from, to, vlan, frame);
-        if let Some(reason) = refused {
-            let counts = self.counts.entry(to.id).or_default();
-            *counts.tx_drops.entry(reason.name()).or_default() += frame.segments;
-            return Err(reason);
-        }
+        let Some(reason) = self.refuse(from, to, vlan, frame) else { return Ok(()) };
+        let counts = self.counts.entry(to.id).or_default();
+        *counts.tx_drops.entry(reason.name()).or_default() += frame.segments;
+        Err(reason)
+    }
+
+    fn leave(&mut self, to: &PortConfig, vlan: VlanId, frame: &Frame<'_>, copied: &mut u32) {
         let native = matches!(&to.mode, PortMode::Trunk { native, .. } if *native == vlan);
         let untagged = matches!(to.mode, PortMode::Access(_)) || (native && frame.tags.len() < 2);
         let octets = if untagged { strip(frame) } else { tag(frame, vlan) };
@@ -259,7 +265,6 @@ impl Plain {
                 self.copy(i, frame, Some(vlan), octets.clone());
             }
         }
-        Ok(())
     }
 
     fn refuse(&mut self, from: &PortConfig, to: &PortConfig, vlan: VlanId, frame: &Frame<'_>) -> Option<DropReason> {
