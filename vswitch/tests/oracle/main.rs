@@ -100,6 +100,16 @@ fn run(octets: &[u8]) {
             );
         }
     }
+    let mut metered = [0; 3];
+    for _ in 0..4 {
+        net.after(70_000);
+        for r in net.records() {
+            metered.iter_mut().zip([r.packets, r.octets, r.l2_octets]).for_each(|(sum, n)| *sum += n);
+        }
+    }
+    let stats = net.control.cache_stats();
+    assert_eq!((stats.active, stats.unmetered), (0, 0));
+    assert_eq!(metered, plain.metered, "law 2\n{config:#?}");
     for (rule, matches) in &plain.rules {
         assert_eq!(net.control.rule_matches(*rule), *matches, "rule {rule}");
     }
