@@ -1,7 +1,8 @@
 //! Interfaces: making and removing them, and the profile that they inherit from. Their settings are in `port`.
 //!
-//! The server administrator chooses the profile of an attached port, so the network administrator chooses that of a
-//! port only while it is not attached.
+//! The server administrator chooses a profile when a port is attached; the network administrator may then choose another
+//! one, which holds until the server administrator makes a new choice. So the switch keeps in mind what was asked for,
+//! over a restart too: `attached port-profile` in the running configuration, when it is not the profile that counts.
 
 use proto::name::IfName;
 
@@ -19,14 +20,24 @@ const WORDS: &[(&str, &str)] =
 
 /// The commands.
 pub fn commands() -> Vec<Command> {
-    vec![Command {
-        modes: &[Mode::Config],
-        syntax: "interface <names:ifs>",
-        help: "Change interfaces",
-        words: WORDS,
-        no: Some("interface <names:ifs>"),
-        run: interface,
-    }]
+    vec![
+        Command {
+            modes: &[Mode::Config],
+            syntax: "interface <names:ifs>",
+            help: "Change interfaces",
+            words: WORDS,
+            no: Some("interface <names:ifs>"),
+            run: interface,
+        },
+        Command {
+            modes: &[Mode::Interface, Mode::InterfaceRange],
+            syntax: "attached port-profile <name:word80>",
+            help: "What the server administrator chose; the switch keeps it itself",
+            words: WORDS,
+            no: Some("attached port-profile [<name:word80>]"),
+            run: attached,
+        },
+    ]
 }
 
 fn interface(session: &mut Session, args: &Args) -> Result<Output, Error> {
@@ -68,17 +79,29 @@ fn asked_profile(inventory: &Inventory, name: IfName) -> Option<&str> {
     found.next().map(|(_, port)| port.profile.as_str())
 }
 
+/// For interfaces without a port; what a port asks for is known.
+fn attached(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let names = interfaces(session)?;
+    let asked = args.text("name").filter(|_| !args.negated).map(str::to_owned);
+    let inventory = session.handle.inventory();
+    for name in &names {
+        if let Some(known) = asked_profile(&inventory, *name).filter(|known| asked.as_deref() != Some(known)) {
+            return Err(Error::Refused(format!("{name} is attached with port-profile '{known}'")));
+        }
+    }
+    session.edit(Box::new(move |model| {
+        for name in names {
+            let interface = model.interfaces.get_mut(&name);
+            interface.ok_or_else(|| format!("{name} does not exist any more"))?.ask(asked.clone());
+        }
+        Ok(Vec::new())
+    }))
+}
+
 /// `inherit port-profile`, and its `no`, of interfaces.
 pub fn inherit(session: &mut Session, parent: Option<String>) -> Result<Output, Error> {
     let names = interfaces(session)?;
     let inventory = session.handle.inventory();
-    for name in &names {
-        if let Some(asked) = asked_profile(&inventory, *name).filter(|asked| parent.as_deref() != Some(asked)) {
-            return Err(Error::Refused(format!(
-                "{name} is attached with port-profile '{asked}', which the server administrator chooses"
-            )));
-        }
-    }
     session.edit(Box::new(move |model| {
         let mut warnings = Vec::new();
         for name in names {
@@ -92,7 +115,10 @@ pub fn inherit(session: &mut Session, parent: Option<String>) -> Result<Output, 
                 }
             }
             let interface = model.interfaces.get_mut(&name);
-            interface.ok_or_else(|| format!("{name} does not exist any more"))?.inherit.clone_from(&parent);
+            let interface = interface.ok_or_else(|| format!("{name} does not exist any more"))?;
+            let asked = asked_profile(&inventory, name).map(str::to_owned).or(interface.asked.take());
+            interface.inherit.clone_from(&parent);
+            interface.ask(asked);
         }
         Ok(warnings)
     }))
@@ -105,20 +131,22 @@ mod tests {
     use crate::supervisor::Handle;
 
     #[test]
-    fn the_profile_of_an_attached_port_is_not_the_network_administrators() {
-        let (model, inventory) = example();
+    fn both_administrators_choose() {
+        let (mut model, inventory) = example();
+        let Some(port) = inventory.modules[&3].ports.iter().find(|port| port.nic.as_str() == "a/0").cloned() else {
+            panic!("the example has lost its port")
+        };
+        model.bind_vethernet(1, &port);
         let mut session = Session::new(Handle::detached(model).with_inventory(inventory));
         for (line, printed) in [
             ("configure", "Enter configuration commands, one per line.  End with CNTL/Z.\n"),
             ("interface vethernet 1", ""),
-            ("inherit port-profile web", ""),
+            ("attached port-profile other", "ERROR: Vethernet1 is attached with port-profile 'web'\n"),
+            ("no attached port-profile", "ERROR: Vethernet1 is attached with port-profile 'web'\n"),
+            ("inherit port-profile Unused_Or_Quarantine_Veth", ""),
             (
-                "no inherit port-profile",
-                "ERROR: Vethernet1 is attached with port-profile 'web', which the server administrator chooses\n",
-            ),
-            (
-                "inherit port-profile Unused_Or_Quarantine_Veth",
-                "ERROR: Vethernet1 is attached with port-profile 'web', which the server administrator chooses\n",
+                "show running-config interface veth1 | begin interface | last 3",
+                "interface Vethernet1\n  attached port-profile web\n  inherit port-profile Unused_Or_Quarantine_Veth\n",
             ),
             ("no interface veth1", "ERROR: Vethernet1 is attached\n"),
             ("no interface ethernet 3/1", "ERROR: Ethernet3/1 is attached\n"),
@@ -130,14 +158,23 @@ mod tests {
                 "host id f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
                 "ERROR: Module 4 belongs to host 01010101-0101-0101-0101-010101010101\n",
             ),
-            (
-                "show port-profile usage name web",
-                "Port Profile                Port        Adapter           Owner             Module\n\
-                 --------------------------  ----------  ----------------  ----------------  ------\n\
-                 web                         Veth1       a/0               --                3\n",
-            ),
         ] {
             assert_eq!(session.run_line(line), printed, "{line}");
         }
+        let repeated = session.handle.edit(Box::new(move |model| {
+            let before = model.clone();
+            model.bind_vethernet(1, &port);
+            if *model == before { Ok(Vec::new()) } else { Err("the report undid the choice".into()) }
+        }));
+        assert_eq!(repeated, Ok(Vec::new()));
+        session.run_line("interface veth1");
+        session.run_line("inherit port-profile web");
+        assert_eq!(
+            session.run_line("show port-profile usage name web"),
+            "Port Profile                Port        Adapter           Owner             Module\n\
+             --------------------------  ----------  ----------------  ----------------  ------\n\
+             web                         Veth1       a/0               --                3\n",
+        );
+        assert_eq!(session.handle.model().interfaces[&IfName::Vethernet(1)].asked, None);
     }
 }
