@@ -39,8 +39,8 @@ pub const ACL_ENTRIES_MAX: usize = 4096;
 pub const ACLS_MAX: usize = 4096;
 /// Most port profiles.
 pub const PROFILES_MAX: usize = 4096;
-/// Highest number of a monitor session.
-pub const SESSIONS_MAX: u8 = 32;
+/// Most interfaces that commands may create.
+pub const INTERFACES_MAX: usize = 16_384;
 /// Most flow monitors, and most records and exporters.
 pub const MONITORS_MAX: usize = 32;
 

@@ -6,12 +6,12 @@
 
 use proto::name::IfName;
 
-use super::target::{interfaces, wanted};
+use super::target::{interfaces, make_room, wanted};
 use crate::cli::render::Output;
 use crate::cli::session::{Session, Subject};
 use crate::cli::tree::{Args, Command, Error, Mode};
 use crate::config::compile::interface_of;
-use crate::config::model::kind_of;
+use crate::config::model::{INTERFACES_MAX, Interface, kind_of};
 use crate::config::profile;
 use crate::module::registry::Inventory;
 
@@ -46,6 +46,9 @@ fn interface(session: &mut Session, args: &Args) -> Result<Output, Error> {
     if names.contains(&IfName::Mgmt0) {
         return Err(Error::Refused("mgmt0 belongs to the host of the supervisor and is configured there".to_owned()));
     }
+    if args.has("default") {
+        return reset(session, names);
+    }
     if args.negated {
         return remove(session, names);
     }
@@ -53,10 +56,23 @@ fn interface(session: &mut Session, args: &Args) -> Result<Output, Error> {
     let subject = Subject::Interfaces(names.clone());
     let output = session.edit(Box::new(move |model| {
         names.into_iter().for_each(|name| _ = model.interfaces.entry(name).or_default());
+        make_room(model.interfaces.len() <= INTERFACES_MAX, INTERFACES_MAX, INTERFACES_MAX, "interfaces")?;
         Ok(Vec::new())
     }))?;
     session.enter(mode, subject);
     Ok(output)
+}
+
+/// `default interface`: what was said is taken back, the interface and its profile stay.
+fn reset(session: &mut Session, names: Vec<IfName>) -> Result<Output, Error> {
+    session.edit(Box::new(move |model| {
+        for name in names {
+            let interface = model.interfaces.get_mut(&name).ok_or_else(|| format!("{name} does not exist"))?;
+            let Interface { inherit, asked, .. } = std::mem::take(interface);
+            (interface.inherit, interface.asked) = (inherit, asked);
+        }
+        Ok(Vec::new())
+    }))
 }
 
 fn remove(session: &mut Session, names: Vec<IfName>) -> Result<Output, Error> {
@@ -129,6 +145,17 @@ mod tests {
     use super::*;
     use crate::config::compile::tests::example;
     use crate::supervisor::Handle;
+
+    #[test]
+    fn interfaces_are_limited() {
+        let mut session = Session::new(Handle::detached(Default::default()));
+        session.run_line("configure");
+        for range in ["veth1-4096", "veth4097-8192", "veth8193-12288", "veth12289-16384", "veth1-9"] {
+            assert_eq!(session.run_line(&format!("interface {range}")), "", "{range}");
+        }
+        assert_eq!(session.run_line("interface veth16385"), "ERROR: There are 16384 interfaces already\n");
+        assert_eq!(session.handle.model().interfaces.len(), INTERFACES_MAX);
+    }
 
     #[test]
     fn both_administrators_choose() {
