@@ -192,7 +192,6 @@ impl<In: Message, Out: Message> Session<In, Out> {
     ///
     /// # Errors
     /// The peer broke a rule; the session is over.
-    #[expect(clippy::should_implement_trait, reason = "an iterator can't end in an error and go on")]
     pub fn next(&mut self, now_ms: u64) -> Result<Option<In>, Error> {
         loop {
             let Some(message) = self.inbox.next::<In>(self.received.limit())? else { return Ok(None) };

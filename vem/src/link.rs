@@ -16,14 +16,29 @@
 //! | `Query`    | [`FromVem::Answer`] with the same id, within two seconds                                        |
 //! | `Down`     | goes on with what runs; forgets what was prepared                                               |
 //!
-//! The link sends the hello and the heartbeats itself.
+//! The link sends the hello and the heartbeats itself. After a loss it connects again, first after a second, then after
+//! twice as long each time up to half a minute; a refusal is a loss as well. Names are resolved in the link's thread, the
+//! only thing in it that may take long; it holds up nobody else.
+
+mod backoff;
+mod connection;
+mod thread;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use crossbeam::channel::Sender;
+use crossbeam::channel::{Receiver, Sender, bounded};
+use mio::{Poll, Waker};
 use proto::msg::{ConfigHash, FromVem, HostUuid};
 use proto::query::Query;
+
+use crate::identity::{self, Identity};
+use thread::Thread;
+
+/// Messages of the agent that may wait for the link's thread.
+const REQUESTS_MAX: usize = 4096;
 
 /// Whom to connect to, and as whom.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -83,9 +98,9 @@ pub enum Event {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no key or certificate in the state directory.
-    #[error("this host is not enrolled: no {} (run `vem enroll TOKEN`)", .0.display())]
+    #[error("this host is not enrolled: no {} (run `vem enroll`)", .0.display())]
     NotEnrolled(PathBuf),
-    /// A file of the identity can't be read or is not what it should be.
+    /// The identity can't be read or is not what it should be.
     #[error("{}: {reason}", path.display())]
     Identity {
         /// The file.
@@ -101,43 +116,85 @@ pub enum Error {
 /// The agent's end of the link. Dropping it stops the link.
 pub struct LinkHandle {
     requests: Sender<Request>,
+    stop: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+    ended: Receiver<()>,
 }
 
 /// What the agent asks of the link's thread.
-#[expect(dead_code, reason = "the thread that reads them follows")]
 enum Request {
     Send(FromVem),
     Applied(u64, ConfigHash),
-    Stop,
 }
 
 impl LinkHandle {
     /// Sends a message. Never blocks; while the session is down the message is dropped.
     pub fn send(&self, message: FromVem) {
-        let _ = self.requests.try_send(Request::Send(message));
+        self.post(Request::Send(message));
     }
 
     /// Tells what runs now; the next hello carries it.
     pub fn set_applied(&self, version: u64, hash: ConfigHash) {
-        let _ = self.requests.try_send(Request::Applied(version, hash));
+        self.post(Request::Applied(version, hash));
     }
 
-    /// Ends the session and the thread.
+    fn post(&self, request: Request) {
+        // A full queue is an agent that talks faster than the network: the supervisor will miss an answer and ask again,
+        // or end the session, and then hears everything anew.
+        if self.requests.try_send(request).is_err() {
+            tracing::warn!("link: the queue to the supervisor is full, a message is lost");
+        }
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Err(e) = self.waker.wake() {
+            tracing::error!("link: {e}");
+        }
+    }
+
+    /// Ends the session and the thread; waits up to a second for the good-bye to be said.
     pub fn stop(self) {
-        let _ = self.requests.try_send(Request::Stop);
+        self.stop.store(true, Ordering::Release);
+        self.wake();
+        let _ = self.ended.recv_timeout(Duration::from_secs(1));
     }
 }
 
-/// Starts the link. `applied` is version and hash of the configuration that runs. Every event is followed by a call of
-/// `wake`.
+impl Drop for LinkHandle {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.wake();
+    }
+}
+
+/// Starts the link. `applied` is version and hash of the configuration that runs. Events come on `events`, in order,
+/// with a call of `wake` behind them; while that channel is full the link reads nothing more from the supervisor.
 ///
 /// # Errors
-/// This host has no identity yet, or the system refuses a thread.
+/// This host has no identity, or none that is sound, or the system refuses a thread.
 pub fn start(
     cfg: Config,
-    _applied: (u64, ConfigHash),
-    _events: Sender<Event>,
-    _wake: Arc<mio::Waker>,
+    applied: (u64, ConfigHash),
+    events: Sender<Event>,
+    wake: Arc<Waker>,
 ) -> Result<LinkHandle, Error> {
-    Err(Error::NotEnrolled(cfg.state_dir))
+    let path = Identity::path(&cfg.state_dir);
+    let identity = Identity::load(&cfg.state_dir).map_err(|e| match e {
+        identity::Error::Missing(path) => Error::NotEnrolled(path),
+        identity::Error::File { path, source } => Error::Identity { path, reason: source.to_string() },
+        identity::Error::Content { path, reason } => Error::Identity { path, reason },
+    })?;
+    let tls = identity.client_config().map_err(|reason| Error::Identity { path, reason })?;
+    let poll = Poll::new()?;
+    let waker = Arc::new(Waker::new(poll.registry(), thread::WAKER)?);
+    let stop = Arc::new(AtomicBool::new(false));
+    let (requests, receiver) = bounded(REQUESTS_MAX);
+    let (end, ended) = bounded::<()>(0);
+    let thread = Thread { cfg, tls, applied, poll, requests: receiver, stop: Arc::clone(&stop), events, wake };
+    std::thread::Builder::new().name("link".to_owned()).spawn(move || {
+        thread.run();
+        drop(end);
+    })?;
+    Ok(LinkHandle { requests, stop, waker, ended })
 }

@@ -5,6 +5,7 @@ pub mod args;
 pub mod bootstrap;
 pub mod cli;
 pub mod config;
+pub mod enroll;
 pub mod log;
 pub mod module;
 pub mod store;

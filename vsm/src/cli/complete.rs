@@ -93,7 +93,7 @@ fn offers(tree: &Tree, edge: &Edge) -> Vec<Candidate> {
         Kind::Hex16 => "<0x0-0xffff>".to_owned(),
         Kind::Port => "<0-65535>".to_owned(),
         Kind::Interface | Kind::Interfaces => {
-            let words = [("ethernet", "Uplink of a module"), ("mgmt", "Management"), ("vethernet", "Card of a VM")];
+            let words = [("ethernet", "Uplink of a module"), ("vethernet", "Card of a VM")];
             return words
                 .into_iter()
                 .map(|(word, help)| Candidate { word: word.to_owned(), help: help.to_owned(), keyword: true })
@@ -130,7 +130,7 @@ pub fn help(tree: &Tree, mode: Mode, line: &str) -> String {
     for Candidate { word, help, .. } in candidates {
         text.push_str(&format!("  {word:width$}  {help}\n"));
     }
-    if complete || super::parse::parse(tree, mode, line).is_ok() {
+    if complete && pieces(line).first().is_some_and(|piece| abbreviates(piece.text, "show")) {
         text.push_str(&format!("  {:width$}  Filter the output\n", "|"));
     }
     text

@@ -15,6 +15,7 @@ const WORDS: &[(&str, &str)] = &[
     ("enable", "Turn on privileged commands"),
     ("length", "Lines of a page, 0 for no pages"),
     ("lines", "Lines"),
+    ("monitor", "Show the log on this terminal"),
     ("minutes", "Minutes, 0 for no limit"),
     ("session-timeout", "Time without a keystroke after which the session is closed"),
     ("width", "Columns"),

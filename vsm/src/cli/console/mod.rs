@@ -102,6 +102,28 @@ mod tests {
     }
 
     #[test]
+    fn the_log_is_shown_to_a_terminal_that_asks_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cli");
+        let handle = Handle::detached(Model::default());
+        handle.log().write("TEST", 5, "BEFORE", "x");
+        let _server = serve(&path, handle.clone()).unwrap();
+        let stream = connect(&path, b"vsm-console/1 terminal 0 80\nterminal monitor\n");
+        let mut text = String::new();
+        let mut buffer = [0; 100];
+        while !text.ends_with("monitor\r\nswitch# ") {
+            let count = (&stream).read(&mut buffer).unwrap();
+            text.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+        }
+        handle.log().write("TEST", 5, "LINE", "something happened");
+        while !text.contains("%TEST-5-LINE: something happened\r\nswitch# ") {
+            let count = (&stream).read(&mut buffer).unwrap();
+            text.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+        }
+        assert!(!text.contains("BEFORE"), "{text}");
+    }
+
+    #[test]
     fn stopping_ends_the_sessions_and_a_second_server_is_refused() {
         let (_folder, path, server) = start();
         let stream = connect(&path, b"vsm-console/1 terminal 24 80\n");

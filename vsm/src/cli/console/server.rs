@@ -211,9 +211,11 @@ fn terminal(mut stream: &UnixStream, session: Session, mut typed: Vec<u8>) -> io
     let mut shown = Vec::new();
     let mut terminal = Terminal::new(session, &mut shown);
     let mut since = Instant::now();
+    let mut seen = None;
     loop {
         terminal.receive(&typed, &mut shown);
         typed.clear();
+        seen = log_lines(&mut terminal, seen, &mut shown);
         stream.write_all(&shown)?;
         shown.clear();
         if terminal.session().is_closed() {
@@ -223,6 +225,18 @@ fn terminal(mut stream: &UnixStream, session: Session, mut typed: Vec<u8>) -> io
             return Ok(());
         }
     }
+}
+
+/// `terminal monitor`: shows the log lines since `seen`, and gives the new place in the log.
+fn log_lines(terminal: &mut Terminal, seen: Option<u64>, shown: &mut Vec<u8>) -> Option<u64> {
+    if !terminal.session().settings().monitor {
+        return None;
+    }
+    let (lines, now) = terminal.session().handle.log().since(seen.unwrap_or(u64::MAX));
+    if seen.is_some() && !lines.is_empty() {
+        terminal.notify(&lines.join("\n"), shown);
+    }
+    Some(now)
 }
 
 fn batch(stream: &UnixStream, mut session: Session, typed: &[u8]) -> io::Result<()> {

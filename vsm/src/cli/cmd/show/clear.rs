@@ -32,6 +32,11 @@ pub fn commands() -> Vec<Command> {
             WORDS,
             |session, args| clear(session, Query::ClearMacs { vlan: args.vlan("vlan"), mac: args.mac("mac") }),
         ),
+        exec("clear module <slot:num:3-66>", "Forget an absent module and free its slot", WORDS, |session, args| {
+            let slot = args.number("slot").and_then(|slot| u8::try_from(slot).ok()).unwrap_or_default();
+            session.handle.remove_module(slot).map_err(Error::Refused)?;
+            Ok(Output::none())
+        }),
     ]
 }
 

@@ -23,9 +23,12 @@ pub struct Asked<T> {
 }
 
 impl<T> Asked<T> {
-    /// The output, behind the warnings: an incomplete table must not look complete.
+    /// The output, behind the warnings (in JSON as the member `warning`): an incomplete table must not look complete.
     pub fn warn(&self, mut output: Output) -> Output {
         output.text.insert_str(0, &self.warnings);
+        if let Some(serde_json::Value::Object(members)) = output.json.as_mut().filter(|_| !self.warnings.is_empty()) {
+            members.insert("warning".into(), self.warnings.trim_end().into());
+        }
         output
     }
 }
