@@ -30,6 +30,7 @@ pub const INTERFACES_MAX: usize = 4096;
 
 /// What reading an argument came to.
 #[derive(Clone, PartialEq, Debug)]
+#[allow(clippy::large_enum_variant, reason = "lives as long as a line is parsed")]
 pub enum Reading {
     /// The pieces are something else.
     No,
@@ -39,6 +40,24 @@ pub enum Reading {
     Wrong(String),
     /// The line ends behind the word of an interface name, here in full.
     NeedsNumber(&'static str),
+}
+
+/// Why a piece is no number or address.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Miss {
+    /// It is something else.
+    No,
+    /// It is a wrong one.
+    Wrong(String),
+}
+
+impl From<Miss> for Reading {
+    fn from(miss: Miss) -> Self {
+        match miss {
+            Miss::No => Reading::No,
+            Miss::Wrong(what) => Reading::Wrong(what),
+        }
+    }
 }
 
 /// The blank-separated pieces of a line.
@@ -69,16 +88,16 @@ pub fn read(kind: Kind, line: &str, rest: &[Piece<'_>]) -> Reading {
             let text = line.get(first.offset..).unwrap_or_default().trim_end();
             Reading::Value(Value::Text(text.to_owned()), rest.len())
         }
-        Kind::Number(low, high) => number(text, low, high).map_or_else(|r| r, |n| one(Value::Number(n))),
+        Kind::Number(low, high) => number(text, low, high).map_or_else(Reading::from, |n| one(Value::Number(n))),
         Kind::Vlan => match number(text, 1, 4094).map(VlanId::try_from) {
             Ok(Ok(vlan)) => one(Value::Vlan(vlan)),
             Ok(Err(_)) => Reading::No,
-            Err(reading) => reading,
+            Err(miss) => miss.into(),
         },
         Kind::Vlans => vlans(rest),
         Kind::Interface => interface(rest),
         Kind::Interfaces => interfaces(rest),
-        Kind::Ip => ip(text).map_or_else(|r| r, |ip| one(Value::Ip(ip))),
+        Kind::Ip => ip(text).map_or_else(Reading::from, |ip| one(Value::Ip(ip))),
         Kind::Prefix => prefix(text),
         Kind::Mac => mac(text),
         Kind::Hex16 => match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
@@ -90,7 +109,7 @@ pub fn read(kind: Kind, line: &str, rest: &[Piece<'_>]) -> Reading {
         },
         Kind::Port => match service::number(text) {
             Some(port) => one(Value::Number(port.into())),
-            None => number(text, 0, 65_535).map_or_else(|r| r, |n| one(Value::Number(n))),
+            None => number(text, 0, 65_535).map_or_else(Reading::from, |n| one(Value::Number(n))),
         },
     }
 }
@@ -113,24 +132,24 @@ fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-fn number(text: &str, low: u32, high: u32) -> Result<u32, Reading> {
+fn number(text: &str, low: u32, high: u32) -> Result<u32, Miss> {
     if !is_digits(text) {
-        return Err(Reading::No);
+        return Err(Miss::No);
     }
     let fits = text.parse().ok().filter(|n| (low..=high).contains(n));
-    fits.ok_or_else(|| Reading::Wrong(format!("Invalid number, range is ({low}:{high})")))
+    fits.ok_or_else(|| Miss::Wrong(format!("Invalid number, range is ({low}:{high})")))
 }
 
 /// Dotted; octets with leading zeros are decimal, as in `192.168.001.010`.
-fn ip(text: &str) -> Result<Ipv4Addr, Reading> {
+fn ip(text: &str) -> Result<Ipv4Addr, Miss> {
     let parts: Vec<&str> = text.split('.').collect();
     if parts.len() != 4 || !parts.iter().all(|part| is_digits(part)) {
-        return Err(Reading::No);
+        return Err(Miss::No);
     }
     let octets: Option<Vec<u8>> = parts.iter().map(|part| part.parse().ok().filter(|_: &u8| part.len() <= 3)).collect();
     match octets.as_deref() {
         Some(&[a, b, c, d]) => Ok(Ipv4Addr::new(a, b, c, d)),
-        _ => Err(Reading::Wrong("Invalid IP address".into())),
+        _ => Err(Miss::Wrong("Invalid IP address".into())),
     }
 }
 
@@ -138,7 +157,7 @@ fn prefix(text: &str) -> Reading {
     let Some((addr, len)) = text.split_once('/') else { return Reading::No };
     match (ip(addr), number(len, 0, 32)) {
         (Ok(addr), Ok(len)) => one(Value::Prefix(addr, len as u8)),
-        (Err(Reading::No), _) => Reading::No,
+        (Err(Miss::No), _) => Reading::No,
         _ => Reading::Wrong("Invalid IP prefix".into()),
     }
 }

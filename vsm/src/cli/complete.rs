@@ -130,7 +130,7 @@ pub fn help(tree: &Tree, mode: Mode, line: &str) -> String {
     for Candidate { word, help, .. } in candidates {
         text.push_str(&format!("  {word:width$}  {help}\n"));
     }
-    if complete || super::parse::parse(tree, mode, line).is_ok() {
+    if complete && pieces(line).first().is_some_and(|piece| abbreviates(piece.text, "show")) {
         text.push_str(&format!("  {:width$}  Filter the output\n", "|"));
     }
     text

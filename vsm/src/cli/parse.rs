@@ -43,10 +43,10 @@ pub fn parse<'t>(tree: &'t Tree, mode: Mode, line: &str) -> Result<Option<Parsed
                 best = Some((parsed, thread.abbreviated));
             }
             // `sh` alone in interface mode may be `shutdown` or the beginning of `show ...`.
-            (Err(failure), Some((_, Some(keyword)))) => {
-                if words.len() == 1 && failure.keyword.is_some_and(|other| other != *keyword) {
-                    return Err(ambiguous(words[0].column));
-                }
+            (Err(Failure { keyword: Some(other), .. }), Some((_, Some(keyword))))
+                if words.len() == 1 && other != *keyword =>
+            {
+                return Err(ambiguous(words[0].column));
             }
             (Err(failure), None) => {
                 let is_unclear = words.len() == 1 && error.what == "Ambiguous command";

@@ -14,6 +14,7 @@ use crate::supervisor::{Change, Handle};
 
 /// What a configuration sub-mode is about.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[allow(clippy::large_enum_variant, reason = "a session has a handful")]
 pub enum Subject {
     /// The mode needs none.
     #[default]

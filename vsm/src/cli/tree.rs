@@ -123,6 +123,7 @@ pub struct Command {
 
 /// An argument.
 #[derive(Clone, PartialEq, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a session has a handful")]
 pub enum Value {
     /// `word`, `word80`, `line`, or the keyword of a `<name=a|b>`.
     Text(String),
