@@ -17,6 +17,8 @@ use serde::Deserialize;
 
 /// Port that agents connect to unless configured.
 pub const CONTROL_PORT: u16 = 4785;
+/// Socket of the console unless configured.
+pub const CLI_SOCKET: &str = "/run/vsm/cli.sock";
 
 /// What a supervisor must know before it has a configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
@@ -47,9 +49,8 @@ fn default_state_dir() -> PathBuf {
     PathBuf::from("/var/lib/vsm")
 }
 
-/// Socket of the console unless configured.
-pub fn default_cli_socket() -> PathBuf {
-    PathBuf::from("/run/vsm/cli.sock")
+fn default_cli_socket() -> PathBuf {
+    PathBuf::from(CLI_SOCKET)
 }
 
 /// The file is no good. The text names file, line and reason.

@@ -30,6 +30,7 @@ pub struct Log(Mutex<Inner>);
 struct Inner {
     hostname: String,
     lines: VecDeque<String>,
+    written: u64,
     disk: Option<Disk>,
 }
 
@@ -42,7 +43,7 @@ struct Disk {
 impl Log {
     /// A log without a file.
     pub fn in_memory() -> Self {
-        Log(Mutex::new(Inner { hostname: "switch".to_owned(), lines: VecDeque::new(), disk: None }))
+        Log(Mutex::new(Inner { hostname: "switch".to_owned(), lines: VecDeque::new(), written: 0, disk: None }))
     }
 
     /// A log that goes on where the file ends.
@@ -55,7 +56,7 @@ impl Log {
         let count = old.lines().count();
         let lines = old.lines().skip(count.saturating_sub(LINES_MAX)).map(str::to_owned).collect();
         let disk = Disk::open(path).map_err(|source| crate::store::Error { path: path.to_owned(), source })?;
-        Ok(Log(Mutex::new(Inner { hostname: "switch".to_owned(), lines, disk: Some(disk) })))
+        Ok(Log(Mutex::new(Inner { hostname: "switch".to_owned(), lines, written: 0, disk: Some(disk) })))
     }
 
     /// Lines from now on carry this name of the switch.
@@ -87,12 +88,21 @@ impl Log {
             inner.lines.pop_front();
         }
         inner.lines.push_back(line);
+        inner.written += 1;
     }
 
     /// The last `n` lines, oldest first.
     pub fn last(&self, n: usize) -> Vec<String> {
         let inner = self.inner();
         inner.lines.iter().skip(inner.lines.len().saturating_sub(n)).cloned().collect()
+    }
+
+    /// The lines that were written since this returned `seen`, as far as they are still kept, and what to ask with next
+    /// time.
+    pub fn since(&self, seen: u64) -> (Vec<String>, u64) {
+        let inner = self.inner();
+        let new = usize::try_from(inner.written.saturating_sub(seen)).unwrap_or(usize::MAX).min(inner.lines.len());
+        (inner.lines.iter().skip(inner.lines.len() - new).cloned().collect(), inner.written)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -179,6 +189,9 @@ mod tests {
         assert_eq!(log.last(usize::MAX).len(), LINES_MAX);
         assert!(log.last(1)[0].ends_with(&format!("%A-7-B: {}", LINES_MAX + 4)));
         assert!(log.last(0).is_empty());
+        let (lines, seen) = log.since(LINES_MAX as u64);
+        assert_eq!((lines.len(), log.since(seen)), (5, (Vec::new(), seen)));
+        assert_eq!(log.since(0).0.len(), LINES_MAX);
         log.write("A", 7, "B", &"x".repeat(10_000));
         assert!(log.last(1)[0].len() < 600);
     }

@@ -1,2 +1,98 @@
 //! The `vsm` binary.
-fn main() {}
+
+use std::error::Error;
+use std::io::{ErrorKind, Read};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tracing_subscriber::EnvFilter;
+use vsm::args::{Args, Command};
+use vsm::bootstrap::Bootstrap;
+use vsm::cli::console;
+use vsm::config::model::Model;
+use vsm::config::startup;
+use vsm::store;
+use vsm::supervisor::Supervisor;
+
+fn main() -> ExitCode {
+    let outcome = match Args::parse().command {
+        Command::Run { config } => run(&config).map(|()| ExitCode::SUCCESS),
+        Command::Cli { socket, commands } => console::attach(&socket, commands).map_err(Into::into),
+        Command::Enroll { config, host, ttl } => enroll(&config, host.as_deref(), ttl).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("vsm: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(config: &Path) -> Result<(), Box<dyn Error>> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // First of all, so that no moment is left in which a signal would end us in the middle of something.
+    let mut signals = signals()?;
+    let boot = Bootstrap::open(config)?;
+    let text = store::read_text(&boot.startup_config())?;
+    let model = load(&boot, text.as_deref())?;
+    let supervisor = Supervisor::start(&boot, model, text)?;
+    if let Some(directory) = boot.cli_socket.parent().filter(|p| !p.as_os_str().is_empty()) {
+        store::make_directory(directory)?;
+    }
+    let console = console::serve(&boot.cli_socket, supervisor.handle())
+        .map_err(|e| format!("{}: {e}", boot.cli_socket.display()))?;
+    if let Some(listen) = supervisor.handle().facts().listen {
+        tracing::info!("domain {}: agents at {listen}, console at {}", boot.domain, boot.cli_socket.display());
+    }
+    let failed = wait(&mut signals, &supervisor)?;
+    console.stop();
+    supervisor.stop();
+    if failed { Err("the supervisor's thread has failed".into()) } else { Ok(()) }
+}
+
+/// The startup configuration. One with an error does not start: modules keep what they run, instead of getting half of
+/// what was meant.
+fn load(boot: &Bootstrap, text: Option<&str>) -> Result<Model, Box<dyn Error>> {
+    let Some(text) = text else { return Ok(Model::default()) };
+    startup::load(text).map_err(|errors| {
+        let path = boot.startup_config();
+        let lines: Vec<String> = errors.iter().map(|error| format!("{}: {error}", path.display())).collect();
+        format!("the startup configuration has errors\n{}", lines.join("\n")).into()
+    })
+}
+
+/// Octets arrive here with SIGTERM and SIGINT.
+fn signals() -> std::io::Result<UnixStream> {
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_read_timeout(Some(Duration::from_secs(1)))?;
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::low_level::pipe::register(signal, theirs.try_clone()?)?;
+    }
+    Ok(ours)
+}
+
+/// Waits for a signal; `true` when the supervisor has ended by itself.
+fn wait(signals: &mut UnixStream, supervisor: &Supervisor) -> std::io::Result<bool> {
+    loop {
+        match signals.read(&mut [0]) {
+            Ok(_) => return Ok(false),
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {
+                if supervisor.has_ended() {
+                    return Ok(true);
+                }
+            }
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn enroll(config: &Path, host: Option<&str>, ttl: u32) -> Result<(), Box<dyn Error>> {
+    let boot = Bootstrap::open(config)?;
+    println!("{}", vsm::enroll::issue(&boot, host, ttl)?);
+    let whose = host.map(|h| format!("host {h}")).unwrap_or_else(|| "one host".to_owned());
+    eprintln!("Good once, for {whose}, for {ttl} minutes. On the host: vem enroll --token TOKEN --config vem.toml");
+    Ok(())
+}

@@ -117,6 +117,13 @@ impl Handle {
         Handle { shared: Arc::new(Shared::new(model, Inventory::default(), log, facts, None, None)), remote: None }
     }
 
+    /// The same supervisor, with these modules.
+    #[cfg(test)]
+    pub(crate) fn with_inventory(self, inventory: Inventory) -> Self {
+        self.shared.inventory.store(Arc::new(inventory));
+        self
+    }
+
     /// The running configuration.
     pub fn model(&self) -> Arc<Model> {
         self.shared.model.load_full()

@@ -80,7 +80,7 @@ fn a_token_of_another_authority_tells_nobody_its_secret() {
     let lured = Token { addresses: vec![other.address()], ..token.clone() };
     let error = enroll(&lured.to_string(), uuid(1), "host-1", dir.path()).unwrap_err();
     assert!(matches!(&error, Error::Supervisor { .. }), "{error}");
-    other.wait_logged("UnknownCA");
+    other.wait_logged("it does not trust this supervisor: it belongs to another domain (UnknownCA)");
     // The token is still good where it belongs.
     enroll(&token.to_string(), uuid(1), "host-1", dir.path()).unwrap();
 }
@@ -139,7 +139,7 @@ fn certificates_of_another_domain_are_refused_both_ways() {
     // An agent that has joined elsewhere does not believe this supervisor.
     let agent = Agent::start(world.link_config(2, foreign.path()), None, (0, ConfigHash::default()));
     wait_for("refused", || downs(&agent, "not of the domain that this host has joined"));
-    world.wait_logged("UnknownCA");
+    world.wait_logged("it does not trust this supervisor: it belongs to another domain");
 
     // One that is made to believe it has a certificate that this supervisor does not believe.
     let text = |dir: &tempfile::TempDir| std::fs::read_to_string(dir.path().join("identity.pem")).unwrap();
@@ -149,6 +149,6 @@ fn certificates_of_another_domain_are_refused_both_ways() {
     std::fs::write(foreign.path().join("identity.pem"), mixed).unwrap();
     let agent = Agent::start(world.link_config(2, foreign.path()), None, (0, ConfigHash::default()));
     wait_for("refused", || downs(&agent, "does not know this host's certificate"));
-    world.wait_logged("invalid peer certificate");
+    world.wait_logged("its certificate is not of this domain");
     assert!(world.handle().inventory().modules.is_empty());
 }

@@ -28,8 +28,9 @@ fn an_edit_returns_when_every_module_runs_it() {
         }
     }
     for agent in &agents {
-        assert!(in_step(&world.handle(), agent.module()));
-        assert_eq!(agent.state().applied, world.handle().inventory().modules[&agent.module()].applied);
+        let slot = agent.module();
+        assert!(in_step(&world.handle(), slot));
+        assert_eq!(world.handle().inventory().modules[&slot].applied, agent.state().applied);
     }
 }
 

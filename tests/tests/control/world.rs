@@ -30,7 +30,7 @@ pub fn uuid(n: u8) -> HostUuid {
 
 /// A supervisor with a state directory of its own.
 pub struct World {
-    pub dir: TempDir,
+    _dir: TempDir,
     pub boot: Bootstrap,
     supervisor: Option<Supervisor>,
 }
@@ -45,7 +45,7 @@ impl World {
             state_dir: dir.path().join("vsm"),
             cli_socket: dir.path().join("cli.sock"),
         };
-        let mut world = World { dir, boot, supervisor: None };
+        let mut world = World { _dir: dir, boot, supervisor: None };
         world.start(Model::default());
         world
     }

@@ -1,16 +1,27 @@
 //! The command line: a tree of commands, and sessions that walk it.
 //!
 //! ```text
-//!   bytes ─▶ line ─▶ parse (tree, mode) ─▶ handler ─▶ Output ─▶ render ─▶ pipe ─▶ pager ─▶ bytes
+//!   bytes ─▶ line ─▶ parse (graph, mode) ─▶ handler ─▶ Output ─▶ render ─▶ pipe ─▶ pager ─▶ bytes
 //!                       └─ complete: `?`, Tab
 //! ```
+//!
+//! * `tree` holds what a command is, `graph` compiles all commands, `parse`, `argument` and `complete` walk the graph.
+//! * `session` runs a line and gives text. It is all that startup and `vsm cli -c` need.
+//! * `line`, `pager` and `terminal` make a session interactive; like the rest they do no I/O.
+//! * `console` is the Unix socket and its client. `cmd` holds the commands, a file per feature.
 
+pub mod argument;
 pub mod cmd;
 pub mod complete;
 pub mod console;
+pub mod graph;
 pub mod line;
+pub mod pager;
 pub mod parse;
 pub mod pipe;
 pub mod render;
+pub mod service;
 pub mod session;
+pub mod terminal;
 pub mod tree;
+pub mod words;

@@ -5,6 +5,9 @@ use std::net::Ipv4Addr;
 use proto::name::IfName;
 use proto::vlan::VlanSet;
 
+use super::graph::Tree;
+use super::parse::{Parsed, parse};
+use super::pipe;
 use super::render::Output;
 use super::tree::{Error, Mode};
 use crate::supervisor::{Change, Handle};
@@ -27,39 +30,221 @@ pub enum Subject {
     Address(Ipv4Addr),
 }
 
+/// What `terminal ...` sets, for this session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Lines of a page; 0 shows everything at once.
+    pub length: usize,
+    /// Columns.
+    pub width: usize,
+    /// Minutes without a keystroke after which the session is closed; 0 never.
+    pub timeout_min: u32,
+    /// Log lines are shown.
+    pub monitor: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { length: 0, width: 80, timeout_min: 30, monitor: false }
+    }
+}
+
 /// A session. Commands of one session run one after the other.
 pub struct Session {
     /// The supervisor.
     pub handle: Handle,
-    mode: Mode,
-    subject: Subject,
+    tree: &'static Tree,
+    /// The mode, and below it those around it; EXEC is at the bottom.
+    stack: Vec<(Mode, Subject)>,
+    settings: Settings,
+    closed: bool,
+    failed: bool,
 }
 
 impl Session {
     /// A new session in EXEC mode.
     pub fn new(handle: Handle) -> Self {
-        Session { handle, mode: Mode::Exec, subject: Subject::None }
+        Session {
+            handle,
+            tree: Tree::shared(),
+            stack: vec![(Mode::Exec, Subject::None)],
+            settings: Settings::default(),
+            closed: false,
+            failed: false,
+        }
+    }
+
+    /// The commands.
+    pub fn tree(&self) -> &'static Tree {
+        self.tree
     }
 
     /// The mode.
     pub fn mode(&self) -> Mode {
-        self.mode
+        self.stack.last().map_or(Mode::Exec, |(mode, _)| *mode)
     }
 
     /// What the mode is about.
     pub fn subject(&self) -> &Subject {
-        &self.subject
+        self.stack.last().map_or(&Subject::None, |(_, subject)| subject)
     }
 
-    /// Enters a mode.
+    /// Enters a mode; one that is not around it is left.
     pub fn enter(&mut self, mode: Mode, subject: Subject) {
-        self.mode = mode;
-        self.subject = subject;
+        let mut around: Vec<Mode> = mode.chain().skip(1).collect();
+        around.reverse();
+        let shared = self.stack.iter().zip(&around).take_while(|((at, _), mode)| at == *mode).count();
+        self.stack.truncate(shared);
+        self.stack.extend(around.into_iter().skip(shared).map(|mode| (mode, Subject::None)));
+        self.stack.push((mode, subject));
+    }
+
+    /// One mode up; from EXEC mode the session is closed.
+    pub fn leave(&mut self) {
+        match self.stack.len() {
+            0 | 1 => self.closed = true,
+            _ => drop(self.stack.pop()),
+        }
+    }
+
+    /// To EXEC mode.
+    pub fn end(&mut self) {
+        self.stack.truncate(1);
+    }
+
+    /// Ends the session.
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// The session has ended.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// The last line was refused.
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// What `terminal ...` has set.
+    pub fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    /// Changes what `terminal ...` sets.
+    pub fn set(&mut self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.settings);
+    }
+
+    /// `switch(config-if)# `
+    pub fn prompt(&self) -> String {
+        format!("{}{}# ", self.hostname(), self.mode().suffix())
+    }
+
+    /// The name of the switch.
+    pub fn hostname(&self) -> String {
+        let model = self.handle.model();
+        if model.hostname.is_empty() { "switch".to_owned() } else { model.hostname.clone() }
     }
 
     /// Makes a change of the configuration; its warnings are what is printed.
     pub fn edit(&mut self, change: Change) -> Result<Output, Error> {
         let warnings = self.handle.edit(change)?;
         Ok(Output::text(warnings.iter().map(|w| format!("Warning: {w}\n")).collect::<String>()))
+    }
+
+    /// Runs a line and gives what it prints, lines ended by `\n`.
+    pub fn run_line(&mut self, line: &str) -> String {
+        self.run_line_behind(line, 0)
+    }
+
+    /// As [`Session::run_line`], for a line that was typed behind a prompt of `indent` columns.
+    pub fn run_line_behind(&mut self, line: &str, indent: usize) -> String {
+        let result = self.run(line);
+        self.failed = result.is_err();
+        match result {
+            Ok(mut text) => {
+                if !text.is_empty() && !text.ends_with('\n') {
+                    text.push('\n');
+                }
+                text
+            }
+            Err(error @ Error::At { column, .. }) => format!("{:1$}^\n{error}\n", "", column + indent),
+            Err(error) => format!("{error}\n"),
+        }
+    }
+
+    fn run(&mut self, line: &str) -> Result<String, Error> {
+        // A configuration text may hold a bar: only what does not parse with it has a filter.
+        let whole = parse(self.tree, self.mode(), line);
+        match pipe::split(line) {
+            Some((command, filters)) if whole.is_err() => {
+                let Some(parsed) = parse(self.tree, self.mode(), command)? else { return Ok(String::new()) };
+                let column = command.chars().count() + 1;
+                let filters = pipe::parse(filters, column)?;
+                pipe::apply(self.carry_out(parsed)?, &filters)
+            }
+            _ => match whole? {
+                Some(parsed) => Ok(self.carry_out(parsed)?.text),
+                None => Ok(String::new()),
+            },
+        }
+    }
+
+    fn carry_out(&mut self, parsed: Parsed<'static>) -> Result<Output, Error> {
+        let before = self.stack.clone();
+        if parsed.mode != Mode::Exec {
+            while self.mode() != parsed.mode && self.stack.len() > 1 {
+                self.stack.pop();
+            }
+        }
+        let result = (parsed.command.run)(self, &parsed.args);
+        if result.is_err() {
+            self.stack = before;
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::Model;
+
+    fn session() -> Session {
+        Session::new(Handle::detached(Model::default()))
+    }
+
+    #[test]
+    fn modes_nest() {
+        let mut session = session();
+        session.enter(Mode::FlowExporter, Subject::Name("e".into()));
+        assert_eq!(session.prompt(), "switch(config-flow-exporter)# ");
+        session.enter(Mode::FlowExporterVersion, Subject::Number(9));
+        session.leave();
+        assert_eq!(session.subject(), &Subject::Name("e".into()));
+        session.enter(Mode::Vlan, Subject::None);
+        session.leave();
+        assert_eq!(session.mode(), Mode::Config);
+        session.enter(Mode::FlowExporterVersion, Subject::None);
+        session.end();
+        assert_eq!((session.mode(), session.is_closed()), (Mode::Exec, false));
+        session.leave();
+        assert!(session.is_closed());
+    }
+
+    #[test]
+    fn lines_print_and_fail() {
+        let mut session = session();
+        assert_eq!(session.run_line("! comment"), "");
+        assert_eq!(session.run_line("  frob"), "  ^\n% Invalid command at '^' marker.\n");
+        assert!(session.has_failed());
+        assert_eq!(session.run_line("conf t | count"), "1\n");
+        assert_eq!((session.mode(), session.has_failed()), (Mode::Config, false));
+        assert_eq!(session.run_line("exit | frob"), "       ^\n% Invalid command at '^' marker.\n");
+        assert_eq!(session.mode(), Mode::Config);
+        assert_eq!(session.run_line("end"), "");
+        assert_eq!(session.mode(), Mode::Exec);
     }
 }

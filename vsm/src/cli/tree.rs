@@ -9,13 +9,16 @@
 //! | `word`           | a keyword, matched without regard to case and by any abbreviation that is unique at its place |
 //! | `[ … ]`          | may be left out                                                                             |
 //! | `{ … \| … }`     | one of                                                                                      |
+//! | `[ … \| … ]*`    | any of them, in any order, any number of times                                               |
 //! | `<name:type>`    | an argument, found again as `args.get("name")`                                              |
 //! | `<name=a\|b\|c>` | one of these keywords, found again as the argument `name`                                   |
 //!
 //! Types: `word` (no blanks, 1-64 characters), `word80`, `line` (the rest of the line), `num:LOW-HIGH`, `vlan`, `vlans`,
 //! `if` (interface), `ifs` (interfaces and ranges, `veth1-4,eth3/1`), `ip` (dotted, zero-padded octets are decimal),
 //! `prefix` (`10.0.0.0/8`), `mac`, `hex16` (`0x86dd`), `port` (0-65535 or a well-known name).
-//! The same name may stand in several alternatives. Case of arguments is kept.
+//! The same name may stand in several alternatives. Case of arguments is kept. `[ a | b ]` is `[ { a | b } ]`.
+//!
+//! [`super::graph::Tree`] compiles all commands once; a malformed syntax string fails there, and so in the first test.
 
 use std::net::Ipv4Addr;
 
@@ -61,6 +64,44 @@ pub enum Mode {
     VemSlot,
 }
 
+impl Mode {
+    /// What the prompt holds between the name of the switch and `#`.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Mode::Exec => "",
+            Mode::Config => "(config)",
+            Mode::Vlan => "(config-vlan)",
+            Mode::PortProfile => "(config-port-prof)",
+            Mode::Interface => "(config-if)",
+            Mode::InterfaceRange => "(config-if-range)",
+            Mode::IpAcl => "(config-acl)",
+            Mode::MacAcl => "(config-mac-acl)",
+            Mode::FlowRecord => "(config-flow-record)",
+            Mode::FlowExporter => "(config-flow-exporter)",
+            Mode::FlowExporterVersion => "(config-flow-exporter-version-9)",
+            Mode::FlowMonitor => "(config-flow-monitor)",
+            Mode::Monitor => "(config-monitor)",
+            Mode::SvsDomain => "(config-svs-domain)",
+            Mode::VemSlot => "(config-vem-slot)",
+        }
+    }
+
+    /// Where `exit` leads; from EXEC it ends the session.
+    pub fn parent(self) -> Option<Mode> {
+        match self {
+            Mode::Exec => None,
+            Mode::Config => Some(Mode::Exec),
+            Mode::FlowExporterVersion => Some(Mode::FlowExporter),
+            _ => Some(Mode::Config),
+        }
+    }
+
+    /// The modes whose commands may be typed here, in the order in which they are tried: this one, those around it, EXEC.
+    pub fn chain(self) -> impl Iterator<Item = Mode> {
+        std::iter::successors(Some(self), |mode| mode.parent())
+    }
+}
+
 /// What a handler does: reads the arguments, changes the configuration or asks the modules, and says what to print.
 pub type Run = fn(&mut Session, &Args) -> Result<Output, Error>;
 
@@ -104,9 +145,9 @@ pub enum Value {
 /// The arguments of a typed command.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Args {
-    /// Typed behind `no`.
+    /// Typed behind `no` or `default`.
     pub negated: bool,
-    /// Keywords that were typed, in full spelling, in order.
+    /// Keywords that were typed, in full spelling, in order; a `default` in front of the command is the first.
     pub words: Vec<&'static str>,
     /// Arguments in order.
     pub values: Vec<(&'static str, Value)>,

@@ -194,7 +194,7 @@ fn protected_macs(model: &Model, inventory: &Inventory, slot: u8) -> Vec<MacAddr
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use proto::acl::{Action, AddrMatch, IpRule, PortMatch};
@@ -222,7 +222,7 @@ mod tests {
     }
 
     /// Two hosts; `web` is protected, filtered and metered.
-    fn example() -> (Model, Inventory) {
+    pub(crate) fn example() -> (Model, Inventory) {
         let mut model = Model::default();
         let own = Settings {
             admin_up: Some(true),

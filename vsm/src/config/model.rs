@@ -4,7 +4,7 @@
 //! stay two things: the running configuration prints what was said, [`crate::config::profile`] fills in the rest.
 //!
 //! Invariants, kept by the commands and by [`Model::bind_vethernet`]:
-//! * VLAN 1 and the two quarantine profiles exist;
+//! * VLAN 1 exists and is active, the two quarantine profiles exist unchanged;
 //! * the profile that an interface or a profile inherits from is never of the other type (it may be unknown, for an
 //!   interface only), and inheritance has no cycle;
 //! * a monitor's record and exporters exist, and so does the monitor of an `ip flow monitor` line;
@@ -13,16 +13,19 @@
 //! No I/O, no clock.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
 use proto::acl::{IpRule, MacRule};
 use proto::addr::{MacAddr, VlanId};
 use proto::config::{ProfileType, SourceKind};
-use proto::flow::{Field, Version};
 use proto::msg::HostUuid;
 use proto::name::IfName;
 use proto::report::PortReport;
 use proto::vlan::VlanSet;
+
+pub use super::flow::{
+    COLLECTOR_PORT, DESTINATIONS_MAX, FlowExporter, FlowMonitor, FlowRecord, MONITOR_EXPORTERS_MAX, RECORD_ITEMS,
+    RecordItem,
+};
 
 /// The profile that unused VM ports go to; it is always there.
 pub const QUARANTINE_VETH: &str = "Unused_Or_Quarantine_Veth";
@@ -40,12 +43,6 @@ pub const PROFILES_MAX: usize = 4096;
 pub const SESSIONS_MAX: u8 = 32;
 /// Most flow monitors, and most records and exporters.
 pub const MONITORS_MAX: usize = 32;
-/// Most collectors of an exporter.
-pub const DESTINATIONS_MAX: usize = 4;
-/// Most exporters of a flow monitor.
-pub const MONITOR_EXPORTERS_MAX: usize = 2;
-/// UDP port of a collector, unless configured.
-pub const COLLECTOR_PORT: u16 = 9995;
 
 /// The running configuration, as the administrator wrote it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -221,83 +218,6 @@ pub enum Entry<Rule> {
     Remark(String),
 }
 
-/// `flow record NAME`
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct FlowRecord {
-    /// Free text.
-    pub description: Option<String>,
-    /// Lines in the order in which they were typed, without repeats.
-    pub items: Vec<RecordItem>,
-}
-
-/// A `match` or `collect` line.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RecordItem {
-    /// The line in full.
-    pub line: &'static str,
-    /// What it asks for.
-    pub field: Field,
-}
-
-/// Every line that a record may have.
-pub const RECORD_ITEMS: [RecordItem; 21] = [
-    RecordItem { line: "match ip protocol", field: Field::Protocol },
-    RecordItem { line: "match ip tos", field: Field::Tos },
-    RecordItem { line: "match ipv4 source address", field: Field::SourceAddress },
-    RecordItem { line: "match ipv4 destination address", field: Field::DestinationAddress },
-    RecordItem { line: "match ipv6 source address", field: Field::SourceAddress },
-    RecordItem { line: "match ipv6 destination address", field: Field::DestinationAddress },
-    RecordItem { line: "match transport source-port", field: Field::SourcePort },
-    RecordItem { line: "match transport destination-port", field: Field::DestinationPort },
-    RecordItem { line: "match datalink vlan", field: Field::Vlan },
-    RecordItem { line: "match datalink mac source-address", field: Field::SourceMac },
-    RecordItem { line: "match datalink mac destination-address", field: Field::DestinationMac },
-    RecordItem { line: "match datalink ethertype", field: Field::Ethertype },
-    RecordItem { line: "match interface input", field: Field::InputInterface },
-    RecordItem { line: "collect interface output", field: Field::OutputInterface },
-    RecordItem { line: "collect counter bytes", field: Field::Bytes },
-    RecordItem { line: "collect counter packets", field: Field::Packets },
-    RecordItem { line: "collect timestamp sys-uptime first", field: Field::First },
-    RecordItem { line: "collect timestamp sys-uptime last", field: Field::Last },
-    RecordItem { line: "collect transport tcp flags", field: Field::TcpFlags },
-    RecordItem { line: "collect flow end-reason", field: Field::EndReason },
-    RecordItem { line: "collect forwarding-status", field: Field::ForwardingStatus },
-];
-
-/// `flow exporter NAME`
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct FlowExporter {
-    /// Free text.
-    pub description: Option<String>,
-    /// Collectors, in the order in which they were typed; the port when it differs from `transport udp`.
-    pub destinations: Vec<(Ipv4Addr, Option<u16>)>,
-    /// `transport udp`
-    pub udp_port: Option<u16>,
-    /// `version`; 9 unless said.
-    pub version: Option<Version>,
-    /// `dscp`, 0-63
-    pub dscp: Option<u8>,
-    /// `template data timeout`, seconds
-    pub template_timeout_s: Option<u32>,
-    /// `option interface-table timeout`, seconds
-    pub option_timeout_s: Option<u32>,
-}
-
-/// `flow monitor NAME`
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct FlowMonitor {
-    /// Free text.
-    pub description: Option<String>,
-    /// A user's record; `None` is the full built-in one.
-    pub record: Option<String>,
-    /// Exporters, in the order in which they were typed.
-    pub exporters: Vec<String>,
-    /// `timeout active`, seconds
-    pub active_s: Option<u32>,
-    /// `timeout inactive`, seconds
-    pub inactive_s: Option<u32>,
-}
-
 /// `monitor session N`
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MonitorSession {
@@ -406,6 +326,11 @@ impl Model {
     pub fn children_of<'a>(&'a self, profile: &'a str) -> impl Iterator<Item = &'a String> + 'a {
         self.profiles.iter().filter(move |(_, p)| p.inherit.as_deref() == Some(profile)).map(|(name, _)| name)
     }
+}
+
+/// The profile is always there and can't be changed.
+pub fn is_builtin(profile: &str) -> bool {
+    profile == QUARANTINE_VETH || profile == QUARANTINE_UPLINK
 }
 
 /// The type of profile that an interface can inherit.

@@ -1,1 +1,411 @@
 //! The running configuration as CLI text.
+//!
+//! The text is read by people, by management tools, and by [`super::startup::load`], which must get the same model back.
+//! So it prints what was said and nothing else, in one canonical spelling and in a stable order: what is referred to
+//! stands before what refers to it. Lines of a sub-mode are indented by two blanks. The built-in profiles and VLAN 1,
+//! which can't change, are not printed. `show running-config all` fills in the defaults.
+
+use std::fmt::Display;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use proto::addr::VlanId;
+use proto::config::SourceKind;
+use proto::flow::Version;
+use proto::name::IfName;
+use proto::vlan::VlanSet;
+
+use super::compile::{ACTIVE_S, INACTIVE_S, OPTION_TIMEOUT_S, TEMPLATE_TIMEOUT_S};
+use super::model::{
+    COLLECTOR_PORT, FlowExporter, FlowMonitor, Interface, MAC_AGING_S, Model, MonitorSession, Profile, Settings,
+    is_builtin,
+};
+use super::profile::{MTU, kind_word};
+use super::rule;
+
+/// What `show running-config` is asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// Everything that was said.
+    Whole,
+    /// Everything, with the defaults.
+    All,
+    /// The blocks of these interfaces.
+    Interfaces(Vec<IfName>),
+    /// The block of one profile, or of all.
+    Profiles(Option<String>),
+    /// VLANs.
+    Vlans,
+    /// Access lists, and where they are applied.
+    AccessLists,
+}
+
+/// The part under its header: `!Command:`, `!Time:` (UTC) and `version`.
+pub fn text(model: &Model, part: &Part, command: &str, now: SystemTime) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!("!Command: {command}\n!Time: {}\n\nversion {version}\n{}", date(now), body(model, part))
+}
+
+/// The part without a header.
+pub fn body(model: &Model, part: &Part) -> String {
+    let mut out = Text { text: String::new(), all: *part == Part::All };
+    match part {
+        Part::Whole | Part::All => whole(&mut out, model),
+        Part::Interfaces(names) => {
+            let found = names.iter().filter_map(|name| Some((name, model.interfaces.get(name)?)));
+            found.for_each(|(name, interface)| out.interface(model, *name, interface));
+        }
+        Part::Profiles(None) => profiles(&mut out, model),
+        Part::Profiles(Some(name)) => {
+            if let Some(profile) = model.profiles.get(name) {
+                out.profile(model, name, profile);
+            }
+        }
+        Part::Vlans => vlans(&mut out, model),
+        Part::AccessLists => {
+            acls(&mut out, model);
+            out.acl_uses(model);
+        }
+    }
+    out.text
+}
+
+fn whole(out: &mut Text, model: &Model) {
+    out.line(0, format_args!("hostname {}", model.hostname));
+    out.blank();
+    vlans(out, model);
+    if out.all {
+        out.line(0, "system default switchport");
+        out.line(0, "no system default switchport shutdown");
+    }
+    if let Some(id) = model.domain_id {
+        out.blank();
+        out.line(0, "svs-domain");
+        out.line(1, format_args!("domain id {id}"));
+    }
+    for (slot, uuid) in &model.vems {
+        out.line(0, format_args!("vem {slot}"));
+        out.line(1, format_args!("host id {uuid}"));
+    }
+    acls(out, model);
+    flow(out, model);
+    profiles(out, model);
+    for (name, interface) in &model.interfaces {
+        out.interface(model, *name, interface);
+    }
+    macs(out, model);
+    for (id, session) in &model.sessions {
+        out.session(*id, session);
+    }
+}
+
+fn vlans(out: &mut Text, model: &Model) {
+    let ids: VlanSet = model.vlans.keys().copied().collect();
+    out.line(0, format_args!("vlan {ids}"));
+    let said = model.vlans.iter().filter(|(_, v)| v.own_name.is_some() || !v.is_active());
+    for (id, vlan) in said {
+        out.line(0, format_args!("vlan {id}"));
+        out.said("name", &vlan.own_name);
+        out.flag("state suspend", vlan.suspended);
+        out.flag("shutdown", vlan.shutdown);
+    }
+}
+
+fn acls(out: &mut Text, model: &Model) {
+    for (name, list) in &model.acls {
+        out.blank();
+        out.line(0, format_args!("{} access-list {name}", if list.entries.is_ip() { "ip" } else { "mac" }));
+        out.flag("statistics per-entry", list.statistics);
+        for (sequence, entry) in rule::entries(list) {
+            out.line(1, format_args!("{sequence} {entry}"));
+        }
+    }
+}
+
+fn flow(out: &mut Text, model: &Model) {
+    for (name, record) in &model.records {
+        out.blank();
+        out.line(0, format_args!("flow record {name}"));
+        out.said("description", &record.description);
+        record.items.iter().for_each(|item| out.line(1, item.line));
+    }
+    for (name, exporter) in &model.exporters {
+        out.exporter(name, exporter);
+    }
+    for (name, monitor) in &model.monitors {
+        out.monitor(name, monitor);
+    }
+}
+
+/// Parents before children, else by name.
+fn profiles(out: &mut Text, model: &Model) {
+    let mut names: Vec<(usize, &String)> =
+        model.profiles.keys().map(|name| (model.lineage(name).len(), name)).collect();
+    names.sort();
+    for (_, name) in names {
+        if let Some(profile) = model.profiles.get(name).filter(|_| !is_builtin(name)) {
+            out.profile(model, name, profile);
+        }
+    }
+}
+
+fn macs(out: &mut Text, model: &Model) {
+    let aging = (out.all || model.mac_aging_s != MAC_AGING_S).then_some(model.mac_aging_s);
+    if aging.is_some() || !model.static_macs.is_empty() {
+        out.blank();
+    }
+    if let Some(aging) = aging {
+        out.line(0, format_args!("mac address-table aging-time {aging}"));
+    }
+    for ((vlan, mac), port) in &model.static_macs {
+        match port {
+            Some(port) => out.line(0, format_args!("mac address-table static {mac} vlan {vlan} interface {port}")),
+            None => out.line(0, format_args!("mac address-table static {mac} vlan {vlan} drop")),
+        }
+    }
+}
+
+/// The text so far, and whether defaults are printed too.
+struct Text {
+    text: String,
+    all: bool,
+}
+
+impl Text {
+    fn line(&mut self, depth: usize, line: impl Display) {
+        self.text += &"  ".repeat(depth);
+        self.text += &line.to_string();
+        self.text.push('\n');
+    }
+
+    fn blank(&mut self) {
+        self.text.push('\n');
+    }
+
+    /// `word value`, when it was said.
+    fn said(&mut self, word: &str, value: &Option<impl Display>) {
+        if let Some(value) = value {
+            self.line(1, format_args!("{word} {value}"));
+        }
+    }
+
+    /// As [`Text::said`], or with the default when defaults are wanted.
+    fn said_or<T: Display + Copy>(&mut self, word: &str, value: Option<T>, default: T) {
+        self.said(word, &value.or(self.all.then_some(default)));
+    }
+
+    fn flag(&mut self, line: &str, said: bool) {
+        if said {
+            self.line(1, line);
+        }
+    }
+
+    fn profile(&mut self, model: &Model, name: &str, profile: &Profile) {
+        self.blank();
+        self.line(0, format_args!("port-profile type {} {name}", kind_word(profile.kind)));
+        self.said("description", &profile.description);
+        self.said("inherit port-profile", &profile.inherit);
+        self.settings(&profile.own, || model.inherited_settings(name));
+        self.flag("state enabled", profile.enabled);
+    }
+
+    fn interface(&mut self, model: &Model, name: IfName, interface: &Interface) {
+        self.blank();
+        self.line(0, format_args!("interface {name}"));
+        self.said("description", &interface.description);
+        self.said("inherit port-profile", &interface.inherit);
+        let inherited = || interface.inherit.as_deref().map(|p| model.inherited_settings(p)).unwrap_or_default();
+        self.settings(&interface.own, inherited);
+    }
+
+    fn settings(&mut self, own: &Settings, inherited: impl FnOnce() -> Settings) {
+        let settings = if self.all { own.over(&inherited()).over(&defaults()) } else { own.clone() };
+        setting_lines(&settings).iter().for_each(|line| self.line(1, line));
+    }
+
+    /// Every `access-group` line, in its block.
+    fn acl_uses(&mut self, model: &Model) {
+        let profiles = model.profiles.iter().filter(|(name, _)| !is_builtin(name));
+        let profiles = profiles.map(|(name, p)| (format!("port-profile type {} {name}", kind_word(p.kind)), &p.own));
+        let interfaces = model.interfaces.iter().map(|(name, i)| (format!("interface {name}"), &i.own));
+        for (head, own) in profiles.chain(interfaces) {
+            let lines = acl_lines(own);
+            if !lines.is_empty() {
+                self.blank();
+                self.line(0, head);
+                lines.iter().for_each(|line| self.line(1, line));
+            }
+        }
+    }
+
+    fn exporter(&mut self, name: &str, exporter: &FlowExporter) {
+        self.blank();
+        self.line(0, format_args!("flow exporter {name}"));
+        self.said("description", &exporter.description);
+        for (addr, port) in &exporter.destinations {
+            match port {
+                Some(port) => self.line(1, format_args!("destination {addr} port {port}")),
+                None => self.line(1, format_args!("destination {addr}")),
+            }
+        }
+        self.said_or("transport udp", exporter.udp_port, COLLECTOR_PORT);
+        self.said_or("dscp", exporter.dscp, 0);
+        let version = exporter.version.or(self.all.then_some(Version::V9));
+        self.said("version", &version.map(version_word));
+        if version == Some(Version::V5) {
+            return;
+        }
+        let times = [
+            ("template data timeout", exporter.template_timeout_s, TEMPLATE_TIMEOUT_S),
+            ("option interface-table timeout", exporter.option_timeout_s, OPTION_TIMEOUT_S),
+        ];
+        for (word, value, default) in times {
+            if let Some(seconds) = value.or(self.all.then_some(default)) {
+                self.line(2, format_args!("{word} {seconds}"));
+            }
+        }
+    }
+
+    fn monitor(&mut self, name: &str, monitor: &FlowMonitor) {
+        self.blank();
+        self.line(0, format_args!("flow monitor {name}"));
+        self.said("description", &monitor.description);
+        self.said("record", &monitor.record);
+        monitor.exporters.iter().for_each(|exporter| self.line(1, format_args!("exporter {exporter}")));
+        self.said_or("timeout active", monitor.active_s, ACTIVE_S);
+        self.said_or("timeout inactive", monitor.inactive_s, INACTIVE_S);
+    }
+
+    fn session(&mut self, id: u8, session: &MonitorSession) {
+        self.blank();
+        self.line(0, format_args!("monitor session {id} type local"));
+        self.said("description", &session.description);
+        for source in &session.sources {
+            let way = match (source.rx, source.tx) {
+                (true, false) => "rx",
+                (false, true) => "tx",
+                _ => "both",
+            };
+            match &source.what {
+                SourceKind::Interface(name) => self.line(1, format_args!("source interface {name} {way}")),
+                SourceKind::Vlan(vlan) => self.line(1, format_args!("source vlan {vlan} {way}")),
+                SourceKind::Profile(name) => self.line(1, format_args!("source port-profile {name} {way}")),
+            }
+        }
+        session.destinations.iter().for_each(|name| self.line(1, format_args!("destination interface {name}")));
+        self.line(1, if session.shut { "shut" } else { "no shut" });
+    }
+}
+
+/// The number by which `version` knows the format.
+pub fn version_word(version: Version) -> &'static str {
+    match version {
+        Version::V5 => "5",
+        Version::V9 => "9",
+        Version::Ipfix => "10",
+    }
+}
+
+fn defaults() -> Settings {
+    Settings {
+        admin_up: Some(false),
+        trunk: Some(false),
+        access_vlan: Some(VlanId::DEFAULT),
+        native_vlan: Some(VlanId::DEFAULT),
+        allowed_vlans: Some(VlanSet::all()),
+        mtu: Some(MTU),
+        ..Settings::default()
+    }
+}
+
+/// What port settings say, a line for each thing said.
+pub fn setting_lines(settings: &Settings) -> Vec<String> {
+    fn said(word: &str, value: &Option<impl Display>) -> Option<String> {
+        value.as_ref().map(|value| format!("{word} {value}"))
+    }
+    let mode = settings.trunk.map(|trunk| if trunk { "trunk" } else { "access" });
+    let mut lines: Vec<String> = [
+        said("switchport mode", &mode),
+        said("switchport access vlan", &settings.access_vlan),
+        said("switchport trunk native vlan", &settings.native_vlan),
+        said("switchport trunk allowed vlan", &settings.allowed_vlans),
+        settings.protected.then(|| "switchport protected".to_owned()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    lines.extend(acl_lines(settings));
+    let monitors = settings.flow_monitors().into_iter().zip(["input", "output"]);
+    lines.extend(monitors.filter_map(|(name, way)| name.map(|name| format!("ip flow monitor {name} {way}"))));
+    lines.extend(said("mtu", &settings.mtu));
+    lines.extend(settings.admin_up.map(|up| if up { "no shutdown" } else { "shutdown" }.to_owned()));
+    lines
+}
+
+/// `ip port access-group NAME in` and the like.
+pub fn acl_lines(settings: &Settings) -> Vec<String> {
+    let (ip, mac) = settings.acls();
+    let lines = |kind: &'static str, names: [Option<&String>; 2]| {
+        let named = names.into_iter().zip(["in", "out"]).filter_map(|(name, way)| Some((name?, way)));
+        named.map(move |(name, way)| format!("{kind} port access-group {name} {way}")).collect::<Vec<_>>()
+    };
+    [lines("ip", ip), lines("mac", mac)].concat()
+}
+
+/// `Sat Nov 21 01:14:23 2026`, in UTC. A time before 1970 is shown as its first second.
+pub fn date(now: SystemTime) -> String {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (mut day, second) = (seconds / 86_400, seconds % 86_400);
+    let weekday = DAYS[(day % 7) as usize];
+    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let mut year = 1970;
+    while day >= 365 + u64::from(is_leap(year)) {
+        day -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let lengths = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 0;
+    while day >= lengths[month] {
+        day -= lengths[month];
+        month += 1;
+    }
+    let (hour, minute) = (second / 3600, second / 60 % 60);
+    format!("{weekday} {} {:2} {hour:02}:{minute:02}:{:02} {year}", MONTHS[month], day + 1, second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn dates() {
+        let at = |s| date(UNIX_EPOCH + Duration::from_secs(s));
+        assert_eq!(at(0), "Thu Jan  1 00:00:00 1970");
+        assert_eq!(at(951_827_696), "Tue Feb 29 12:34:56 2000");
+        assert_eq!(at(1_795_223_663), "Sat Nov 21 01:14:23 2026");
+    }
+
+    #[test]
+    fn out_of_the_box() {
+        let text = text(&Model::default(), &Part::Whole, "show running-config", UNIX_EPOCH);
+        let version = env!("CARGO_PKG_VERSION");
+        let want = format!(
+            "!Command: show running-config\n!Time: Thu Jan  1 00:00:00 1970\n\nversion {version}\nhostname switch\n\nvlan 1\n"
+        );
+        assert_eq!(text, want);
+    }
+
+    #[test]
+    fn all_names_the_defaults() {
+        let mut model = Model::default();
+        model.interfaces.insert(IfName::Vethernet(1), Interface::default());
+        let text = body(&model, &Part::All);
+        for line in ["system default switchport", "  switchport mode access", "  shutdown", "  mtu 1500"] {
+            assert!(text.lines().any(|l| l == line), "{line}");
+        }
+        assert!(!body(&model, &Part::Whole).contains("mtu"));
+    }
+}

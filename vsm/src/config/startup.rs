@@ -1,1 +1,215 @@
 //! From CLI text to a running configuration.
+//!
+//! The text is typed, line by line, into a session of its own on a supervisor without modules, from the configuration
+//! out of the box onwards. So it means exactly what it would mean at the prompt, and a text with an error changes
+//! nothing. Comments (`!`), blank lines, and `version` as the first line of all are passed over.
+
+use crate::cli::session::Session;
+use crate::cli::tree::Mode;
+use crate::supervisor::Handle;
+
+use super::model::Model;
+
+/// A line that can't be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, '{text}': {reason}")]
+pub struct LineError {
+    /// Number of the line, from 1.
+    pub line: usize,
+    /// The line, without its indentation.
+    pub text: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// The model that the text describes.
+///
+/// # Errors
+/// All lines that are wrong; a line may be wrong only because one before it is.
+pub fn load(text: &str) -> Result<Model, Vec<LineError>> {
+    let mut session = Session::new(Handle::detached(Model::default()));
+    session.enter(Mode::Config, Default::default());
+    let mut errors = Vec::new();
+    let mut is_header = true;
+    for (number, line) in (1..).zip(text.lines()) {
+        let typed = line.trim_start();
+        if typed.is_empty() || typed.starts_with('!') {
+            continue;
+        }
+        // In the body, a line that begins so is about a flow exporter.
+        if std::mem::replace(&mut is_header, false) && typed.starts_with("version ") {
+            continue;
+        }
+        let output = session.run_line(typed);
+        let reason = match () {
+            () if session.has_failed() => reason(&output),
+            () if session.mode() == Mode::Exec => "The line leaves the configuration".to_owned(),
+            () => continue,
+        };
+        if session.mode() == Mode::Exec {
+            session.enter(Mode::Config, Default::default());
+        }
+        errors.push(LineError { line: number, text: typed.trim_end().to_owned(), reason });
+    }
+    if errors.is_empty() { Ok(Model::clone(&session.handle.model())) } else { Err(errors) }
+}
+
+/// The last line of what was printed, with the column in place of the caret.
+fn reason(output: &str) -> String {
+    let caret = output.lines().find(|line| line.trim() == "^").map(|line| line.len());
+    let last = output.lines().last().unwrap_or("").trim_start_matches("ERROR: ").trim_start_matches("% ");
+    match caret {
+        Some(column) => last.replace("at '^' marker", &format!("at column {column}")),
+        None => last.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::random;
+    use crate::config::running::{Part, body, text};
+
+    const EXAMPLE: &str = "\
+hostname dc1
+
+vlan 1,10-20
+vlan 10
+  name web
+vlan 20
+  state suspend
+  shutdown
+
+svs-domain
+  domain id 100
+vem 3
+  host id f81d4fae-7dec-11d0-a765-00a0c91e6bf6
+
+ip access-list peers
+  10 permit ip any 192.168.100.0/24
+  20 permit ip 192.168.100.0/24 any
+  30 deny ip any 192.168.0.0/16
+
+mac access-list six
+  10 deny any any 0x86dd vlan 10
+  20 permit 0200.0000.0001 0000.0000.0000 any
+
+ip access-list thin
+  statistics per-entry
+  10 permit tcp any 192.168.100.0/24 eq 1494
+  15 remark the other way
+  20 permit tcp 192.168.100.0/24 eq www any range 2598 2600
+  30 permit icmp any 10.0.0.1/32 echo-reply dscp ef
+  40 deny udp 10.0.0.1 0.255.0.254 any neq snmp
+
+flow record r
+  description all there is
+  match ip protocol
+  match ipv6 source address
+  collect counter bytes
+  collect timestamp sys-uptime first
+
+flow exporter e
+  destination 192.0.2.1
+  destination 192.0.2.2 port 2055
+  transport udp 9996
+  dscp 46
+  version 10
+    template data timeout 30
+    option interface-table timeout 60
+
+flow monitor m
+  record r
+  exporter e
+  timeout active 60
+  timeout inactive 5
+
+port-profile type ethernet uplink
+  switchport mode trunk
+  switchport trunk native vlan 1
+  switchport trunk allowed vlan 1,10-20
+  no shutdown
+  state enabled
+
+port-profile type vethernet web
+  description front ends
+  switchport mode access
+  switchport access vlan 10
+  switchport protected
+  ip port access-group thin in
+  mac port access-group six out
+  ip flow monitor m input
+  no shutdown
+  state enabled
+
+port-profile type vethernet child
+  inherit port-profile web
+  mtu 9000
+
+interface Ethernet3/1
+  inherit port-profile uplink
+
+interface Vethernet1
+  description a | b
+  inherit port-profile child
+  switchport trunk allowed vlan none
+  shutdown
+
+interface Vethernet2
+  inherit port-profile nobody
+
+mac address-table aging-time 600
+mac address-table static 0200.0000.0009 vlan 10 interface Vethernet1
+mac address-table static 0200.0000.000a vlan 10 drop
+
+monitor session 1 type local
+  description ids
+  source interface Vethernet1 rx
+  source vlan 10 both
+  source port-profile web tx
+  destination interface Vethernet9
+  no shut
+";
+
+    #[test]
+    fn what_is_printed_reads_back() {
+        let model = load(EXAMPLE).unwrap();
+        assert_eq!(body(&model, &Part::Whole), EXAMPLE);
+    }
+
+    #[test]
+    fn only_the_first_version_is_that_of_the_software() {
+        let model = load("! saved\n\nversion 0.1.0\nflow exporter e\n  version 9\n").unwrap();
+        assert!(model.exporters["e"].version.is_some());
+        assert_eq!(load("hostname a\nversion 0.1.0\n").map_err(|e| e.len()), Err(1));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_model_reads_back(model in random::model()) {
+            let printed = text(&model, &Part::Whole, "show startup-config", UNIX_EPOCH);
+            prop_assert_eq!(load(&printed), Ok(model));
+        }
+    }
+
+    #[test]
+    fn errors_name_line_and_reason() {
+        let wrong = "!Command: x\n\nversion 9\nhostname a\nvlan 5000\ninterface veth1\n  inherit port-profile \
+                     Unused_Or_Quarantine_Uplink\nend\nvlan 1\n  frob";
+        let errors: Vec<String> = load(wrong).unwrap_err().iter().map(ToString::to_string).collect();
+        let want = [
+            "line 5, 'vlan 5000': Invalid number, range is (1:4094) at column 6.",
+            "line 7, 'inherit port-profile Unused_Or_Quarantine_Uplink': \
+             Port-profile 'Unused_Or_Quarantine_Uplink' is of type ethernet",
+            "line 8, 'end': The line leaves the configuration",
+            "line 10, 'frob': Invalid command at column 1.",
+        ];
+        assert_eq!(errors, want);
+    }
+}

@@ -291,7 +291,7 @@ impl Connection {
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
                 Err(e) => return Err(Fault::new(e)),
             };
-            self.tls.process_new_packets().map_err(|e| Fault::new(format!("TLS: {e}")))?;
+            self.tls.process_new_packets().map_err(|e| Fault::new(explain(&e)))?;
             self.take_plaintext(now_ms, messages)?;
             budget = budget.saturating_sub(arrived);
             if budget == 0 {
@@ -362,5 +362,18 @@ impl Connection {
         }
         // Who talks that much after our end is not worth our last words.
         true
+    }
+}
+
+/// Words for the errors that an administrator can do something about.
+fn explain(error: &rustls::Error) -> String {
+    use rustls::{AlertDescription, Error};
+    match error {
+        Error::InvalidCertificate(reason) => format!("its certificate is not of this domain ({reason:?})"),
+        // A certificate of another authority with the name of the right one fails by its signature.
+        Error::AlertReceived(
+            alert @ (AlertDescription::UnknownCA | AlertDescription::DecryptError | AlertDescription::BadCertificate),
+        ) => format!("it does not trust this supervisor: it belongs to another domain ({alert:?})"),
+        other => format!("TLS: {other}"),
     }
 }

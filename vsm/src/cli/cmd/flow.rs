@@ -1,0 +1,433 @@
+//! Flow export: records, exporters and monitors.
+
+use proto::flow::Version;
+
+use super::target::{edit_exporter, edit_monitor, edit_record, make_room, name, short, some, text, wanted};
+use crate::cli::render::Output;
+use crate::cli::session::{Session, Subject};
+use crate::cli::tree::{Args, Command, Error, Mode, Run};
+use crate::config::model::{
+    DESTINATIONS_MAX, FlowExporter, FlowRecord, MONITOR_EXPORTERS_MAX, MONITORS_MAX, Model, RECORD_ITEMS,
+};
+
+const WORDS: &[(&str, &str)] = &[
+    ("flow", "Flow export"),
+    ("record", "Which fields are exported"),
+    ("exporter", "Where flows are exported to"),
+    ("monitor", "What is metered"),
+    ("name", "Name, up to 63 characters"),
+    ("description", "Free text"),
+    ("text", "Up to 63 characters"),
+    ("match", "Field that tells flows apart"),
+    ("collect", "Field that is exported"),
+    ("ip", "IP"),
+    ("ipv4", "IPv4"),
+    ("ipv6", "IPv6"),
+    ("protocol", "Protocol number"),
+    ("tos", "Type of service octet"),
+    ("source", "Source"),
+    ("destination", "Destination"),
+    ("address", "Address"),
+    ("transport", "Transport"),
+    ("source-port", "Source port"),
+    ("destination-port", "Destination port"),
+    ("datalink", "Link layer"),
+    ("vlan", "VLAN"),
+    ("mac", "MAC address"),
+    ("source-address", "Source address"),
+    ("destination-address", "Destination address"),
+    ("ethertype", "EtherType"),
+    ("interface", "Interface"),
+    ("input", "Interface where the flow enters"),
+    ("output", "Interface where the flow leaves"),
+    ("counter", "Counter"),
+    ("bytes", "Octets"),
+    ("packets", "Packets"),
+    ("timestamp", "Time"),
+    ("sys-uptime", "Since the module started"),
+    ("first", "First packet"),
+    ("last", "Last packet"),
+    ("tcp", "TCP"),
+    ("flags", "OR of the flags"),
+    ("end-reason", "Why the flow was reported"),
+    ("forwarding-status", "Forwarded or dropped"),
+    ("addr", "Address of a collector"),
+    ("port", "UDP port of the collector"),
+    ("udp", "UDP"),
+    ("number", "Port"),
+    ("version", "Format of the export"),
+    ("5", "NetFlow version 5, IPv4 only"),
+    ("9", "NetFlow version 9"),
+    ("10", "IPFIX"),
+    ("dscp", "Code point of the datagrams"),
+    ("template", "Templates"),
+    ("data", "Templates of the flow data"),
+    ("option", "Options data"),
+    ("interface-table", "Names of the interfaces"),
+    ("timeout", "Time between two of them"),
+    ("cache", "Flow cache"),
+    ("active", "A flow that goes on is reported this often"),
+    ("inactive", "A flow that is silent this long has ended"),
+    ("seconds", "Seconds"),
+];
+
+const CONFIG: &[Mode] = &[Mode::Config];
+const RECORD: &[Mode] = &[Mode::FlowRecord];
+const EXPORTER: &[Mode] = &[Mode::FlowExporter];
+const VERSION: &[Mode] = &[Mode::FlowExporterVersion];
+const MONITOR: &[Mode] = &[Mode::FlowMonitor];
+
+fn command(modes: &'static [Mode], syntax: &'static str, help: &'static str, no: &'static str, run: Run) -> Command {
+    Command { modes, syntax, help, words: WORDS, no: Some(no), run }
+}
+
+/// The commands.
+pub fn commands() -> Vec<Command> {
+    let described = "description <text:line>";
+    let mut commands = vec![
+        command(
+            CONFIG,
+            "flow record <name:word>",
+            "Create a flow record and change it",
+            "flow record <name:word>",
+            record,
+        ),
+        command(
+            CONFIG,
+            "flow exporter <name:word>",
+            "Create a flow exporter and change it",
+            "flow exporter <name:word>",
+            exporter,
+        ),
+        command(
+            CONFIG,
+            "flow monitor <name:word>",
+            "Create a flow monitor and change it",
+            "flow monitor <name:word>",
+            monitor,
+        ),
+        command(RECORD, described, "Free text", "description [<text:line>]", |session, args| {
+            let text = description(args)?;
+            edit_record(session, |record| {
+                record.description = text;
+                Ok(())
+            })
+        }),
+        command(EXPORTER, described, "Free text", "description [<text:line>]", |session, args| {
+            let text = description(args)?;
+            edit_exporter(session, |exporter| {
+                exporter.description = text;
+                Ok(())
+            })
+        }),
+        command(MONITOR, described, "Free text", "description [<text:line>]", |session, args| {
+            let text = description(args)?;
+            edit_monitor(session, |monitor| {
+                monitor.description = text;
+                Ok(())
+            })
+        }),
+    ];
+    commands.extend(RECORD_ITEMS.iter().map(|item| {
+        let help =
+            if item.line.starts_with("match") { "Field that tells flows apart" } else { "Field that is exported" };
+        command(RECORD, item.line, help, item.line, field)
+    }));
+    commands.extend(exporter_commands());
+    commands.extend(monitor_commands());
+    commands
+}
+
+fn exporter_commands() -> Vec<Command> {
+    vec![
+        command(
+            EXPORTER,
+            "destination <addr:ip> [port <port:num:1-65535>]",
+            "Collector; up to four",
+            "destination <addr:ip> [port <port:num:1-65535>]",
+            destination,
+        ),
+        command(
+            EXPORTER,
+            "transport udp <number:num:1-65535>",
+            "UDP port of the collectors",
+            "transport udp [<number:num:1-65535>]",
+            |session, args| {
+                let port = number(args, "number").and_then(|n| u16::try_from(n).ok());
+                edit_exporter(session, move |exporter| {
+                    exporter.udp_port = port;
+                    Ok(())
+                })
+            },
+        ),
+        command(
+            EXPORTER,
+            "dscp <dscp:num:0-63>",
+            "Code point of the datagrams",
+            "dscp [<dscp:num:0-63>]",
+            |session, args| {
+                let dscp = number(args, "dscp").and_then(|n| u8::try_from(n).ok());
+                edit_exporter(session, move |exporter| {
+                    exporter.dscp = dscp;
+                    Ok(())
+                })
+            },
+        ),
+        command(EXPORTER, "version <version=5|9|10>", "Format of the export", "version [<version=5|9|10>]", version),
+        command(
+            VERSION,
+            "template data timeout <seconds:num:1-86400>",
+            "Seconds between templates",
+            "template data timeout [<seconds:num:1-86400>]",
+            |session, args| {
+                let seconds = number(args, "seconds");
+                edit_version(session, move |exporter| exporter.template_timeout_s = seconds)
+            },
+        ),
+        command(
+            VERSION,
+            "option interface-table timeout <seconds:num:1-86400>",
+            "Seconds between tables of interface names",
+            "option interface-table timeout [<seconds:num:1-86400>]",
+            |session, args| {
+                let seconds = number(args, "seconds");
+                edit_version(session, move |exporter| exporter.option_timeout_s = seconds)
+            },
+        ),
+    ]
+}
+
+fn monitor_commands() -> Vec<Command> {
+    vec![
+        command(MONITOR, "record <name:word>", "Which fields are exported", "record [<name:word>]", monitor_record),
+        command(MONITOR, "exporter <name:word>", "Exporter; up to two", "exporter <name:word>", monitor_exporter),
+        command(
+            MONITOR,
+            "[cache] timeout <which=active|inactive> <seconds:num:1-4092>",
+            "When flows are reported",
+            "[cache] timeout <which=active|inactive> [<seconds:num:1-4092>]",
+            |session, args| {
+                let seconds = number(args, "seconds");
+                let is_active = args.text("which") == Some("active");
+                edit_monitor(session, move |monitor| {
+                    *(if is_active { &mut monitor.active_s } else { &mut monitor.inactive_s }) = seconds;
+                    Ok(())
+                })
+            },
+        ),
+    ]
+}
+
+/// The number, unless the command takes it back.
+fn number(args: &Args, name: &str) -> Option<u32> {
+    args.number(name).filter(|_| !args.negated)
+}
+
+fn description(args: &Args) -> Result<Option<String>, Error> {
+    if args.negated { Ok(None) } else { short(args, "text", 63).map(Some) }
+}
+
+fn new_name(args: &Args) -> Result<String, Error> {
+    let name = text(args, "name")?;
+    match name.len() <= 63 {
+        true => Ok(name),
+        false => Err(Error::Refused("The name is longer than 63 characters".to_owned())),
+    }
+}
+
+fn record(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let name = new_name(args)?;
+    if args.negated {
+        return session.edit(Box::new(move |model| {
+            let users = model.monitors.iter().filter(|(_, m)| m.record.as_ref() == Some(&name));
+            refuse_used("Flow record", &name, some(users.map(|(user, _)| format!("flow monitor {user}"))))?;
+            removed(model.records.remove(&name), "Flow record", &name)
+        }));
+    }
+    let subject = Subject::Name(name.clone());
+    let output = session.edit(Box::new(move |model| {
+        make_room(model.records.contains_key(&name), model.records.len(), MONITORS_MAX, "flow records")?;
+        model.records.entry(name).or_default();
+        Ok(Vec::new())
+    }))?;
+    session.enter(Mode::FlowRecord, subject);
+    Ok(output)
+}
+
+fn exporter(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let name = new_name(args)?;
+    if args.negated {
+        return session.edit(Box::new(move |model| {
+            let users = model.monitors.iter().filter(|(_, m)| m.exporters.contains(&name));
+            refuse_used("Flow exporter", &name, some(users.map(|(user, _)| format!("flow monitor {user}"))))?;
+            removed(model.exporters.remove(&name), "Flow exporter", &name)
+        }));
+    }
+    let subject = Subject::Name(name.clone());
+    let output = session.edit(Box::new(move |model| {
+        make_room(model.exporters.contains_key(&name), model.exporters.len(), MONITORS_MAX, "flow exporters")?;
+        model.exporters.entry(name).or_default();
+        Ok(Vec::new())
+    }))?;
+    session.enter(Mode::FlowExporter, subject);
+    Ok(output)
+}
+
+fn monitor(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let name = new_name(args)?;
+    if args.negated {
+        return session.edit(Box::new(move |model| {
+            let users = model.all_settings().filter(|(_, s)| s.flow_monitors().contains(&Some(&name)));
+            refuse_used("Flow monitor", &name, some(users.map(|(user, _)| user)))?;
+            removed(model.monitors.remove(&name), "Flow monitor", &name)
+        }));
+    }
+    let subject = Subject::Name(name.clone());
+    let output = session.edit(Box::new(move |model| {
+        make_room(model.monitors.contains_key(&name), model.monitors.len(), MONITORS_MAX, "flow monitors")?;
+        model.monitors.entry(name).or_default();
+        Ok(Vec::new())
+    }))?;
+    session.enter(Mode::FlowMonitor, subject);
+    Ok(output)
+}
+
+fn refuse_used(what: &str, name: &str, users: String) -> Result<(), String> {
+    if users.is_empty() { Ok(()) } else { Err(format!("{what} '{name}' is used by {users}")) }
+}
+
+fn removed<T>(found: Option<T>, what: &str, name: &str) -> Result<Vec<String>, String> {
+    found.map(|_| Vec::new()).ok_or_else(|| format!("{what} '{name}' does not exist"))
+}
+
+/// A `match` or `collect` line; its words are the line.
+fn field(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let words: Vec<&str> = args.words.iter().copied().filter(|word| *word != "default").collect();
+    let line = words.join(" ");
+    let item = wanted(RECORD_ITEMS.iter().find(|item| item.line == line).copied())?;
+    let negated = args.negated;
+    edit_record(session, move |record: &mut FlowRecord| {
+        match (negated, record.items.contains(&item)) {
+            (true, _) => record.items.retain(|i| *i != item),
+            (false, false) => record.items.push(item),
+            (false, true) => {}
+        }
+        Ok(())
+    })
+}
+
+fn destination(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let addr = wanted(args.ip("addr"))?;
+    let port = args.number("port").and_then(|port| u16::try_from(port).ok());
+    let negated = args.negated;
+    if !negated && (addr.is_unspecified() || addr.is_multicast() || addr.is_broadcast()) {
+        return Err(Error::Refused(format!("{addr} is not the address of a host")));
+    }
+    edit_exporter(session, move |exporter| {
+        let at = exporter.destinations.iter().position(|d| *d == (addr, port));
+        match (negated, at) {
+            (true, Some(at)) => drop(exporter.destinations.remove(at)),
+            (true, None) => return Err(format!("{addr} is not a destination")),
+            (false, None) if exporter.destinations.len() == DESTINATIONS_MAX => {
+                return Err(format!("There are {DESTINATIONS_MAX} destinations already"));
+            }
+            (false, None) => exporter.destinations.push((addr, port)),
+            (false, Some(_)) => {}
+        }
+        Ok(())
+    })
+}
+
+/// Version 5 has no templates and no options; what was said about them goes with the version that had them.
+fn version(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let version = match args.text("version").filter(|_| !args.negated) {
+        Some("5") => Some(Version::V5),
+        Some("10") => Some(Version::Ipfix),
+        Some(_) => Some(Version::V9),
+        None => None,
+    };
+    let has_templates = matches!(version, Some(Version::V9 | Version::Ipfix));
+    let output = edit_exporter(session, move |exporter| {
+        if !has_templates {
+            exporter.template_timeout_s = None;
+            exporter.option_timeout_s = None;
+        }
+        exporter.version = version;
+        Ok(())
+    })?;
+    if has_templates {
+        let subject = Subject::Name(name(session)?);
+        session.enter(Mode::FlowExporterVersion, subject);
+    }
+    Ok(output)
+}
+
+fn edit_version(
+    session: &mut Session,
+    change: impl FnOnce(&mut FlowExporter) + Send + 'static,
+) -> Result<Output, Error> {
+    edit_exporter(session, move |exporter| match exporter.version {
+        Some(Version::V9 | Version::Ipfix) => {
+            change(exporter);
+            Ok(())
+        }
+        _ => Err("The version of the exporter has been changed".to_owned()),
+    })
+}
+
+/// Changes the monitor of the sub-mode after a look at what it refers to.
+fn refer(
+    session: &mut Session,
+    exists: impl FnOnce(&Model) -> Result<(), String> + Send + 'static,
+    change: impl FnOnce(&mut crate::config::model::FlowMonitor) -> Result<(), String> + Send + 'static,
+) -> Result<Output, Error> {
+    let name = name(session)?;
+    session.edit(Box::new(move |model| {
+        exists(model)?;
+        let monitor = model.monitors.get_mut(&name);
+        change(monitor.ok_or_else(|| format!("Flow monitor '{name}' does not exist any more"))?)?;
+        Ok(Vec::new())
+    }))
+}
+
+fn monitor_record(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    if args.negated {
+        return edit_monitor(session, |monitor| {
+            monitor.record = None;
+            Ok(())
+        });
+    }
+    let record = text(args, "name")?;
+    let wanted = record.clone();
+    let exists = move |model: &Model| match model.records.contains_key(&wanted) {
+        true => Ok(()),
+        false => Err(format!("Flow record '{wanted}' does not exist")),
+    };
+    refer(session, exists, |monitor| {
+        monitor.record = Some(record);
+        Ok(())
+    })
+}
+
+fn monitor_exporter(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let exporter = text(args, "name")?;
+    if args.negated {
+        return edit_monitor(session, move |monitor| {
+            monitor.exporters.retain(|e| *e != exporter);
+            Ok(())
+        });
+    }
+    let wanted = exporter.clone();
+    let exists = move |model: &Model| match model.exporters.contains_key(&wanted) {
+        true => Ok(()),
+        false => Err(format!("Flow exporter '{wanted}' does not exist")),
+    };
+    refer(session, exists, |monitor| {
+        match monitor.exporters.len() {
+            _ if monitor.exporters.contains(&exporter) => {}
+            MONITOR_EXPORTERS_MAX => return Err(format!("There are {MONITOR_EXPORTERS_MAX} exporters already")),
+            _ => monitor.exporters.push(exporter),
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,266 @@
+//! `show flow record`, `exporter`, `monitor` and `interface`. The flows themselves are in [`super::flow_cache`].
+
+use std::net::Ipv4Addr;
+
+use proto::flow::Version;
+use proto::query::Query;
+use proto::report::{Answer, CacheState, ExporterRow};
+
+use super::exec;
+use super::gather::{Asked, Port, ask, asked_ports};
+use crate::cli::render::{Output, Table, leaves, merged, table};
+use crate::cli::session::Session;
+use crate::cli::tree::{Args, Command, Error};
+use crate::config::compile::{ACTIVE_S, INACTIVE_S, OPTION_TIMEOUT_S, TEMPLATE_TIMEOUT_S};
+use crate::config::model::{COLLECTOR_PORT, FlowExporter, FlowMonitor, Model, RECORD_ITEMS};
+
+const WORDS: &[(&str, &str)] = &[("name", "Name")];
+
+/// The commands.
+pub fn commands() -> Vec<Command> {
+    vec![
+        exec("show flow record [<name:word>]", "Display flow records", WORDS, |session, args| {
+            let model = session.handle.model();
+            known(args, model.records.contains_key(args.text("name").unwrap_or_default()), "Flow record")?;
+            Ok(records(&model, args.text("name")))
+        }),
+        exec("show flow exporter [<name:word>]", "Display flow exporters", WORDS, |session, args| {
+            let model = session.handle.model();
+            known(args, model.exporters.contains_key(args.text("name").unwrap_or_default()), "Flow exporter")?;
+            let asked = states(session);
+            Ok(asked.warn(exporters(&model, args.text("name"), &asked.rows)))
+        }),
+        exec("show flow monitor [<name:word>]", "Display flow monitors", WORDS, |session, args| {
+            let model = session.handle.model();
+            known(args, model.monitors.contains_key(args.text("name").unwrap_or_default()), "Flow monitor")?;
+            let asked = states(session);
+            Ok(asked.warn(monitors(&model, args.text("name"), &asked.rows)))
+        }),
+        exec("show flow interface [<if:ifs>]", "Display the flow monitors of interfaces", WORDS, |session, args| {
+            let (ports, asked) = asked_ports(session, args)?;
+            Ok(asked.warn(interfaces(&ports)))
+        }),
+    ]
+}
+
+/// A name that was typed must be known.
+pub fn known(args: &Args, is_known: bool, what: &str) -> Result<(), Error> {
+    match args.text("name") {
+        Some(name) if !is_known => Err(Error::Refused(format!("{what} {name} does not exist"))),
+        _ => Ok(()),
+    }
+}
+
+type State = (Vec<ExporterRow>, CacheState);
+
+fn states(session: &Session) -> Asked<State> {
+    ask(session, Query::Exporters, None, |answer| match answer {
+        Answer::Exporters(rows, cache) => Some(vec![(rows, cache)]),
+        _ => None,
+    })
+}
+
+/// The records, and the built-in one behind them.
+pub fn records(model: &Model, only: Option<&str>) -> Output {
+    let mut texts = Vec::new();
+    let mut objects = Vec::new();
+    let mut put = |name: &str, description: Option<&str>, lines: Vec<&str>, used: usize| {
+        let mut text = format!("Flow record {name}:\n");
+        text.extend(description.map(|words| format!("    Description: {words}\n")));
+        text.push_str(&format!("    No. of users: {used}\n    Fields:\n"));
+        text.extend(lines.iter().map(|line| format!("        {line}\n")));
+        texts.push(text);
+        let description = description.unwrap_or_default().to_owned();
+        let fields = [("record_name", name.to_owned()), ("description", description), ("users", used.to_string())];
+        objects.push(merged([leaves(fields), leaves([("fields", lines.join(", "))])]));
+    };
+    let users = |name: Option<&str>| model.monitors.values().filter(|m| m.record.as_deref() == name).count();
+    for (name, record) in model.records.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
+        let lines = record.items.iter().map(|item| item.line).collect();
+        put(name, record.description.as_deref(), lines, users(Some(name)));
+    }
+    if only.is_none() {
+        put("built-in", Some("All fields"), RECORD_ITEMS.iter().map(|item| item.line).collect(), users(None));
+    }
+    Output::with_json(texts.join("\n"), table("flow_record", objects))
+}
+
+fn version_number(exporter: &FlowExporter) -> &'static str {
+    match exporter.version.unwrap_or(Version::V9) {
+        Version::V5 => "5",
+        Version::V9 => "9",
+        Version::Ipfix => "10",
+    }
+}
+
+fn destinations(exporter: &FlowExporter) -> Vec<(Ipv4Addr, u16)> {
+    let port = exporter.udp_port.unwrap_or(COLLECTOR_PORT);
+    exporter.destinations.iter().map(|(address, own)| (*address, own.unwrap_or(port))).collect()
+}
+
+/// The exporters, with what the modules have sent.
+pub fn exporters(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> Output {
+    let mut texts = Vec::new();
+    let mut objects = Vec::new();
+    for (name, exporter) in model.exporters.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
+        let to: Vec<String> = destinations(exporter).iter().map(|(ip, port)| format!("{ip}:{port}")).collect();
+        let version = version_number(exporter);
+        let dscp = exporter.dscp.unwrap_or(0);
+        let template = exporter.template_timeout_s.unwrap_or(TEMPLATE_TIMEOUT_S);
+        let option = exporter.option_timeout_s.unwrap_or(OPTION_TIMEOUT_S);
+        let mut text = format!("Flow exporter {name}:\n");
+        text.extend(exporter.description.iter().map(|words| format!("    Description: {words}\n")));
+        let shown = if to.is_empty() { "none, nothing is sent".to_owned() } else { to.join(", ") };
+        text.push_str(&format!(
+            "    Destination: {shown}\n    Transport: UDP\n    Export Version {version}\n    DSCP {dscp}\n    \
+             Data template timeout {template} seconds\n    Interface table timeout {option} seconds\n",
+        ));
+        let sent = sent(name, states);
+        if !sent.is_empty() {
+            text.push_str(&format!("    Exporter Statistics\n\n{}", sent.text()));
+        }
+        let errors = states.iter().flat_map(|(slot, (rows, _))| rows.iter().map(move |row| (slot, row)));
+        for (slot, row) in errors.filter(|(_, row)| row.name == *name) {
+            text.extend(
+                row.last_error.iter().map(|e| format!("    Last error, module {slot} to {}: {e}\n", row.destination)),
+            );
+        }
+        texts.push(text);
+        let members = leaves([
+            ("exporter_name", name.clone()),
+            ("description", exporter.description.clone().unwrap_or_default()),
+            ("destination", to.join(", ")),
+            ("export_version", version.to_owned()),
+            ("dscp", dscp.to_string()),
+            ("template_timeout", template.to_string()),
+            ("option_timeout", option.to_string()),
+        ]);
+        objects.push(merged([members, sent.json()]));
+    }
+    Output::with_json(texts.join("\n"), table("flow_exporter", objects))
+}
+
+fn sent(name: &str, states: &[(u8, State)]) -> Table {
+    let mut table = Table::new("exporter_statistics")
+        .right("Mod", "mod", 3)
+        .left("Destination", "destination", 21)
+        .right("Datagrams", "datagrams", 10)
+        .right("Records", "records", 10)
+        .right("Templates", "templates", 9)
+        .right("Octets", "octets", 12)
+        .right("Failed", "failed_datagrams", 8)
+        .right("Lost records", "failed_records", 12)
+        .right("Not exportable", "not_exportable", 14);
+    for (slot, (rows, _)) in states {
+        for row in rows.iter().filter(|row| row.name == name) {
+            let counts = [
+                row.datagrams,
+                row.records,
+                row.templates,
+                row.octets,
+                row.failed_datagrams,
+                row.failed_records,
+                row.not_exportable,
+            ];
+            let cells = [slot.to_string(), row.destination.clone()];
+            table.row(cells.into_iter().chain(counts.map(|n| n.to_string())));
+        }
+    }
+    table
+}
+
+/// The monitors, and the caches of the modules.
+pub fn monitors(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> Output {
+    let mut texts = Vec::new();
+    let mut objects = Vec::new();
+    for (name, monitor) in model.monitors.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
+        let FlowMonitor { description, record, exporters, active_s, inactive_s } = monitor;
+        let uses = model.all_settings().flat_map(|(_, s)| s.flow_monitors()).filter(|m| *m == Some(name)).count();
+        let (active, inactive) = (active_s.unwrap_or(ACTIVE_S), inactive_s.unwrap_or(INACTIVE_S));
+        let record = record.as_deref().unwrap_or("built-in");
+        let mut text = format!("Flow Monitor {name}:\n");
+        text.extend(description.iter().map(|words| format!("    Description: {words}\n")));
+        text.push_str(&format!("    Use count: {uses}\n    Flow Record: {record}\n"));
+        text.extend(exporters.iter().map(|exporter| format!("    Flow Exporter: {exporter}\n")));
+        text.push_str(&format!("    Timeout: active {active} seconds, inactive {inactive} seconds\n"));
+        texts.push(text);
+        objects.push(leaves([
+            ("monitor_name", name.clone()),
+            ("description", description.clone().unwrap_or_default()),
+            ("use_count", uses.to_string()),
+            ("record_name", record.to_owned()),
+            ("exporter_name", exporters.join(", ")),
+            ("active_timeout", active.to_string()),
+            ("inactive_timeout", inactive.to_string()),
+        ]));
+    }
+    let caches = caches(states);
+    if !caches.is_empty() {
+        texts.push(format!("Flow caches:\n\n{}", caches.text()));
+    }
+    Output::with_json(texts.join("\n"), merged([table("flow_monitor", objects), caches.json()]))
+}
+
+fn caches(states: &[(u8, State)]) -> Table {
+    let mut table = Table::new("flow_cache")
+        .right("Mod", "mod", 3)
+        .right("Active", "active", 8)
+        .right("Capacity", "capacity", 8)
+        .right("Added", "added", 10)
+        .right("Inactive", "aged_inactive", 10)
+        .right("Active aged", "aged_active", 11)
+        .right("TCP ended", "ended", 10)
+        .right("Forced", "forced", 8)
+        .right("Evicted", "evicted", 8);
+    for (slot, (_, c)) in states {
+        let counts = [c.active, c.capacity, c.added, c.aged_inactive, c.aged_active, c.ended, c.forced, c.evicted]
+            .map(|n| n.to_string());
+        table.row([slot.to_string()].into_iter().chain(counts));
+    }
+    table
+}
+
+/// The monitors of the interfaces that have one.
+pub fn interfaces(ports: &[Port]) -> Output {
+    let mut table = Table::new("flow_interface")
+        .left("Interface", "interface", 14)
+        .left("Monitor", "monitor", 20)
+        .left("Direction", "direction", 9);
+    for port in ports {
+        let ways = [(&port.settings.flow_in, "Input"), (&port.settings.flow_out, "Output")];
+        for (monitor, way) in ways.into_iter().filter_map(|(monitor, way)| Some((monitor.clone()?, way))) {
+            table.row([port.name.short(), monitor, way.to_owned()]);
+        }
+    }
+    table.output()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::cmd::show::sample;
+
+    #[test]
+    fn rendered() {
+        let row = ExporterRow {
+            name: "collector".into(),
+            destination: "192.0.2.1:9995".into(),
+            datagrams: 12,
+            records: 300,
+            templates: 2,
+            octets: 14_000,
+            failed_datagrams: 1,
+            failed_records: 25,
+            not_exportable: 0,
+            last_error: Some("Network is unreachable".into()),
+        };
+        let cache = CacheState { active: 3, capacity: 65_536, added: 40, aged_inactive: 30, ..CacheState::default() };
+        let states = [(3, (vec![row], cache))];
+        let model = sample::model();
+        sample::check("flow_record", &records(&model, None));
+        sample::check("flow_record_name", &records(&model, Some("talk")));
+        sample::check("flow_exporter", &exporters(&model, None, &states));
+        sample::check("flow_monitor", &monitors(&model, None, &states));
+        sample::check("flow_interface", &interfaces(&sample::ports()));
+    }
+}

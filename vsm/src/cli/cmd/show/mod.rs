@@ -1,0 +1,59 @@
+//! The `show` and `clear` commands, a file per feature.
+//!
+//! Each command gathers (the model, the inventory, what the modules answer) and then renders by a pure function, so that
+//! the tests need no modules: what they render is under `tests/show/`, where parsers of other projects can be tried on it.
+
+pub mod acl;
+pub mod clear;
+pub mod configuration;
+pub mod drops;
+pub mod flow;
+pub mod flow_cache;
+pub mod gather;
+pub mod interface;
+pub mod interface_table;
+pub mod log;
+pub mod mac;
+pub mod module;
+pub mod monitor;
+pub mod port_profile;
+pub mod svs;
+pub mod terminal;
+pub mod version;
+pub mod vlan;
+
+#[cfg(test)]
+pub mod sample;
+
+use crate::cli::tree::{Command, Mode, Run};
+
+/// All commands of this folder.
+pub fn commands() -> Vec<Command> {
+    [
+        acl::commands(),
+        clear::commands(),
+        configuration::commands(),
+        drops::commands(),
+        flow::commands(),
+        flow_cache::commands(),
+        interface::commands(),
+        interface_table::commands(),
+        log::commands(),
+        mac::commands(),
+        module::commands(),
+        monitor::commands(),
+        port_profile::commands(),
+        svs::commands(),
+        terminal::commands(),
+        version::commands(),
+        vlan::commands(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// An EXEC command that has no `no`.
+fn exec(syntax: &'static str, help: &'static str, words: &'static [(&'static str, &'static str)], run: Run) -> Command {
+    Command { modes: &[Mode::Exec], syntax, help, words, no: None, run }
+}

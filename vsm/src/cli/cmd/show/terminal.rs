@@ -1,0 +1,50 @@
+//! `show terminal`, `show privilege`
+
+use crate::cli::render::{Output, leaves};
+use crate::cli::session::Session;
+use crate::cli::tree::{Args, Command, Error, Mode};
+
+/// The commands.
+pub fn commands() -> Vec<Command> {
+    vec![
+        Command {
+            modes: &[Mode::Exec],
+            syntax: "show terminal",
+            help: "Display terminal settings",
+            words: &[],
+            no: None,
+            run: show_terminal,
+        },
+        Command {
+            modes: &[Mode::Exec],
+            syntax: "show privilege",
+            help: "Show the current privilege level",
+            words: &[("privilege", "Show the current privilege level")],
+            no: None,
+            run: show_privilege,
+        },
+    ]
+}
+
+fn show_terminal(session: &mut Session, _: &Args) -> Result<Output, Error> {
+    let settings = session.settings();
+    let text = format!(
+        "TTY: console\nLength: {} lines, Width: {} columns\nSession Timeout: {} minutes\nTerminal monitor: {}\n",
+        settings.length,
+        settings.width,
+        settings.timeout_min,
+        if settings.monitor { "on" } else { "off" },
+    );
+    let json = leaves([
+        ("length", settings.length.to_string()),
+        ("width", settings.width.to_string()),
+        ("session_timeout", settings.timeout_min.to_string()),
+    ]);
+    Ok(Output::with_json(text, json))
+}
+
+/// Whoever reaches the console may do everything.
+fn show_privilege(_: &mut Session, _: &Args) -> Result<Output, Error> {
+    let json = leaves([("user_role", "network-admin"), ("priv_lvl", "15")]);
+    Ok(Output::with_json("Current privilege level: 15\nUser role: network-admin\n", json))
+}

@@ -1,1 +1,0 @@
-//! The Unix socket of `vsm cli`, and its client.

@@ -1,0 +1,303 @@
+//! Random models that commands can make, for property tests.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use proptest::collection::{btree_map, vec};
+use proptest::option::of;
+use proptest::prelude::*;
+use proptest::sample::{Index, subsequence};
+
+use proto::acl::{Action, AddrMatch, IpRule, MacMatch, MacRule, PortMatch};
+use proto::addr::{MacAddr, VlanId};
+use proto::config::{ProfileType, SourceKind};
+use proto::flow::Version;
+use proto::msg::HostUuid;
+use proto::name::IfName;
+use proto::vlan::VlanSet;
+
+use super::model::{
+    AccessList, Entries, Entry, FlowExporter, FlowMonitor, FlowRecord, Interface, Model, MonitorSession, Profile,
+    RECORD_ITEMS, SessionSource, Settings, Vlan, kind_of,
+};
+
+fn vlan() -> impl Strategy<Value = VlanId> {
+    (1u16..4095).prop_filter_map("id", VlanId::new)
+}
+
+fn name() -> impl Strategy<Value = String> {
+    // Names that are keywords or look like other arguments are names all the same.
+    prop_oneof![8 => "[A-Za-z][A-Za-z0-9_.:/-]{0,20}", 1 => "in|out|rx|any|type|name|no|10|veth1|10\\.0\\.0\\.1"]
+}
+
+fn line() -> impl Strategy<Value = String> {
+    "[!-~]([ -~é]{0,20}[!-~])?"
+}
+
+fn if_name() -> impl Strategy<Value = IfName> {
+    prop_oneof![
+        (1u32..40).prop_map(IfName::Vethernet),
+        (3u8..67, 1u8..33).prop_map(|(slot, port)| IfName::Ethernet { slot, port }),
+    ]
+}
+
+fn address() -> impl Strategy<Value = AddrMatch> {
+    let any = any::<u32>().prop_map(Ipv4Addr::from);
+    prop_oneof![
+        Just(AddrMatch::ANY),
+        any.clone().prop_map(AddrMatch::host),
+        (any.clone(), 0u8..33).prop_map(|(addr, len)| AddrMatch::prefix(addr, len)),
+        (any.clone(), any).prop_map(|(addr, wild)| AddrMatch::new(addr, wild)),
+    ]
+}
+
+fn ports() -> impl Strategy<Value = PortMatch> {
+    let port = || prop_oneof![any::<u16>(), 0u16..600];
+    prop_oneof![
+        2 => Just(PortMatch::Any),
+        1 => port().prop_map(PortMatch::Eq),
+        1 => port().prop_map(PortMatch::Neq),
+        1 => port().prop_map(PortMatch::Lt),
+        1 => port().prop_map(PortMatch::Gt),
+        1 => (port(), port()).prop_map(|(a, b)| PortMatch::Range(a.min(b), a.max(b))),
+    ]
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![Just(Action::Permit), Just(Action::Deny)]
+}
+
+/// A rule of the command line: ports with TCP and UDP only, messages with ICMP only.
+pub fn ip_rule() -> impl Strategy<Value = IpRule> {
+    let protocol = prop_oneof![of(any::<u8>()), prop_oneof![Just(1), Just(6), Just(17)].prop_map(Some)];
+    let icmp = of((any::<u8>(), of(any::<u8>())));
+    (action(), protocol, address(), ports(), address(), ports(), icmp, of(0u8..64)).prop_map(
+        |(action, protocol, src, src_port, dst, dst_port, icmp, dscp)| {
+            let has_ports = matches!(protocol, Some(6 | 17));
+            let icmp = icmp.filter(|_| protocol == Some(1));
+            IpRule {
+                action,
+                protocol,
+                src,
+                src_port: if has_ports { src_port } else { PortMatch::Any },
+                dst,
+                dst_port: if has_ports { dst_port } else { PortMatch::Any },
+                icmp_type: icmp.map(|(kind, _)| kind),
+                icmp_code: icmp.and_then(|(_, code)| code),
+                dscp,
+            }
+        },
+    )
+}
+
+fn mac_rule() -> impl Strategy<Value = MacRule> {
+    let mac =
+        || (any::<u64>(), any::<u64>()).prop_map(|(a, w)| MacMatch::new(MacAddr::from_u64(a), MacAddr::from_u64(w)));
+    let mac = || prop_oneof![Just(MacMatch::ANY), mac()];
+    (action(), mac(), mac(), of(0x600u16..), of(vlan())).prop_map(|(action, src, dst, ethertype, vlan)| MacRule {
+        action,
+        src,
+        dst,
+        ethertype,
+        vlan,
+    })
+}
+
+fn entries<R: std::fmt::Debug + Clone + 'static>(
+    rule: impl Strategy<Value = R> + 'static,
+) -> impl Strategy<Value = BTreeMap<u32, Entry<R>>> {
+    let entry = prop_oneof![4 => rule.prop_map(Entry::Rule), 1 => line().prop_map(Entry::Remark)];
+    btree_map(prop_oneof![1u32..100, 1..=u32::MAX], entry, 0..6)
+}
+
+fn acl() -> impl Strategy<Value = AccessList> {
+    let entries = prop_oneof![entries(ip_rule()).prop_map(Entries::Ip), entries(mac_rule()).prop_map(Entries::Mac)];
+    (any::<bool>(), entries).prop_map(|(statistics, entries)| AccessList { statistics, entries })
+}
+
+fn vlans() -> impl Strategy<Value = BTreeMap<VlanId, Vlan>> {
+    let vlan = (vlan(), (of("[a-z]{1,8}"), any::<bool>(), any::<bool>()));
+    vec(vlan, 0..8).prop_map(|said| {
+        let mut vlans = BTreeMap::from([(VlanId::DEFAULT, Vlan::default())]);
+        for (id, (name, suspended, shutdown)) in said.into_iter().filter(|(id, _)| *id != VlanId::DEFAULT) {
+            vlans.insert(id, Vlan { own_name: name.map(|name| format!("{name}{id}")), suspended, shutdown });
+        }
+        vlans
+    })
+}
+
+fn exporter() -> impl Strategy<Value = FlowExporter> {
+    let addr = (1u8..224, any::<u8>()).prop_map(|(a, b)| Ipv4Addr::new(a, 0, 0, b));
+    let version = of(prop_oneof![Just(Version::V5), Just(Version::V9), Just(Version::Ipfix)]);
+    let times = (of(1u32..86_401), of(1u32..86_401));
+    (of(line()), btree_map((addr, of(1u16..)), Just(()), 0..5), of(1u16..), version, of(0u8..64), times).prop_map(
+        |(description, destinations, udp_port, version, dscp, (template, option))| {
+            let has_templates = matches!(version, Some(Version::V9 | Version::Ipfix));
+            FlowExporter {
+                description,
+                destinations: destinations.into_keys().collect(),
+                udp_port,
+                version,
+                dscp,
+                template_timeout_s: template.filter(|_| has_templates),
+                option_timeout_s: option.filter(|_| has_templates),
+            }
+        },
+    )
+}
+
+type Picks = (Vec<Index>, Option<Index>, Option<u32>, Option<u32>);
+
+fn picks() -> impl Strategy<Value = Picks> {
+    (vec(any::<Index>(), 0..3), of(any::<Index>()), of(1u32..4093), of(1u32..4093))
+}
+
+fn settings() -> impl Strategy<Value = (Settings, [Option<Index>; 6])> {
+    let vlan_set = prop_oneof![
+        vec(vlan(), 0..5).prop_map(VlanSet::from_iter),
+        Just(VlanSet::all()),
+        (vlan(), vlan()).prop_map(|(a, b)| VlanSet::all().difference(&VlanSet::from_iter([a, b]))),
+    ];
+    let vlans = (of(vlan()), of(vlan()), of(vlan_set));
+    let names: [_; 6] = std::array::from_fn(|_| of(any::<Index>()));
+    (of(any::<bool>()), of(any::<bool>()), vlans, any::<bool>(), of(576u16..9217), names).prop_map(
+        |(admin_up, trunk, (access_vlan, native_vlan, allowed_vlans), protected, mtu, names)| {
+            let own = Settings {
+                admin_up,
+                trunk,
+                access_vlan,
+                native_vlan,
+                allowed_vlans,
+                protected,
+                mtu,
+                ..Settings::default()
+            };
+            (own, names)
+        },
+    )
+}
+
+/// Fills in names of lists and monitors that exist; or of a list that doesn't.
+fn refer(model: &Model, (mut own, names): (Settings, [Option<Index>; 6])) -> Settings {
+    let pick = |index: Option<Index>, names: Vec<String>| {
+        index.filter(|_| !names.is_empty()).map(|index| names[index.index(names.len())].clone())
+    };
+    let acls = |is_ip: bool| {
+        let fitting = model.acls.iter().filter(|(_, list)| list.entries.is_ip() == is_ip);
+        let mut names: Vec<String> = fitting.map(|(name, _)| name.clone()).collect();
+        names.push(format!("missing-{is_ip}"));
+        names
+    };
+    let [a, b, c, d, e, f] = names;
+    (own.ip_acl_in, own.ip_acl_out) = (pick(a, acls(true)), pick(b, acls(true)));
+    (own.mac_acl_in, own.mac_acl_out) = (pick(c, acls(false)), pick(d, acls(false)));
+    let monitors = || model.monitors.keys().cloned().collect::<Vec<_>>();
+    (own.flow_in, own.flow_out) = (pick(e, monitors()), pick(f, monitors()));
+    own
+}
+
+fn session() -> impl Strategy<Value = MonitorSession> {
+    let what = prop_oneof![
+        if_name().prop_map(SourceKind::Interface),
+        vlan().prop_map(SourceKind::Vlan),
+        name().prop_map(SourceKind::Profile),
+    ];
+    let source = (what, prop_oneof![Just((true, true)), Just((true, false)), Just((false, true))]);
+    (of("[a-z]([ -~]{0,20}[a-z])?"), vec(source, 0..5), vec(if_name(), 0..4), any::<bool>()).prop_map(
+        |(description, typed, mut destinations, shut)| {
+            let mut sources: Vec<SessionSource> = Vec::new();
+            for (what, (rx, tx)) in typed {
+                if sources.iter().all(|source| source.what != what) {
+                    sources.push(SessionSource { what, rx, tx });
+                }
+            }
+            destinations.sort();
+            destinations.dedup();
+            destinations.retain(|name| sources.iter().all(|source| source.what != SourceKind::Interface(*name)));
+            MonitorSession { description, sources, destinations, shut }
+        },
+    )
+}
+
+type Profiles = Vec<(String, bool, Option<String>, Option<Index>, bool, (Settings, [Option<Index>; 6]))>;
+type Interfaces = BTreeMap<IfName, (Option<String>, Option<Index>, (Settings, [Option<Index>; 6]))>;
+
+/// A parent is made before its children, and has their type.
+fn add_profiles(model: &mut Model, profiles: Profiles) {
+    for (name, is_uplink, description, parent, enabled, own) in profiles {
+        let kind = if is_uplink { ProfileType::Ethernet } else { ProfileType::Vethernet };
+        let fitting: Vec<String> =
+            model.profiles.iter().filter(|(_, p)| p.kind == kind).map(|(name, _)| name.clone()).collect();
+        let inherit = parent.map(|index| fitting[index.index(fitting.len())].clone());
+        let own = refer(model, own);
+        model.profiles.entry(name).or_insert(Profile { kind, description, inherit, enabled, own });
+    }
+}
+
+/// An interface inherits from a profile of its type, from an unknown one, or from none.
+fn add_interfaces(model: &mut Model, interfaces: Interfaces) {
+    for (name, (description, parent, own)) in interfaces {
+        let fitting = model.profiles.iter().filter(|(_, p)| p.kind == kind_of(name));
+        let mut fitting: Vec<String> = fitting.map(|(name, _)| name.clone()).collect();
+        fitting.push("unknown-profile".to_owned());
+        let inherit = parent.map(|index| fitting[index.index(fitting.len())].clone());
+        let own = refer(model, own);
+        model.interfaces.insert(name, Interface { description, inherit, own });
+    }
+}
+
+fn add_monitors(model: &mut Model, monitors: BTreeMap<String, (Option<String>, Picks)>) {
+    let records: Vec<String> = model.records.keys().cloned().collect();
+    let exporters: Vec<String> = model.exporters.keys().cloned().collect();
+    for (name, (description, (exports, record, active_s, inactive_s))) in monitors {
+        let mut chosen: Vec<String> = Vec::new();
+        for index in exports.into_iter().filter(|_| !exporters.is_empty()) {
+            let exporter = &exporters[index.index(exporters.len())];
+            if !chosen.contains(exporter) {
+                chosen.push(exporter.clone());
+            }
+        }
+        let record = record.filter(|_| !records.is_empty()).map(|index| records[index.index(records.len())].clone());
+        model.monitors.insert(name, FlowMonitor { description, record, exporters: chosen, active_s, inactive_s });
+    }
+}
+
+/// A model that commands can make.
+pub fn model() -> impl Strategy<Value = Model> {
+    let items = || subsequence(RECORD_ITEMS.to_vec(), 0..6).prop_shuffle();
+    let record = (of(line()), items()).prop_map(|(description, items)| FlowRecord { description, items });
+    let uuid = any::<[u8; 16]>().prop_map(HostUuid);
+    let mac = any::<u64>().prop_map(|n| MacAddr::from_u64(n & !(1 << 40) | 1));
+    let flow = (
+        btree_map(name(), record, 0..3),
+        btree_map(name(), exporter(), 0..3),
+        btree_map(name(), (of(line()), picks()), 0..3),
+    );
+    let profile = (name(), any::<bool>(), of(line()), of(any::<Index>()), any::<bool>(), settings());
+    let interfaces = btree_map(if_name(), (of(line()), of(any::<Index>()), settings()), 0..6);
+    let domain = ("[A-Za-z][A-Za-z0-9._-]{0,20}", of(1u16..4096), btree_map(3u8..67, uuid, 0..3));
+    let macs = (btree_map((vlan(), mac), of(if_name()), 0..4), 0u32..1_000_001);
+    let parts = (domain, vlans(), btree_map(name(), acl(), 0..4), flow, vec(profile, 0..6), interfaces, macs);
+    (parts, btree_map(1u8..33, session(), 0..3)).prop_map(|(parts, sessions)| {
+        let ((hostname, domain_id, vems), vlans, acls, (records, exporters, monitors), profiles, interfaces, macs) =
+            parts;
+        let (static_macs, mac_aging_s) = macs;
+        let mut model = Model {
+            hostname,
+            domain_id,
+            vems,
+            vlans,
+            acls,
+            records,
+            exporters,
+            static_macs,
+            mac_aging_s,
+            sessions,
+            ..Model::default()
+        };
+        add_monitors(&mut model, monitors);
+        add_profiles(&mut model, profiles);
+        add_interfaces(&mut model, interfaces);
+        model
+    })
+}

@@ -1,0 +1,113 @@
+//! Golden transcripts of the command line at a terminal: `cli/*.txt`.
+//!
+//! Each file is one session on a switch that holds `cli/switch.cfg`, without modules. A line that begins with a prompt
+//! is typed as a person types it, key by key, into the same terminal that `vsm cli` shows; `?` and `<Tab>` at its end are
+//! those keys. What comes out must be the file. Lines that depend on the machine or the time are masked.
+//! `BLESS=1` rewrites the files; read the difference before it is committed.
+
+use std::path::Path;
+
+use vsm::cli::session::Session;
+use vsm::cli::terminal::Terminal;
+use vsm::config::startup;
+use vsm::supervisor::Handle;
+
+const NAME: &str = "n1000v";
+
+fn typed(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix(NAME)?;
+    let (mode, typed) = rest.split_once('#')?;
+    let is_prompt = mode.is_empty() || (mode.starts_with("(config") && mode.ends_with(')'));
+    is_prompt.then_some(typed.strip_prefix(' ').unwrap_or(typed))
+}
+
+fn keys(line: &str) -> Vec<u8> {
+    match (line.strip_suffix("<Tab>"), line.ends_with('?')) {
+        (Some(line), _) => [line.as_bytes(), b"\t\x03"].concat(),
+        // The line stays for the next key; the transcript starts the next one afresh.
+        (None, true) => [line.as_bytes(), b"\x15"].concat(),
+        (None, false) => [line.as_bytes(), b"\r"].concat(),
+    }
+}
+
+fn mask(line: &str) -> String {
+    let masks = [
+        "!Time: ",
+        "Kernel uptime is ",
+        "  Processor Board ID ",
+        "  bootflash: ",
+        "  kickstart image file is: ",
+        "  system image file is:    ",
+    ];
+    if let Some(mask) = masks.iter().find(|mask| line.starts_with(**mask)) {
+        return format!("{mask}(masked)");
+    }
+    if line.contains(" kB of memory.") { "  (masked) kB of memory.".to_owned() } else { line.trim_end().to_owned() }
+}
+
+/// One row as a teletype shows it: backspaces go left, a bell is silent.
+fn row(text: &str) -> String {
+    let mut row: Vec<char> = Vec::new();
+    let mut at = 0;
+    for c in text.chars() {
+        match c {
+            '\u{8}' => at = usize::saturating_sub(at, 1),
+            '\u{7}' => {}
+            c => {
+                row.truncate(row.len().max(at));
+                if at < row.len() {
+                    row[at] = c
+                } else {
+                    row.push(c)
+                }
+                at += 1;
+            }
+        }
+    }
+    row.into_iter().collect()
+}
+
+fn replay(transcript: &str, config: &str) -> String {
+    let model = startup::load(config).unwrap_or_else(|errors| panic!("switch.cfg: {errors:?}"));
+    let mut out = Vec::new();
+    let mut terminal = Terminal::new(Session::new(Handle::detached(model)), &mut out);
+    let mut text: String = transcript
+        .lines()
+        .take_while(|line| line.starts_with("## "))
+        .fold(String::new(), |text, line| text + line + "\n");
+    for line in transcript.lines().filter_map(typed) {
+        text.push_str(&String::from_utf8(std::mem::take(&mut out)).unwrap());
+        terminal.receive(&keys(line), &mut out);
+        if let Some(partial) = line.strip_suffix("<Tab>") {
+            // What Tab made of the line stands below it.
+            let shown = String::from_utf8(std::mem::take(&mut out)).unwrap();
+            let (completed, prompt) = shown.split_once("^C\r\n").unwrap();
+            text.push_str(&format!("{partial}<Tab>\n  becomes: {}\n{prompt}", row(completed)));
+        }
+    }
+    text.push_str(&String::from_utf8(out).unwrap());
+    // The prompt that nothing was typed behind.
+    text.truncate(text.rfind('\n').map_or(0, |at| at + 1));
+    let shown: Vec<String> = text.replace("\r\n", "\n").lines().map(|line| mask(&row(line))).collect();
+    shown.join("\n") + "\n"
+}
+
+#[test]
+fn transcripts_come_out_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli");
+    let config = std::fs::read_to_string(folder.join("switch.cfg")).unwrap();
+    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|e| e == "txt"));
+    files.sort();
+    assert!(files.len() >= 5, "the transcripts are gone");
+    for file in files {
+        let written = std::fs::read_to_string(&file).unwrap();
+        assert!(written.lines().any(|line| typed(line).is_some()), "{} types nothing", file.display());
+        let replayed = replay(&written, &config);
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&file, &replayed).unwrap();
+        } else {
+            assert_eq!(written, replayed, "{}", file.display());
+        }
+    }
+}
