@@ -110,7 +110,8 @@ impl Cx<'_> {
 pub struct Devices {
     devices: Vec<Option<Device>>,
     dirty: PortSet,
-    spare: Vec<Staged>,
+    /// Empty lists to swap for full ones; sending may stage copies, whose list may fill up meanwhile.
+    spares: ArrayVec<Vec<Staged>, 2>,
     whole: Vec<u8>,
     scratch: Vec<u8>,
 }
@@ -128,7 +129,7 @@ impl Devices {
         Devices {
             devices: (0..ports).map(|_| None).collect(),
             dirty: PortSet::default(),
-            spare: Vec::with_capacity(BATCH),
+            spares: (0..2).map(|_| Vec::with_capacity(BATCH)).collect(),
             whole: Vec::with_capacity(FRAME_MAX + 8),
             scratch: Vec::with_capacity(FRAME_MAX + 8),
         }
@@ -223,7 +224,7 @@ impl Devices {
 
     fn flush(&mut self, cx: &Cx<'_>, batch: &mut Batch, to: PortId) {
         self.dirty.remove(to);
-        let mut list = std::mem::take(&mut self.spare);
+        let mut list = self.spares.pop().unwrap_or_default();
         let sent = match self.get_mut(to) {
             Some(device) if !device.staged.is_empty() => {
                 std::mem::swap(&mut list, &mut device.staged);
@@ -247,7 +248,7 @@ impl Devices {
             self.settle(cx, batch, to, staged, outcome);
         }
         list.clear();
-        self.spare = list;
+        let _ = self.spares.try_push(list);
     }
 
     /// Completes or cuts the frame and sends it at once.

@@ -94,6 +94,8 @@ struct Layers {
     total: usize,
     protocol: u8,
     transport: Option<Transport>,
+    /// Headers that can be finished in software: plain Ethernet, and no extension that forbids it.
+    plain: bool,
 }
 
 /// Reads `frame`, which `port` received and of which its device said `said`.
@@ -117,8 +119,8 @@ pub fn parse(frame: &[u8], said: &VnetHdr, port: PortId) -> Result<Parsed, DropR
     }
     let packet = frame.get(link.payload..).unwrap_or_default();
     let layers = match link.ethertype {
-        ethernet::IPV4 => Some(ipv4(packet, link.payload, &mut parsed)?),
-        ethernet::IPV6 => Some(ipv6(packet, link.payload, &mut parsed)?),
+        ethernet::IPV4 => Some(ipv4(packet, &link, &mut parsed)?),
+        ethernet::IPV6 => Some(ipv6(packet, &link, &mut parsed)?),
         ethernet::ARP => {
             arp(&Arp::read(packet)?, key);
             None
@@ -138,7 +140,7 @@ fn arp(arp: &Arp, key: &mut FlowKey) {
     key.shape |= shape::ARP;
 }
 
-fn ipv4(packet: &[u8], l3: usize, parsed: &mut Parsed) -> Result<Layers, DropReason> {
+fn ipv4(packet: &[u8], link: &Ethernet, parsed: &mut Parsed) -> Result<Layers, DropReason> {
     let ip = Ipv4::read(packet)?;
     parsed.key.src = mapped(ip.src);
     parsed.key.dst = mapped(ip.dst);
@@ -146,10 +148,10 @@ fn ipv4(packet: &[u8], l3: usize, parsed: &mut Parsed) -> Result<Layers, DropRea
     parsed.key.shape |= shape::IPV4;
     let segment = packet.get(ip.header..ip.total).unwrap_or_default();
     let transport = upper(ip.protocol, false, ip.offset, ip.more, segment, parsed)?;
-    Ok(ip_lengths(Layers { l3, l3_header: ip.header, total: ip.total, protocol: ip.protocol, transport }, parsed))
+    Ok(layers(link, ip.header, ip.total, ip.protocol, transport, !link.snap, parsed))
 }
 
-fn ipv6(packet: &[u8], l3: usize, parsed: &mut Parsed) -> Result<Layers, DropReason> {
+fn ipv6(packet: &[u8], link: &Ethernet, parsed: &mut Parsed) -> Result<Layers, DropReason> {
     let ip = Ipv6::read(packet)?;
     parsed.key.src = ip.src;
     parsed.key.dst = ip.dst;
@@ -157,13 +159,21 @@ fn ipv6(packet: &[u8], l3: usize, parsed: &mut Parsed) -> Result<Layers, DropRea
     parsed.key.shape |= shape::IPV6;
     let segment = packet.get(ip.header..ip.total).unwrap_or_default();
     let transport = upper(ip.protocol, true, ip.offset, ip.more, segment, parsed)?;
-    Ok(ip_lengths(Layers { l3, l3_header: ip.header, total: ip.total, protocol: ip.protocol, transport }, parsed))
+    Ok(layers(link, ip.header, ip.total, ip.protocol, transport, ip.plain && !link.snap, parsed))
 }
 
-fn ip_lengths(layers: Layers, parsed: &mut Parsed) -> Layers {
-    parsed.octets = layers.total as u32;
-    parsed.packet_max = layers.total as u32;
-    layers
+fn layers(
+    link: &Ethernet,
+    l3_header: usize,
+    total: usize,
+    protocol: u8,
+    transport: Option<Transport>,
+    plain: bool,
+    parsed: &mut Parsed,
+) -> Layers {
+    parsed.octets = total as u32;
+    parsed.packet_max = total as u32;
+    Layers { l3: link.payload, l3_header, total, protocol, transport, plain }
 }
 
 /// Fills in what is behind the IP header: ports and flags, or that it is a fragment and has none.
@@ -200,7 +210,7 @@ fn offload(length: usize, said: &VnetHdr, layers: Option<&Layers>, parsed: &mut 
     let lie = DropReason::OffloadInvalid;
     let layers = layers.ok_or(lie)?;
     let transport = layers.transport.ok_or(lie)?;
-    if parsed.key.is(shape::FRAGMENT) {
+    if parsed.key.is(shape::FRAGMENT) || !layers.plain {
         return Err(lie);
     }
     let l4 = layers.l3 + layers.l3_header;

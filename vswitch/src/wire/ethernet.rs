@@ -44,6 +44,8 @@ pub struct Ethernet {
     pub ethertype: u16,
     /// Offset of what `ethertype` names.
     pub payload: usize,
+    /// `ethertype` is that of a SNAP header.
+    pub snap: bool,
 }
 
 impl Ethernet {
@@ -64,6 +66,7 @@ impl Ethernet {
             inner: 0,
             ethertype: u16::from_be_bytes([t0, t1]),
             payload: ADDRESSES + 2,
+            snap: false,
         };
         while matches!(link.ethertype, TPID_C | TPID_S) {
             link.untag(frame)?;
@@ -97,6 +100,7 @@ impl Ethernet {
             if ethertype >= TYPE_MIN {
                 self.ethertype = ethertype;
                 self.payload += 8;
+                self.snap = true;
             }
         }
     }

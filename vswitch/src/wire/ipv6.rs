@@ -34,6 +34,8 @@ pub struct Ipv6 {
     pub offset: u16,
     /// More fragments follow. An atomic fragment (RFC 6946) has neither this nor an offset and is none.
     pub more: bool,
+    /// No extension but options and routing headers: neither signed nor a fragment, so it can be cut and checksummed.
+    pub plain: bool,
 }
 
 impl Ipv6 {
@@ -49,20 +51,33 @@ impl Ipv6 {
         }
         let total = 40 + usize::from(u16::from_be_bytes([l0, l1]));
         let Some(packet) = packet.get(..total) else { return Err(DropReason::Ipv6Length) };
-        let mut ip =
-            Ipv6 { src, dst, header: 40, total, class: v0 << 4 | v1 >> 4, protocol: next, offset: 0, more: false };
+        let mut ip = Ipv6 {
+            src,
+            dst,
+            header: 40,
+            total,
+            class: v0 << 4 | v1 >> 4,
+            protocol: next,
+            offset: 0,
+            more: false,
+            plain: true,
+        };
         ip.walk(packet)?;
         Ok(ip)
     }
 
     fn walk(&mut self, packet: &[u8]) -> Result<(), DropReason> {
-        for _ in 0..=EXTENSIONS_MAX {
+        for walked in 0..=EXTENSIONS_MAX {
             let octets = match self.protocol {
                 HOP_BY_HOP | ROUTING | DESTINATION | MOBILITY | HIP | SHIM6 => |len: u8| 8 + 8 * usize::from(len),
                 AUTHENTICATION => |len: u8| 8 + 4 * usize::from(len),
                 FRAGMENT => |_| 8,
                 _ => return Ok(()),
             };
+            if walked == EXTENSIONS_MAX {
+                break;
+            }
+            self.plain &= matches!(self.protocol, HOP_BY_HOP | ROUTING | DESTINATION);
             let start: [u8; 8] = array_at(packet, self.header).ok_or(DropReason::Ipv6Extensions)?;
             let [next, len, f0, f1, ..] = start;
             if self.protocol == FRAGMENT {
@@ -105,6 +120,11 @@ mod tests {
         assert_eq!((ip.protocol, ip.header), (17, 104));
         assert_eq!(Ipv6::read(&packet(DESTINATION, &chain(9))).unwrap_err(), DropReason::Ipv6Extensions);
         assert_eq!(Ipv6::read(&packet(0, &chain(2)[..7])).unwrap_err(), DropReason::Ipv6Extensions);
+        // Found by the oracle: a later fragment as the ninth ended the walk before the count.
+        let mut ninth = chain(8);
+        ninth[56] = FRAGMENT;
+        ninth.extend_from_slice(&[17, 0, 0, 8, 0, 0, 0, 0]);
+        assert_eq!(Ipv6::read(&packet(DESTINATION, &ninth)).unwrap_err(), DropReason::Ipv6Extensions);
     }
 
     #[test]

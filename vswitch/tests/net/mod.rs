@@ -14,8 +14,9 @@ use vswitch::config::{AclConfig, Config, MonitorConfig, PortConfig};
 use vswitch::control::{Control, PortCounters};
 use vswitch::flow::record::Record;
 use vswitch::frame::vnet::VnetHdr;
+use vswitch::frame::{Buffer, TxFrame};
 use vswitch::port::memory::{self, MemoryEnd};
-use vswitch::port::{Offloads, PortId};
+use vswitch::port::{Offloads, Port, PortId, Sent};
 use vswitch::snapshot::Snapshot;
 use vswitch::time::Instant;
 use vswitch::verdict::DropReason;
@@ -152,6 +153,37 @@ impl Net {
         self.send(id, frame);
         self.turn();
         self.recv_all().into_iter().map(|(port, _)| port).collect()
+    }
+
+    /// As `through`, with what the device says of the frame.
+    pub fn through_vnet(&mut self, id: u16, frame: &[u8], vnet: VnetHdr) -> Vec<u16> {
+        self.recv_all();
+        self.send_vnet(id, frame, vnet);
+        self.turn();
+        self.recv_all().into_iter().map(|(port, _)| port).collect()
+    }
+
+    pub fn worker_detach(&mut self, id: u16) {
+        self.ask(|control| control.detach(PortId(id)).unwrap());
+        self.ends.remove(&id);
+    }
+
+    /// A device that refuses every frame.
+    pub fn attach_refusing(&mut self, id: u16) {
+        struct Refusing;
+        impl Port for Refusing {
+            fn rx(&mut self, _: &mut [Buffer]) -> Result<usize, vswitch::port::Error> {
+                Ok(0)
+            }
+            fn tx(&mut self, frames: &[TxFrame<'_>]) -> Sent {
+                let refused_set = u64::MAX >> (64 - frames.len());
+                Sent { accepted: 0, refused: frames.len(), refused_set }
+            }
+            fn offloads(&self) -> Offloads {
+                Offloads::ALL
+            }
+        }
+        assert!(self.worker.attach(PortId(id), Box::new(Refusing)).is_ok());
     }
 
     /// Sends one frame, which must be dropped for `reason` and no other.

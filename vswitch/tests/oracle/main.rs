@@ -1,0 +1,139 @@
+//! The fast path against the plain evaluator: random configurations, lists and frames, with changes of the configuration
+//! while flows are cached. What comes out of every port, octet by octet, and every counter must agree; so must the
+//! reports of flows with what was accepted (law 2).
+//!
+//! `ORACLE_CASES` is the number of frames, each of which meets random lists; about 6,000 without it.
+
+mod draw;
+#[path = "../net/mod.rs"]
+mod net;
+mod plain;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use draw::{Draw, PORTS};
+use net::Net;
+use plain::{Counts, Plain};
+use proptest::prelude::*;
+use vswitch::port::{Offloads, PortId};
+use vswitch::verdict::DropReason;
+use vswitch::worker::Limits;
+
+const FRAMES_PER_CASE: usize = 40;
+const OCTETS_PER_CASE: usize = 2_400;
+
+fn read_counts(net: &Net, id: PortId) -> Counts {
+    let c = net.counters(id.0);
+    let row = |t: &vswitch::control::Traffic| [t.unicast, t.multicast, t.broadcast, t.octets];
+    let named = |drops: &[u64]| {
+        let all = DropReason::ALL.iter().zip(drops).filter(|(_, n)| **n > 0);
+        all.map(|(reason, n)| (reason.name(), *n)).collect::<BTreeMap<_, _>>()
+    };
+    Counts {
+        rx: row(&c.rx),
+        tx: row(&c.tx),
+        delivered: c.delivered,
+        rx_drops: named(&c.rx_drops),
+        tx_drops: named(&c.tx_drops),
+    }
+}
+
+fn run(octets: &[u8]) {
+    let mut draw = Draw::new(octets);
+    let mut config = draw.config(1);
+    let bare: BTreeSet<PortId> = (0..PORTS).filter(|_| draw.one_in(3)).map(PortId).collect();
+    let limits = Limits { flows: 64, macs: 64, macs_per_port: 32, records: 4096 };
+    let mut net = Net::with(net::config(Vec::new()), limits, Offloads::ALL, 1);
+    for id in 0..PORTS {
+        let offloads = if bare.contains(&PortId(id)) { Offloads::NONE } else { Offloads::ALL };
+        net.attach(id, offloads, 512);
+    }
+    net.config = config.clone();
+    net.publish();
+    let mut plain = Plain::new(config.clone(), bare);
+    for step in 0..FRAMES_PER_CASE {
+        if draw.one_in(20) {
+            let fresh = draw.config(config.version + 1);
+            // One thing changes, or everything.
+            match draw.below(4) {
+                0 => config = fresh,
+                1 => config.protected_macs = fresh.protected_macs,
+                2 => config.sessions = fresh.sessions,
+                _ => config.static_macs = fresh.static_macs,
+            }
+            net.config = config.clone();
+            net.publish();
+            plain.change(config.clone());
+        }
+        let from = draw.below(PORTS.into()) as u16;
+        let (frame, vnet) = draw.frame();
+        let again = 1 + draw.below(2);
+        for _ in 0..again {
+            net.send_vnet(from, &frame, vnet);
+            plain.frame(PortId(from), &frame, vnet);
+        }
+        net.turn();
+        let mut got: Vec<_> =
+            (0..PORTS).flat_map(|id| net.recv(id).into_iter().map(move |(f, vnet)| (id, f, vnet.write()))).collect();
+        got.sort();
+        let mut expected = std::mem::take(&mut plain.out);
+        expected.sort();
+        if got != expected {
+            let short = |list: &[(u16, Vec<u8>, [u8; 12])]| -> String {
+                list.iter()
+                    .map(|(port, f, v)| format!("\n  {port}: {} {:02x?} {v:?}", f.len(), &f[..f.len().min(64)]))
+                    .collect()
+            };
+            let head = &frame[..frame.len().min(64)];
+            panic!(
+                "step {step}: from {from}, {head:02x?} {vnet:?}\ngot {}\nexpected {}\n{config:#?}",
+                short(&got),
+                short(&expected)
+            );
+        }
+        for id in 0..PORTS {
+            let (got, expected) = (read_counts(&net, PortId(id)), plain.counts.get(&PortId(id)).cloned());
+            assert_eq!(
+                got,
+                expected.unwrap_or_default(),
+                "step {step}: port {id}, frame {frame:02x?} {vnet:?}\n{config:#?}"
+            );
+        }
+    }
+    let mut metered = [0; 3];
+    for _ in 0..4 {
+        net.after(70_000);
+        for r in net.records() {
+            metered.iter_mut().zip([r.packets, r.octets, r.l2_octets]).for_each(|(sum, n)| *sum += n);
+        }
+    }
+    let stats = net.control.cache_stats();
+    assert_eq!((stats.active, stats.unmetered), (0, 0));
+    assert_eq!(metered, plain.metered, "law 2\n{config:#?}");
+    for (rule, matches) in &plain.rules {
+        assert_eq!(net.control.rule_matches(*rule), *matches, "rule {rule}");
+    }
+    for (session, [copied, dropped, segmented]) in &plain.sessions {
+        let stats = net.control.session_stats(*session);
+        assert_eq!(
+            (stats.copied, stats.dropped, stats.segmented),
+            (*copied, *dropped, *segmented),
+            "session {session}"
+        );
+    }
+}
+
+fn cases() -> u32 {
+    let frames = std::env::var("ORACLE_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(6_000);
+    (frames as usize / FRAMES_PER_CASE).max(1) as u32
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_road_does_what_the_plain_evaluator_says(words in prop::collection::vec(any::<u64>(), OCTETS_PER_CASE / 8)) {
+        let octets: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        run(&octets);
+    }
+}
