@@ -13,8 +13,6 @@ pub const HEADER: usize = 16;
 pub const TEMPLATES: u16 = 2;
 /// Set of options templates.
 pub const OPTIONS_TEMPLATES: u16 = 3;
-/// A field of variable length.
-pub const VARIABLE: u16 = 65_535;
 
 /// The message header (section 3.1) for `length` octets of sets.
 pub fn header(length: usize, at: Moment, sequence: u32, domain: u32) -> Vec<u8> {
@@ -43,11 +41,4 @@ pub fn options_template(template: &OptionsTemplate) -> Vec<u8> {
         out.extend(length.to_be_bytes());
     }
     out
-}
-
-/// Appends a text in variable length (section 7), at most 254 octets.
-pub fn variable(text: &str, out: &mut Vec<u8>) {
-    let text = super::options::cut(text, 254);
-    out.push(text.len() as u8);
-    out.extend(text.as_bytes());
 }

@@ -239,3 +239,77 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    use proto::flow::{Destination, Version};
+
+    use super::*;
+
+    fn config(collector: &UdpSocket, monitors: Vec<Monitor>) -> Config {
+        let port = collector.local_addr().unwrap().port();
+        let exporter = Exporter {
+            name: "e".into(),
+            destinations: vec![Destination { addr: Ipv4Addr::LOCALHOST.into(), port }],
+            version: Version::V5,
+            dscp: 0,
+            template_timeout_s: 60,
+            option_timeout_s: 60,
+            payload_max: 1400,
+        };
+        Config { module: 3, exporters: vec![exporter], monitors, ..Config::default() }
+    }
+
+    fn monitor(exporter: &str) -> Monitor {
+        let exporters = vec![exporter.to_owned()];
+        Monitor { name: "m".into(), record: None, exporters, active_s: 1800, inactive_s: 15 }
+    }
+
+    fn collector() -> UdpSocket {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket
+    }
+
+    #[test]
+    fn records_wait_for_the_first_configuration_and_stop_sends_all() {
+        let (mut ring, records) = rtrb::RingBuffer::new(64);
+        let handle = start(records, Anchor::new(Instant::now())).unwrap();
+        for _ in 0..40 {
+            ring.push(flow::tests::tcp4()).unwrap();
+        }
+        let collector = collector();
+        handle.configure(config(&collector, vec![monitor("e")])).unwrap();
+        handle.stop();
+        let mut buffer = [0; 2000];
+        let records = |length: usize| (length - 24) / 48;
+        let received = [collector.recv(&mut buffer).unwrap(), collector.recv(&mut buffer).unwrap()].map(records);
+        assert_eq!(received, [28, 12]);
+    }
+
+    #[test]
+    fn a_refused_configuration_changes_nothing() {
+        let (_ring, records) = rtrb::RingBuffer::new(64);
+        let handle = start(records, Anchor::new(Instant::now())).unwrap();
+        let collector = collector();
+        assert!(matches!(handle.configure(config(&collector, vec![monitor("x")])), Err(Error::NoExporter { .. })));
+        assert!(handle.shared.configs.is_empty());
+        handle.stop();
+    }
+
+    #[test]
+    fn rows_are_published() {
+        let (_ring, records) = rtrb::RingBuffer::new(64);
+        let handle = start(records, Anchor::new(Instant::now())).unwrap();
+        let collector = collector();
+        let end = Instant::now() + Duration::from_secs(10);
+        handle.configure(config(&collector, Vec::new())).unwrap();
+        while handle.rows().is_empty() {
+            assert!(Instant::now() < end);
+            thread::yield_now();
+        }
+        assert_eq!(handle.rows()[0].destination, collector.local_addr().unwrap().to_string());
+    }
+}

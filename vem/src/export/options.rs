@@ -8,18 +8,16 @@
 //! | 515 | timeouts   | cache 4, metering process 143    | active 36, inactive 37, one record for each monitor          |
 //!
 //! Version 9's fields 48-50 describe a sampler that flow records name by field 48. There is none, so they are not sent.
+//! Texts have a fixed length in IPFIX too: nfdump 1.7.1 takes the mark of a variable one for a length of 65,535.
 //! Not sent is what no destination was given: refused by the host for all of them, or without a template for its kind.
 
 use proto::flow::Version;
 
-use super::ipfix::{self, VARIABLE};
 use super::message::Weight;
 
-/// Longest interface name and description in version 9, octets.
-const NAME_MAX: usize = 32;
-const DESCRIPTION_MAX: usize = 64;
-/// Longest of either in IPFIX: a row fits the smallest datagram.
-const TEXT_MAX: usize = 128;
+/// Octets of an interface's name and description.
+const NAME: usize = 32;
+const DESCRIPTION: usize = 64;
 
 /// Description of a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,18 +34,19 @@ const INTERFACES: u16 = 512;
 const SAMPLING: u16 = 513;
 const STATISTICS: u16 = 514;
 const TIMEOUTS: u16 = 515;
+const INTERFACES_FIELDS: &[(u16, u16)] = &[(82, NAME as u16), (83, DESCRIPTION as u16)];
 const STATISTICS_FIELDS: &[(u16, u16)] = &[(40, 8), (41, 8), (42, 8), (166, 8), (167, 8), (168, 8)];
 const TIMEOUTS_FIELDS: &[(u16, u16)] = &[(36, 2), (37, 2)];
 
 const V9: [OptionsTemplate; 4] = [
-    OptionsTemplate { id: INTERFACES, scope: (2, 4), fields: &[(82, NAME_MAX as u16), (83, DESCRIPTION_MAX as u16)] },
+    OptionsTemplate { id: INTERFACES, scope: (2, 4), fields: INTERFACES_FIELDS },
     OptionsTemplate { id: SAMPLING, scope: (1, 4), fields: &[(34, 4), (35, 1)] },
     OptionsTemplate { id: STATISTICS, scope: (1, 4), fields: STATISTICS_FIELDS },
     OptionsTemplate { id: TIMEOUTS, scope: (4, 4), fields: TIMEOUTS_FIELDS },
 ];
 
 const IPFIX: [OptionsTemplate; 4] = [
-    OptionsTemplate { id: INTERFACES, scope: (10, 4), fields: &[(82, VARIABLE), (83, VARIABLE)] },
+    OptionsTemplate { id: INTERFACES, scope: (10, 4), fields: INTERFACES_FIELDS },
     OptionsTemplate { id: SAMPLING, scope: (149, 4), fields: &[(304, 2), (305, 4), (306, 4)] },
     OptionsTemplate { id: STATISTICS, scope: (144, 4), fields: STATISTICS_FIELDS },
     OptionsTemplate { id: TIMEOUTS, scope: (143, 4), fields: TIMEOUTS_FIELDS },
@@ -126,7 +125,7 @@ impl Tables {
     /// All records: the table's id, and the octets. `module` is the observation domain.
     pub fn records(&self, version: Version, module: u8, totals: &Totals) -> Vec<(u16, Vec<u8>)> {
         let module = u32::from(module).to_be_bytes();
-        let interfaces = self.interfaces.iter().map(|row| (INTERFACES, row.record(version)));
+        let interfaces = self.interfaces.iter().map(|row| (INTERFACES, row.record()));
         let sampling = std::iter::once((SAMPLING, sampling(version, module)));
         let statistics = std::iter::once((STATISTICS, statistics(module, totals)));
         let timeouts = self.timeouts.iter().map(|row| (TIMEOUTS, row.record()));
@@ -135,15 +134,10 @@ impl Tables {
 }
 
 impl InterfaceRow {
-    fn record(&self, version: Version) -> Vec<u8> {
+    fn record(&self) -> Vec<u8> {
         let mut out = u32::from(self.if_index).to_be_bytes().to_vec();
-        if version == Version::Ipfix {
-            ipfix::variable(cut(&self.name, TEXT_MAX), &mut out);
-            ipfix::variable(cut(&self.description, TEXT_MAX), &mut out);
-        } else {
-            fixed(&self.name, NAME_MAX, &mut out);
-            fixed(&self.description, DESCRIPTION_MAX, &mut out);
-        }
+        fixed(&self.name, NAME, &mut out);
+        fixed(&self.description, DESCRIPTION, &mut out);
         out
     }
 }
@@ -211,15 +205,13 @@ mod tests {
 
     #[test]
     fn records_are_as_long_as_their_template_says() {
-        let records = tables().records(Version::V9, 3, &Totals::default());
-        assert_eq!(records.len(), 4);
-        for (id, record) in records {
-            let template = templates(Version::V9).iter().find(|template| template.id == id).unwrap();
-            assert_eq!(record.len(), length(template), "{id}");
-        }
-        for (id, record) in tables().records(Version::Ipfix, 3, &Totals::default()) {
-            let template = templates(Version::Ipfix).iter().find(|template| template.id == id).unwrap();
-            assert!(id == INTERFACES || record.len() == length(template), "{id}");
+        for version in [Version::V9, Version::Ipfix] {
+            let records = tables().records(version, 3, &Totals::default());
+            assert_eq!(records.len(), 4);
+            for (id, record) in records {
+                let template = templates(version).iter().find(|template| template.id == id).unwrap();
+                assert_eq!(record.len(), length(template), "{version:?} {id}");
+            }
         }
     }
 
@@ -240,12 +232,9 @@ mod tests {
     #[test]
     fn texts_are_cut_between_characters() {
         let row = tables().interfaces.remove(0);
-        let v9 = row.record(Version::V9);
-        assert_eq!(v9.len(), 4 + NAME_MAX + DESCRIPTION_MAX);
-        assert_eq!(std::str::from_utf8(&v9[36..]).unwrap(), "ä".repeat(32));
-        let ipfix = row.record(Version::Ipfix);
-        assert_eq!(&ipfix[..15], b"\0\0\0\x07\x0aVethernet7");
-        assert_eq!(ipfix[15], 80);
+        let record = row.record();
+        assert_eq!(&record[..16], b"\0\0\0\x07Vethernet7\0\0");
+        assert_eq!(std::str::from_utf8(&record[4 + NAME..]).unwrap(), "ä".repeat(32));
         assert_eq!(cut("aä", 2), "a");
     }
 

@@ -148,7 +148,7 @@ impl Plan {
 
 impl Stream {
     fn new(exporter: &Exporter, module: u8) -> Self {
-        let mut sender = Sender::new();
+        let mut sender = Sender::default();
         sender.configure(exporter);
         let encoder = Encoder::new(exporter.version, module);
         Stream { name: exporter.name.clone(), version: exporter.version, encoder, sender }
@@ -209,3 +209,7 @@ fn layout_index(monitor: &Monitor, config: &Config) -> usize {
     let position = |name: &String| config.records.iter().position(|record| record.name == *name);
     monitor.record.as_ref().and_then(position).map_or(0, |index| index + 1)
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

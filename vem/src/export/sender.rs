@@ -29,8 +29,8 @@ pub struct Delivery {
     pub disturbed: bool,
 }
 
-/// The destinations of an exporter.
-#[derive(Debug)]
+/// The destinations of an exporter; none at first.
+#[derive(Debug, Default)]
 pub struct Sender {
     dscp: u8,
     targets: Vec<Target>,
@@ -78,11 +78,6 @@ impl Counts {
 }
 
 impl Sender {
-    /// A sender without destinations.
-    pub fn new() -> Self {
-        Sender { dscp: 0, targets: Vec::new() }
-    }
-
     /// Takes the destinations of `exporter`; those that stay keep socket and counters, unless the DSCP changes.
     pub fn configure(&mut self, exporter: &Exporter) {
         if exporter.dscp != self.dscp {
@@ -259,7 +254,7 @@ mod tests {
     #[test]
     fn every_destination_gets_every_datagram() {
         let ((a, port_a), (b, port_b)) = (collector(), collector());
-        let mut sender = Sender::new();
+        let mut sender = Sender::default();
         sender.configure(&exporter(&[port_a, port_b], 0));
         assert_eq!(sender.send(&datagram(3), NOW), Delivery { accepted: 2, disturbed: false });
         assert_eq!(receive(&a), receive(&b));
@@ -273,7 +268,7 @@ mod tests {
     #[test]
     fn the_socket_has_the_dscp() {
         let (_collector, port) = collector();
-        let mut sender = Sender::new();
+        let mut sender = Sender::default();
         sender.configure(&exporter(&[port], 46));
         sender.send(&datagram(1), NOW);
         let socket = sender.targets[0].socket.as_ref().unwrap();
@@ -284,7 +279,7 @@ mod tests {
     fn a_refusal_counts_against_the_refused_datagram_and_the_next_is_sent() {
         let (socket, port) = collector();
         drop(socket);
-        let mut sender = Sender::new();
+        let mut sender = Sender::default();
         sender.configure(&exporter(&[port], 0));
         assert_eq!(sender.send(&datagram(5), NOW), Delivery { accepted: 1, disturbed: false });
         let again = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -300,7 +295,7 @@ mod tests {
     fn a_destination_that_cannot_be_reached_is_counted_and_tried_again_later() {
         let mut unreachable = exporter(&[9], 0);
         unreachable.destinations[0].addr = Ipv4Addr::BROADCAST.into();
-        let mut sender = Sender::new();
+        let mut sender = Sender::default();
         sender.configure(&unreachable);
         for _ in 0..2 {
             assert_eq!(sender.send(&datagram(2), NOW), Delivery { accepted: 0, disturbed: true });
@@ -316,7 +311,7 @@ mod tests {
     #[test]
     fn a_destination_that_stays_keeps_its_counters_and_its_socket() {
         let ((_a, port_a), (_b, port_b)) = (collector(), collector());
-        let mut sender = Sender::new();
+        let mut sender = Sender::default();
         sender.configure(&exporter(&[port_a], 0));
         sender.send(&datagram(1), NOW);
         let local =

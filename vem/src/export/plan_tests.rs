@@ -1,0 +1,164 @@
+use std::net::{Ipv4Addr, UdpSocket};
+
+use proto::flow::{Destination, Field};
+use vswitch::port::PortId;
+use vswitch::time::Instant;
+
+use super::super::Interface;
+use super::super::flow::tests::tcp4;
+use super::*;
+
+struct Collector(UdpSocket);
+
+impl Collector {
+    fn new() -> Self {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Collector(socket)
+    }
+
+    fn port(&self) -> u16 {
+        self.0.local_addr().unwrap().port()
+    }
+
+    fn receive(&self) -> Vec<Vec<u8>> {
+        let mut buffer = [0; 2000];
+        std::iter::from_fn(|| self.0.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec())).collect()
+    }
+}
+
+fn at(ms: u64) -> Moment {
+    Moment { now: Instant::from_ms(ms), boot_ms: 1_700_000_000_000 }
+}
+
+fn exporter(name: &str, version: Version, collector: &Collector) -> Exporter {
+    Exporter {
+        name: name.into(),
+        destinations: vec![Destination { addr: Ipv4Addr::LOCALHOST.into(), port: collector.port() }],
+        version,
+        dscp: 0,
+        template_timeout_s: 60,
+        option_timeout_s: 60,
+        payload_max: 1400,
+    }
+}
+
+fn monitor(name: &str, record: Option<&str>, exporters: &[&str]) -> Monitor {
+    Monitor {
+        name: name.into(),
+        record: record.map(str::to_owned),
+        exporters: exporters.iter().map(|name| (*name).to_owned()).collect(),
+        active_s: 1800,
+        inactive_s: 15,
+    }
+}
+
+fn interface(port: u16, if_index: u16) -> Interface {
+    Interface { port: PortId(port), if_index, name: String::new(), description: String::new(), uplink: true }
+}
+
+fn config(exporters: Vec<Exporter>, monitors: Vec<Monitor>) -> Config {
+    let fields = vec![Field::SourceAddress, Field::Bytes];
+    let records = vec![proto::flow::Record { name: "talkers".into(), fields }];
+    Config { module: 3, records, exporters, monitors, interfaces: vec![interface(1, 0x0101), interface(2, 0x0202)] }
+}
+
+fn contains(datagrams: &[Vec<u8>], octets: &[u8]) -> bool {
+    datagrams.iter().any(|datagram| datagram.windows(octets.len()).any(|window| window == octets))
+}
+
+#[test]
+fn a_record_goes_to_the_exporters_of_its_monitors_with_their_interfaces() {
+    let (a, b) = (Collector::new(), Collector::new());
+    let exporters = vec![exporter("a", Version::V5, &a), exporter("b", Version::V5, &b)];
+    let monitors = vec![monitor("m", None, &["a"]), monitor("n", None, &["b"]), monitor("o", None, &["a"])];
+    let mut plan = Plan::default();
+    plan.configure(config(exporters, monitors), at(0));
+    let mut record = tcp4();
+    (record.monitors_in, record.monitors_out) = (0b100, 0b001);
+    plan.push(&record, at(10));
+    plan.flush(at(20));
+    let received = a.receive();
+    assert_eq!(received.len(), 1);
+    assert_eq!(received[0].len(), 24 + 2 * 48, "once for each monitor");
+    assert!(contains(&received, &[1, 1, 2, 2]), "interfaces");
+    assert!(b.receive().is_empty());
+    assert_eq!(plan.rows().iter().map(|row| row.records).collect::<Vec<_>>(), [2, 0]);
+}
+
+#[test]
+fn direction_is_that_of_the_monitor_and_a_dropped_flow_has_no_output() {
+    let collector = Collector::new();
+    let mut plan = Plan::default();
+    let monitors = vec![monitor("m", None, &["a"])];
+    plan.configure(config(vec![exporter("a", Version::V9, &collector)], monitors), at(0));
+    let mut record = tcp4();
+    (record.monitors_in, record.monitors_out) = (0, 1);
+    plan.push(&record, at(10));
+    record.monitors_in = 1;
+    record.outcome = Outcome::Dropped(vswitch::verdict::DropReason::AclDeny);
+    plan.push(&record, at(10));
+    plan.flush(at(20));
+    let received = collector.receive();
+    // IP version, direction, end reason, forwarding status.
+    assert!(contains(&received, &[4, 1, 3, 64]) && contains(&received, &[4, 0, 3, 129]));
+    assert!(contains(&received, &[0, 0, 1, 1, 0, 0, 2, 2]) && contains(&received, &[0, 0, 1, 1, 0, 0, 0, 0]));
+}
+
+#[test]
+fn an_exporter_that_stays_goes_on_and_another_version_begins_anew() {
+    let collector = Collector::new();
+    let monitors = || vec![monitor("m", None, &["a"])];
+    let mut plan = Plan::default();
+    let push = |plan: &mut Plan, ms| {
+        plan.push(&tcp4(), at(ms));
+        plan.flush(at(ms));
+    };
+    plan.configure(config(vec![exporter("a", Version::V9, &collector)], monitors()), at(0));
+    push(&mut plan, 10);
+    plan.configure(config(vec![exporter("a", Version::V9, &collector)], monitors()), at(20));
+    push(&mut plan, 30);
+    plan.configure(config(vec![exporter("a", Version::Ipfix, &collector)], monitors()), at(40));
+    push(&mut plan, 50);
+    let received = collector.receive();
+    let heads: Vec<(u8, u8)> = received.iter().map(|d| (d[1], if d[1] == 9 { d[15] } else { d[11] })).collect();
+    assert_eq!(heads, [(9, 0), (9, 1), (10, 0)]);
+}
+
+#[test]
+fn what_waits_is_sent_when_its_exporter_goes() {
+    let collector = Collector::new();
+    let mut plan = Plan::default();
+    let monitors = vec![monitor("m", None, &["a"])];
+    plan.configure(config(vec![exporter("a", Version::V5, &collector)], monitors), at(0));
+    plan.push(&tcp4(), at(10));
+    plan.configure(config(Vec::new(), Vec::new()), at(20));
+    assert_eq!(collector.receive().len(), 1);
+    plan.push(&tcp4(), at(30));
+    plan.flush(at(30));
+    assert!(plan.rows().is_empty());
+}
+
+#[test]
+fn only_templates_that_are_used_are_sent() {
+    let collector = Collector::new();
+    let mut plan = Plan::default();
+    let monitors = vec![monitor("m", Some("talkers"), &["a"])];
+    plan.configure(config(vec![exporter("a", Version::V9, &collector)], monitors), at(0));
+    plan.tick(at(10));
+    // One for each family, and four of options.
+    assert_eq!(plan.rows()[0].templates, 7);
+    plan.push(&tcp4(), at(20));
+    plan.flush(at(20));
+    assert!(contains(&collector.receive(), &[10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 5, 0xdc]));
+}
+
+#[test]
+fn names_that_do_not_exist_are_refused() {
+    let refused = |monitor| check(&config(Vec::new(), vec![monitor])).unwrap_err().to_string();
+    assert_eq!(refused(monitor("m", None, &["x"])), "flow monitor m: no flow exporter x");
+    assert_eq!(refused(monitor("m", Some("x"), &[])), "flow monitor m: no flow record x");
+    let many = (0..33).map(|_| monitor("m", None, &[])).collect();
+    assert!(matches!(check(&config(Vec::new(), many)), Err(Error::MonitorsMax)));
+    assert!(check(&config(Vec::new(), vec![monitor("m", Some("talkers"), &[])])).is_ok());
+}
