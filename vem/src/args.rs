@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::attach::{Kind, Request};
 use crate::bootstrap::DEFAULT_SOCKET;
+use crate::request::{Kind, Request};
 
 /// The agent of a host of the distributed virtual switch, and its local commands.
 #[derive(Debug, Parser)]

@@ -32,7 +32,9 @@ use proto::msg::HostUuid;
 use serde::Deserialize;
 use vswitch::worker::Limits;
 
-use crate::attach::{Attachment, Request};
+use crate::attach::Attachment;
+use crate::headless;
+use crate::request::Request;
 
 /// Largest configuration file, octets.
 const FILE_MAX: u64 = 1 << 20;
@@ -87,6 +89,16 @@ pub struct Bootstrap {
     pub limits: Limits,
     /// Ports that are attached at start.
     pub ports: Vec<Attachment>,
+}
+
+impl Bootstrap {
+    /// Identity of this host: that of the file, or the one that is kept in the state directory.
+    ///
+    /// # Errors
+    /// The state directory can't be used.
+    pub fn host_uuid(&self) -> Result<HostUuid, headless::Error> {
+        self.uuid.map_or_else(|| headless::host_uuid(&self.state_dir), Ok)
+    }
 }
 
 #[derive(Deserialize)]

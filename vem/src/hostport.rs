@@ -21,7 +21,8 @@ use vswitch::port::Port;
 use vswitch::port::netdev::Netdev;
 use vswitch::port::tap::Tap;
 
-use crate::attach::{Attachment, Before, Kind};
+use crate::attach::{Attachment, Before};
+use crate::request::Kind;
 use netlink::{Change, Link, Route};
 
 /// Why a device can't be used.

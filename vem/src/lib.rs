@@ -4,7 +4,8 @@
 //!   vem.toml ─▶ bootstrap ─▶ agent ──┬── link ⇄ supervisor (TLS)          enroll: token ─▶ certificate
 //!                                    ├── local ⇄ vem attach, detach, ports, cmd
 //!                                    ├── watches ◀ netlink
-//!                                    └── switch ──┬── attach, headless    what is attached, what was last good, on disk
+//!                                    └── switch ──┬── request, attach     what is asked for, what is attached
+//!                                                 ├── headless            what was last good, on disk
 //!                                                 ├── apply, numbers      names to numbers: the dataplane's configuration
 //!                                                 ├── hostport            taps, netdevs, the host kept silent
 //!                                                 ├── answer, header, rates, show
@@ -34,6 +35,7 @@ pub mod local;
 pub mod log;
 pub mod numbers;
 pub mod rates;
+pub mod request;
 pub mod show;
 pub mod switch;
 pub mod watches;

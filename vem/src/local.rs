@@ -14,8 +14,10 @@
 //! [`ANSWER_MAX`] in an answer that is not read, [`IDLE`] of silence. A client that breaks one, or that sends what is not a
 //! request, is told so if it listens, and its connection ends; no other connection notices.
 
+pub mod client;
+
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -24,7 +26,7 @@ use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use serde::{Deserialize, Serialize};
 
-use crate::attach::Request as Port;
+use crate::request::Request as Port;
 
 /// Most clients at a time.
 pub const CLIENTS_MAX: usize = 16;
@@ -34,8 +36,6 @@ pub const LINE_MAX: usize = 64 << 10;
 pub const ANSWER_MAX: usize = 4 << 20;
 /// Longest silence of a client.
 pub const IDLE: Duration = Duration::from_secs(30);
-/// Longest that a client of ours waits for an answer.
-const CLIENT_WAIT: Duration = Duration::from_secs(20);
 
 /// What a client may ask.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -238,57 +238,6 @@ impl Client {
 /// The answer to what can't be done.
 pub fn failure(reason: &str) -> serde_json::Value {
     serde_json::json!({ "ok": false, "error": reason })
-}
-
-/// Why a request of ours was not answered as hoped.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The agent does not answer.
-    #[error("no agent at {}: {source}", path.display())]
-    Away {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It answers what is not an answer.
-    #[error("the agent's answer can't be read")]
-    Garbled,
-    /// It can't do it.
-    #[error("{0}")]
-    Refused(String),
-}
-
-/// Sends a request to the agent at `path` and waits for the answer.
-///
-/// # Errors
-/// No agent answers, or it refuses.
-pub fn ask(path: &Path, request: &Request) -> Result<serde_json::Value, ClientError> {
-    let away = |source| ClientError::Away { path: path.to_owned(), source };
-    let exchange = || -> io::Result<String> {
-        let mut stream = std::os::unix::net::UnixStream::connect(path)?;
-        stream.set_read_timeout(Some(CLIENT_WAIT))?;
-        stream.set_write_timeout(Some(CLIENT_WAIT))?;
-        let mut line = serde_json::to_string(request)?;
-        line.push('\n');
-        stream.write_all(line.as_bytes())?;
-        let mut answer = String::new();
-        BufReader::new(stream.take(ANSWER_MAX as u64 + 1)).read_line(&mut answer)?;
-        Ok(answer)
-    };
-    let answer = exchange().map_err(away)?;
-    if answer.is_empty() {
-        return Err(away(io::ErrorKind::UnexpectedEof.into()));
-    }
-    let answer: serde_json::Value = serde_json::from_str(&answer).map_err(|_| ClientError::Garbled)?;
-    match answer.get("ok").and_then(serde_json::Value::as_bool) {
-        Some(true) => Ok(answer),
-        Some(false) => {
-            let reason = answer.get("error").and_then(|e| e.as_str()).unwrap_or("refused without a reason");
-            Err(ClientError::Refused(reason.to_owned()))
-        }
-        None => Err(ClientError::Garbled),
-    }
 }
 
 #[cfg(test)]

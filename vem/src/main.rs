@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use vem::args::{Cli, Command};
-use vem::local::{self, Request};
+use vem::local::Request;
+use vem::local::client;
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
@@ -35,15 +36,15 @@ fn run(command: Command) -> Result<String, Box<dyn std::error::Error>> {
         }
         Command::Attach(attach) => {
             let (port, socket) = attach.split();
-            let answer = local::ask(&socket, &Request::Attach { port })?;
+            let answer = client::ask(&socket, &Request::Attach { port })?;
             Ok(format!("attached {}\n", text(&answer, "nic")))
         }
         Command::Detach { which, agent } => {
-            let answer = local::ask(&agent.socket, &Request::Detach { device: which.device, nic: which.nic })?;
+            let answer = client::ask(&agent.socket, &Request::Detach { device: which.device, nic: which.nic })?;
             Ok(format!("detached {}\n", text(&answer, "nic")))
         }
         Command::Ports { json, agent } => {
-            let answer = local::ask(&agent.socket, &Request::Ports)?;
+            let answer = client::ask(&agent.socket, &Request::Ports)?;
             let rows = answer.get("ports").and_then(|p| p.as_array()).cloned().unwrap_or_default();
             match json {
                 true => Ok(format!("{}\n", serde_json::to_string_pretty(&rows)?)),
@@ -51,7 +52,7 @@ fn run(command: Command) -> Result<String, Box<dyn std::error::Error>> {
             }
         }
         Command::Cmd { words, agent } => {
-            let answer = local::ask(&agent.socket, &Request::Show { words: words.join(" ") })?;
+            let answer = client::ask(&agent.socket, &Request::Show { words: words.join(" ") })?;
             Ok(text(&answer, "text"))
         }
     }
@@ -63,6 +64,15 @@ fn text(answer: &serde_json::Value, key: &str) -> String {
 
 fn enroll(token: &str, config: &Path) -> Result<String, Box<dyn std::error::Error>> {
     let bootstrap = vem::bootstrap::read(config)?;
-    vem::enroll::enroll(&bootstrap, token)?;
-    Ok("enrolled\n".to_owned())
+    let domain = token.parse::<proto::token::Token>()?.domain;
+    if domain != bootstrap.domain {
+        return Err(format!("the token is for domain {domain}, {} says {}", config.display(), bootstrap.domain).into());
+    }
+    let uuid = bootstrap.host_uuid()?;
+    let enrolled = vem::enroll::enroll(token, uuid, &bootstrap.host, &bootstrap.state_dir)?;
+    Ok(format!(
+        "enrolled in domain {domain} as {} ({uuid}), identity in {}\n",
+        bootstrap.host,
+        enrolled.identity.display()
+    ))
 }

@@ -52,7 +52,7 @@ impl RuleNumbers {
         if count > RULES_MAX {
             return Err(Error::Limit { what: "access-list rules", count, max: RULES_MAX });
         }
-        let mut kept: Vec<Vec<(Option<u32>, Said, Option<u32>)>> = Vec::with_capacity(acls.len());
+        let mut kept: Vec<Vec<Kept>> = Vec::with_capacity(acls.len());
         let mut used: BTreeSet<u32> = BTreeSet::new();
         for acl in acls {
             let rules = keep(self.lists.get(&acl.name).map(Vec::as_slice).unwrap_or_default(), said(acl));
@@ -117,10 +117,13 @@ fn said(acl: &Acl) -> Vec<(Option<u32>, Said)> {
     rules
 }
 
+/// A rule's place, what it says, and its number if it had one.
+type Kept = (Option<u32>, Said, Option<u32>);
+
 /// Gives each rule of `new` the number of the same rule of `old`.
-fn keep(old: &[Numbered], new: Vec<(Option<u32>, Said)>) -> Vec<(Option<u32>, Said, Option<u32>)> {
+fn keep(old: &[Numbered], new: Vec<(Option<u32>, Said)>) -> Vec<Kept> {
     let here: HashMap<(Option<u32>, Said), u32> = old.iter().map(|r| ((r.sequence, r.said), r.id)).collect();
-    let mut rules: Vec<_> = new.into_iter().map(|(s, said)| (s, said, here.get(&(s, said)).copied())).collect();
+    let mut rules: Vec<Kept> = new.into_iter().map(|(s, said)| (s, said, here.get(&(s, said)).copied())).collect();
     let taken: BTreeSet<u32> = rules.iter().filter_map(|(_, _, id)| *id).collect();
     let mut moved: HashMap<Said, Vec<u32>> = HashMap::new();
     for rule in old.iter().rev().filter(|r| !taken.contains(&r.id)) {

@@ -19,6 +19,7 @@
 //! One thread, the control thread, owns a `Switch`; calls may block on the disk, on netlink and on the dataplane (2 s).
 
 mod devices;
+mod reporting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -37,9 +38,6 @@ use crate::export::{self, ExportHandle};
 use crate::headless::{self, LastGood, Store};
 use crate::hostport::{self, netns};
 use crate::rates::{Rates, Totals};
-
-/// Most events that wait to be sent; further ones are only logged.
-const EVENTS_MAX: usize = 1024;
 
 /// Why something can't be done.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +84,10 @@ pub struct Live {
     /// Why the device could not be opened, when that was tried.
     pub problem: Option<String>,
     namespace: Option<netns::Identity>,
+    /// Index of the device.
+    index: u32,
+    /// The device was deleted, or another has its name: a packet socket does not always hear of it.
+    deleted: bool,
     mtu: u16,
 }
 
@@ -99,6 +101,8 @@ impl Live {
             rates: Rates::default(),
             problem: None,
             namespace: None,
+            index: 0,
+            deleted: false,
             mtu: 0,
         }
     }
@@ -341,68 +345,6 @@ impl Switch {
         Ok(())
     }
 
-    fn export_config(&self, host: &HostConfig, plan: &Plan) -> export::Config {
-        let monitor = |name: Option<&str>| {
-            let found = host.monitors.iter().find(|m| Some(m.name.as_str()) == name).cloned();
-            // An empty place exports nowhere.
-            found.unwrap_or_else(|| proto::flow::Monitor {
-                name: String::new(),
-                record: None,
-                exporters: Vec::new(),
-                active_s: 1800,
-                inactive_s: 15,
-            })
-        };
-        let interface = |attachment: &Attachment| {
-            let plan = plan.port(attachment.port());
-            let name = plan.and_then(|p| p.name).map_or_else(|| attachment.device.clone(), |name| name.to_string());
-            let description = plan.map(|p| p.settings.description.clone()).filter(|d| !d.is_empty());
-            export::Interface {
-                port: attachment.port(),
-                if_index: attachment.if_index,
-                name,
-                description: description.unwrap_or_else(|| attachment.vm.clone()),
-                uplink: attachment.card > 0,
-            }
-        };
-        export::Config {
-            module: host.module,
-            records: host.records.clone(),
-            exporters: host.exporters.clone(),
-            monitors: plan.numbers.monitors.iter().map(monitor).collect(),
-            interfaces: self.attachments.iter().map(interface).collect(),
-        }
-    }
-
-    /// Decides the state of every port and makes an event of each change.
-    fn compare_states(&mut self, now: Instant) {
-        let mut changes = Vec::new();
-        for attachment in self.attachments.iter() {
-            let Some(live) = self.live.get_mut(&attachment.nic) else { continue };
-            let planned = self.plan.port(attachment.port());
-            let state = match planned.map(|p| &p.state) {
-                Some(PortState::Up) if !live.open => PortState::Down("device is gone".to_owned()),
-                Some(PortState::Up) if !live.connected => PortState::Down("Link not connected".to_owned()),
-                Some(state) => state.clone(),
-                None => PortState::Down("Initializing".to_owned()),
-            };
-            if state == live.state {
-                continue;
-            }
-            let name = planned.and_then(|p| p.name);
-            let name = name.map_or_else(|| attachment.nic.to_string(), |name| name.to_string());
-            changes.push(state_event(&name, &state));
-            live.state = state;
-            live.since = now;
-        }
-        for event in changes {
-            tracing::info!("%{}-{}-{}: {}", event.facility, event.severity, event.mnemonic, event.text);
-            if self.events.len() < EVENTS_MAX {
-                self.events.push(event);
-            }
-        }
-    }
-
     fn merge_fixed(&mut self, fixed: Vec<Attachment>) {
         let wanted: BTreeSet<NicId> = fixed.iter().map(|a| a.nic.clone()).collect();
         let ended: Vec<Attachment> =
@@ -436,22 +378,6 @@ fn release(attachment: &Attachment) {
     if let Err(error) = hostport::release(attachment) {
         tracing::warn!(nic = %attachment.nic, %error, "device not put back");
     }
-}
-
-fn state_event(name: &str, state: &PortState) -> Event {
-    let (mnemonic, text) = match state {
-        PortState::Up => ("IF_UP", format!("Interface {name} is up")),
-        PortState::Down(why) => {
-            let mnemonic = match why.as_str() {
-                "Administratively down" => "IF_DOWN_ADMIN_DOWN",
-                "Link not connected" => "IF_DOWN_LINK_FAILURE",
-                "device is gone" => "IF_DOWN_INTERFACE_REMOVED",
-                _ => "IF_DOWN_NONE",
-            };
-            (mnemonic, format!("Interface {name} is down ({why})"))
-        }
-    };
-    Event { facility: "ETHPORT".to_owned(), severity: 5, mnemonic: mnemonic.to_owned(), text }
 }
 
 #[cfg(test)]

@@ -204,9 +204,14 @@ fn an_existing_device_is_switched_and_the_host_is_silent_on_it() {
     let mut place = Place::new("[[port]]\ndevice = \"veth0\"\nkind = \"netdev\"\nprofile = \"web\"\nvm = \"n\"\n");
     place.store(1, &config());
     let (host, vm) = (place.namespace("host"), place.namespace("n"));
-    place::must("ip", &["-n", &host, "link", "add", "veth0", "type", "veth", "peer", "name", "eth0", "netns", &vm]);
-    place.ip("n", "link set eth0 up");
-    place.ip("n", "addr add 10.0.0.9/24 dev eth0");
+    let add_veth = || {
+        place::must("ip", &["-n", &host, "link", "add", "veth0", "type", "veth", "peer", "name", "eth0", "netns", &vm]);
+        // The same address each time: the other VM remembers it.
+        place::must("ip", &["-n", &vm, "link", "set", "eth0", "address", "02:00:00:00:00:09"]);
+        place::must("ip", &["-n", &vm, "link", "set", "eth0", "up"]);
+        place::must("ip", &["-n", &vm, "addr", "add", "10.0.0.9/24", "dev", "eth0"]);
+    };
+    add_veth();
     place.start();
     let a = place.namespace("a");
     place.vem_ok(&format!("attach --profile web --device tap0 --netns {a} --vm a"));
@@ -223,6 +228,15 @@ fn an_existing_device_is_switched_and_the_host_is_silent_on_it() {
     assert!(!place.pings("n", "10.0.0.200", 300));
     assert!(!place.pings("host", "10.0.0.9", 300));
     place.ip("host", "addr flush dev veth0");
+
+    // The device goes, and comes back: it is found again, and silenced again, by itself.
+    place.ip("host", "link del veth0");
+    wait_for("gone", Duration::from_secs(3), || place.port("n/0")["reason"] == "device is gone");
+    assert_eq!(place.port("a/0")["state"], "up");
+    add_veth();
+    wait_for("back", Duration::from_secs(3), || place.port("n/0")["state"] == "up");
+    wait_for("ping of the new veth", Duration::from_secs(3), || place.pings("a", "10.0.0.9", 200));
+    assert_eq!(ipv6(&place), b"1\n");
 
     // The agent is killed: the host stays silent; it comes back and the device works on.
     place.kill();

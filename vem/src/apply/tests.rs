@@ -204,7 +204,7 @@ fn static_addresses_lead_to_a_port_to_the_one_uplink_or_nowhere() {
     };
     let here = attached(0, "web1/0", "web");
     let (up1, up2) = (attached(1, "uplink/1", "up"), attached(2, "uplink/2", "up"));
-    assert_eq!(ends(&[here.clone()]), [(2, Some(PortId(0))), (6, None)]);
+    assert_eq!(ends(std::slice::from_ref(&here)), [(2, Some(PortId(0))), (6, None)]);
     assert_eq!(ends(&[here.clone(), up1.clone()]), [(2, Some(PortId(0))), (4, Some(PortId(1))), (6, None)]);
     assert_eq!(ends(&[here, up1, up2]), [(2, Some(PortId(0))), (6, None)]);
 }

@@ -10,9 +10,9 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use proto::addr::MacAddr;
@@ -63,8 +63,8 @@ pub enum Change {
 pub enum Heard {
     /// A link is new or has changed.
     Link(Link),
-    /// A link is gone.
-    Gone(String),
+    /// The link with this index is gone.
+    Gone(u32),
     /// The kernel had to drop messages.
     Lost,
 }
@@ -214,6 +214,11 @@ fn split(octets: &[u8]) -> impl Iterator<Item = io::Result<NetlinkMessage<RouteN
     })
 }
 
+/// The message is about the link itself, not about its part in a bridge: that a link leaves a bridge is told as `DelLink`.
+fn of_link(message: &LinkMessage) -> bool {
+    message.header.interface_family == AddressFamily::Unspec
+}
+
 fn read_link(message: &LinkMessage) -> Link {
     let flags = message.header.flags;
     let mut link = Link {
@@ -270,11 +275,11 @@ impl Watch {
             }
             for message in split(&received) {
                 match message.map(|m| m.payload) {
-                    Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link))) => {
+                    Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link))) if of_link(&link) => {
                         tell(Heard::Link(read_link(&link)));
                     }
-                    Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link))) => {
-                        tell(Heard::Gone(read_link(&link).name));
+                    Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link))) if of_link(&link) => {
+                        tell(Heard::Gone(link.header.index));
                     }
                     Ok(_) => {}
                     Err(_) => tell(Heard::Lost),

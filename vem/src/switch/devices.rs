@@ -7,9 +7,10 @@ use proto::addr::NicId;
 use vswitch::port::Port;
 
 use super::{Error, Live, Switch, release};
-use crate::attach::{Attachment, Request};
+use crate::attach::Attachment;
 use crate::hostport::netlink::{Heard, Link};
 use crate::hostport::{self, Occasion, Opened, netns};
+use crate::request::{Kind, Request};
 
 impl Switch {
     /// Attaches a port, or gives an attached one another profile.
@@ -38,6 +39,8 @@ impl Switch {
         let mut live = Live::new(now);
         let port = self.take(&nic, &mut live, opened);
         self.live.insert(nic.clone(), live);
+        // The number may have been another port's.
+        self.control.clear_port_counters(attachment.port());
         if let Err(error) = self.bring_in(&nic, port, now) {
             self.forget(&nic, now);
             return Err(error);
@@ -60,24 +63,27 @@ impl Switch {
     }
 
     /// Something was heard of the devices of a namespace.
+    ///
+    /// A tap tells by itself when it is gone, and goes on working when somebody has moved or renamed it. A packet socket
+    /// may miss the end of its device, so for a netdev what is heard here counts.
     pub fn hear(&mut self, netns: Option<&str>, heard: &Heard) {
-        let here = |a: &&Attachment| a.netns.as_deref() == netns;
-        match heard {
-            Heard::Link(link) => {
-                let found = self.attachments.iter().filter(here).find(|a| a.device == link.name);
-                if let Some(live) = found.and_then(|a| self.live.get_mut(&a.nic)) {
-                    live.connected = link.connected;
-                }
-            }
-            // A tap tells by itself when it is gone, and goes on working when somebody has moved or renamed it.
-            Heard::Gone(_) => {}
-            Heard::Lost => {
-                let ports: Vec<Attachment> = self.attachments.iter().filter(here).cloned().collect();
-                for (attachment, link) in ports.iter().zip(read_links(netns, &ports)) {
-                    if let (Some(live), Some(link)) = (self.live.get_mut(&attachment.nic), link) {
-                        live.connected = link.connected;
-                    }
-                }
+        let here: Vec<&Attachment> = self.attachments.iter().filter(|a| a.netns.as_deref() == netns).collect();
+        let links = match heard {
+            Heard::Lost => read_links(netns, &here),
+            _ => Vec::new(),
+        };
+        for (i, attachment) in here.iter().enumerate() {
+            let Some(live) = self.live.get_mut(&attachment.nic).filter(|live| live.open) else { continue };
+            let netdev = attachment.kind == Kind::Netdev;
+            match heard {
+                Heard::Link(link) if link.index == live.index => live.connected = link.connected,
+                Heard::Link(link) => live.deleted |= netdev && link.name == attachment.device,
+                Heard::Gone(index) => live.deleted |= netdev && *index == live.index,
+                Heard::Lost => match links.get(i) {
+                    Some(Some(link)) if link.index == live.index => live.connected = link.connected,
+                    Some(_) => live.deleted |= netdev,
+                    None => {}
+                },
             }
         }
     }
@@ -89,7 +95,7 @@ impl Switch {
 
     /// Opens every device that is there, publishes the plan, and gives the ports to the dataplane.
     pub(super) fn open_all(&mut self, now: Instant) -> Result<(), Error> {
-        let silenced = self.attachments.iter().filter(|a| a.kind == crate::attach::Kind::Netdev && a.netns.is_none());
+        let silenced = self.attachments.iter().filter(|a| a.kind == Kind::Netdev && a.netns.is_none());
         if let Err(reason) = hostport::silence::sweep(&silenced.map(|a| a.if_index).collect()) {
             tracing::warn!(reason, "rules of detached ports not looked for");
         }
@@ -122,7 +128,7 @@ impl Switch {
         let lost = |(attachment, live): &(&Attachment, &Live)| {
             let path = attachment.netns.as_deref().map(Path::new);
             let elsewhere = path.is_some_and(|path| netns::Identity::of(path).ok() != live.namespace);
-            live.open && (elsewhere || gone.contains(&attachment.port()))
+            live.open && (live.deleted || elsewhere || gone.contains(&attachment.port()))
         };
         let lost: Vec<NicId> = self.ports().filter(lost).map(|(a, _)| a.nic.clone()).collect();
         for nic in &lost {
@@ -138,8 +144,10 @@ impl Switch {
                     let Some(mut live) = self.live.remove(&nic) else { continue };
                     let port = self.take(&nic, &mut live, opened);
                     self.live.insert(nic.clone(), live);
-                    self.bring_in(&nic, port, now)?;
-                    changed = false;
+                    match self.bring_in(&nic, port, now) {
+                        Ok(()) => changed = false,
+                        Err(error) => tracing::error!(%nic, %error, "the device is back, but can't be used"),
+                    }
                 }
                 Err(error) => {
                     if let Some(live) = self.live.get_mut(&nic) {
@@ -200,6 +208,8 @@ impl Switch {
         live.connected = link.connected;
         live.problem = None;
         live.namespace = namespace;
+        live.index = link.index;
+        live.deleted = false;
         live.mtu = 0;
         if let Some(attachment) = self.attachments.get_mut(nic) {
             attachment.made |= made;
@@ -208,21 +218,29 @@ impl Switch {
         port
     }
 
-    /// Publishes a plan with the port, gives it to the dataplane, and stores the attachments.
+    /// Publishes a plan with the port, gives it to the dataplane, and stores the attachments. If that fails the device is
+    /// closed again.
     fn bring_in(&mut self, nic: &NicId, port: Box<dyn Port>, now: Instant) -> Result<(), Error> {
         let Some(id) = self.attachments.get(nic).map(Attachment::port) else { return Ok(()) };
-        self.publish(now)?;
-        self.control.attach(id, port)?;
-        self.control.clear_port_counters(id);
-        self.store.save_attachments(&self.attachments)?;
-        Ok(())
+        let bring = || -> Result<(), Error> {
+            self.publish(now)?;
+            self.control.attach(id, port)?;
+            self.store.save_attachments(&self.attachments)?;
+            Ok(())
+        };
+        let outcome = bring();
+        if outcome.is_err() {
+            self.close(nic);
+        }
+        outcome
     }
 
     fn close(&mut self, nic: &NicId) {
-        if let Some(id) = self.attachments.get(nic).map(Attachment::port)
-            && let Err(error) = self.control.detach(id)
-        {
-            tracing::warn!(%nic, %error, "not closed");
+        if let Some(id) = self.attachments.get(nic).map(Attachment::port) {
+            match self.control.detach(id) {
+                Ok(()) | Err(vswitch::control::Error::PortFree(_)) => {}
+                Err(error) => tracing::warn!(%nic, %error, "not closed"),
+            }
         }
         if let Some(live) = self.live.get_mut(nic) {
             live.open = false;
@@ -244,8 +262,8 @@ impl Switch {
     }
 }
 
-/// Reads the links of ports of one namespace anew.
-fn read_links(netns: Option<&str>, ports: &[Attachment]) -> Vec<Option<Link>> {
+/// Reads the links of ports of one namespace anew; nothing when that fails.
+fn read_links(netns: Option<&str>, ports: &[&Attachment]) -> Vec<Option<Link>> {
     let read = || -> std::io::Result<Vec<Option<Link>>> {
         let mut route = hostport::netlink::Route::open()?;
         ports.iter().map(|a| route.get(&a.device)).collect()

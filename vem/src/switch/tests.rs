@@ -7,6 +7,7 @@ use proto::config::{PortSettings, Profile, ProfileType};
 use proto::query::{FlowQuery, Query};
 use proto::report::Answer;
 
+use super::reporting::state_event;
 use super::*;
 
 /// A switch without ports over a running worker, and the directory of its state.
