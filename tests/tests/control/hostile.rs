@@ -189,12 +189,34 @@ fn ports_over_the_limit_get_no_number() {
     let world = World::new(100);
     let agent = world.agent(1);
     agent.set_ports((0..1100).map(|i| port(&format!("vm-{i}/0"), "web")).collect());
-    world.wait_logged("Module 3 has 1100 ports; those over 1056 get no number");
+    world.wait_logged("Module 3: 44 ports get no interface; the first is vm-1056/0: a module has at most 1056 ports");
     wait_for("1056 ports", || agent.state().config.as_ref().is_some_and(|c| c.ports.len() == 1056));
     agent.set_ports(vec![PortReport {
         card: 33,
         kind: proto::config::ProfileType::Ethernet,
         ..port("uplink/33", "up")
     }]);
-    world.wait_logged("uplink/33 is card 33");
+    world.wait_logged("uplink/33: it is card 33, they are 1-32");
+}
+
+#[test]
+fn a_host_can_t_take_another_host_s_card() {
+    let world = World::new(100);
+    let (victim, thief) = (world.agent(1), world.agent(2));
+    victim.set_ports(vec![port("vm-a/0", "strict")]);
+    wait_for("a port", || victim.state().config.as_ref().is_some_and(|c| c.ports.len() == 1));
+    let applied = victim.state().applied;
+    thief.set_ports(vec![port("vm-a/0", "open"), port("vm-b/0", "open")]);
+    let profiles = |agent: &crate::world::Agent| {
+        let state = agent.state();
+        state.config.iter().flat_map(|c| &c.ports).map(|p| (p.name.short(), p.profile.clone())).collect::<Vec<_>>()
+    };
+    let row = |name: &str, profile: &str| (name.to_owned(), profile.to_owned());
+    wait_for("its own port", || profiles(&thief) == [row("Veth2", "open")]);
+    world.wait_logged("%VEM_MGR-2-DUPLICATE_NIC: Module 4 claims vm-a/0 that another module holds");
+    assert_eq!(profiles(&victim), [row("Veth1", "strict")]);
+    assert_eq!(victim.state().applied, applied);
+    // When it is let go it moves, with its number.
+    victim.set_ports(Vec::new());
+    wait_for("moved", || profiles(&thief) == [row("Veth1", "open"), row("Veth2", "open")]);
 }
