@@ -113,6 +113,9 @@ impl Switch {
             self.live.insert(attachment.nic.clone(), live);
         }
         self.publish(now)?;
+        // Uplinks first: what a VM says as soon as it is heard must find its way out. A lost ARP request costs it a second.
+        let uplink = |nic: &NicId| self.attachments.get(nic).is_some_and(|a| a.card > 0);
+        opened.sort_by_key(|(nic, _)| !uplink(nic));
         for (nic, port) in opened {
             if let Some(id) = self.attachments.get(&nic).map(Attachment::port) {
                 self.control.attach(id, port)?;
