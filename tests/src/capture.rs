@@ -88,6 +88,10 @@ pub struct Packet {
     pub dst: String,
     /// IP protocol.
     pub protocol: u8,
+    /// TCP or UDP port of the source; 0 for other packets.
+    pub src_port: u16,
+    /// See `src_port`.
+    pub dst_port: u16,
     /// Of IP, TCP, UDP or ICMP one checksum is wrong.
     pub bad_checksum: bool,
     /// Of IP and transport both checksums were looked at and are right.
@@ -114,6 +118,10 @@ impl Packets {
             "udp.payload",
             "tcp.seq_raw",
             "tcp.len",
+            "tcp.srcport",
+            "tcp.dstport",
+            "udp.srcport",
+            "udp.dstport",
         ];
         let mut run = Run::new("tshark -n -r").arg(self.file.display().to_string()).limit(Duration::from_secs(60));
         for option in ["ip.check_checksum", "tcp.check_checksum", "udp.check_checksum"] {
@@ -139,6 +147,8 @@ fn packet(line: &str) -> Packet {
         src: field(2).to_owned(),
         dst: field(3).to_owned(),
         protocol: number(4).unwrap_or(0) as u8,
+        src_port: number(12).or_else(|| number(14)).unwrap_or(0) as u16,
+        dst_port: number(13).or_else(|| number(15)).unwrap_or(0) as u16,
         bad_checksum: field(5) == "0" || transport.contains(&"0"),
         good_checksum: field(5) == "1" && transport == ["1"],
         payload: field(9).to_owned(),
@@ -152,7 +162,8 @@ mod tests {
 
     #[test]
     fn reads_a_line_of_tshark() {
-        let udp = packet("142\t128\t10.0.0.1\t10.0.0.2\t17\t1\t\t1\t\t0001\t\t");
+        let udp = packet("142\t128\t10.0.0.1\t10.0.0.2\t17\t1\t\t1\t\t0001\t\t\t\t\t7\t9");
+        assert_eq!((udp.src_port, udp.dst_port), (7, 9));
         assert!(udp.good_checksum && !udp.bad_checksum);
         assert_eq!((udp.length, udp.ip_length, udp.payload.as_str(), udp.tcp), (142, 128, "0001", None));
         let tcp = packet("66\t52\t10.0.0.1\t10.0.0.2\t6\t1\t0\t\t\t\t4711\t0");

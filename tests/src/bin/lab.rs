@@ -51,6 +51,13 @@ enum Word {
         #[arg(long)]
         json: bool,
     },
+    /// Gives a VM another port profile, as the administrator of its host would: card out, card in.
+    Move {
+        /// Such as vm1.
+        vm: String,
+        /// Port profile.
+        profile: String,
+    },
     /// Runs the scripted proof in the lab that is up; ends with `N passed, M failed`.
     Check {
         /// Only these themes.
@@ -85,6 +92,12 @@ fn run(args: Args) -> Result<ExitCode> {
             command.args(["cli", "--socket"]).arg(lab.plan.cli_socket()).args(rest);
             // Becomes the console; comes back only when it can't.
             return Err(command.exec()).tried("vsm cli");
+        }
+        Word::Move { vm, profile } => {
+            let lab = Lab::open(&args.dir)?;
+            let found = lab.plan.vms.iter().find(|v| v.name == vm);
+            let vm = found.ok_or_else(|| Error::State(format!("there is no VM {vm}")))?;
+            build::move_vm(&lab.plan, vm, &profile)?;
         }
         Word::Check { themes } => {
             let report = check::run(&mut Lab::open(&args.dir)?, &themes)?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Report, restore, six, views};
+use super::{Report, forget, restore, six, views};
 use crate::agent::{Agent, Attachment};
 use crate::error::{Result, Tried, expect};
 use crate::guest::{Guest, Image};
@@ -43,11 +43,11 @@ state enabled"
     );
     lab.console().configure(&commands.lines().collect::<Vec<_>>())?;
     let result = steps(lab, report, &host, &near, &far);
-    // The guest is gone by now, and its tap with it or left to us.
-    let _ = Agent::of(&lab.plan, &host).detach(TAP);
+    let forgotten = forget(lab, &host, TAP);
+    // A step may have failed before there was a tap.
     let _ = ip(&host.netns, &format!("link del {TAP}"));
     restore(lab, &ADDED)?;
-    result
+    result.and(forgotten)
 }
 
 fn steps(lab: &Lab, report: &mut Report, host: &Host, near: &Vm, far: &Vm) -> Result<()> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Report, six};
-use crate::capture::{Capture, Packet, Packets};
+use crate::capture::{Capture, Packet};
 use crate::collector::{Collector, Flow, Total, total};
 use crate::error::{Result, expect};
 use crate::lab::Lab;
@@ -47,7 +47,7 @@ pub fn run(lab: &mut Lab, report: &mut Report) -> Result<()> {
     report.check("the run used super-frames", || {
         expect(counted[0].segments > 2 * counted[0].packets, || format!("{:?}", counted[0]))
     });
-    let packets = capture.stop()?;
+    let packets = capture.stop()?.read("udp or tcp")?;
     for (collector, failures) in collectors.iter().zip(before) {
         let name = collector.name;
         report.check(&format!("{name}: UDP equals what was sent"), || {
@@ -76,41 +76,33 @@ fn equals(flows: &[Flow], sent: Total) -> Result<()> {
     expect(got == sent, || format!("{got:?} were exported, {sent:?} were sent"))
 }
 
-fn span(report: &mut Report, packets: &Packets, vm1: &Vm, vm2: &Vm, counted: &[KernelCount; 2]) {
+fn span(report: &mut Report, packets: &[Packet], vm1: &Vm, vm2: &Vm, counted: &[KernelCount; 2]) {
     report.check("SPAN: every UDP packet once", || {
-        let filter = format!("udp.srcport == {} && udp.dstport == {}", UDP.from_port, UDP.to_port);
-        let mut seen: BTreeMap<String, u32> = BTreeMap::new();
-        for packet in packets.read(&filter)? {
-            *seen.entry(packet.payload.chars().take(8).collect()).or_default() += 1;
+        let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
+        for packet in packets.iter().filter(|p| (p.src_port, p.dst_port) == (UDP.from_port, UDP.to_port)) {
+            *seen.entry(packet.payload.get(..8).unwrap_or_default()).or_default() += 1;
         }
         let repeated = seen.values().filter(|n| **n > 1).count();
-        expect(seen.len() == UDP.count as usize && repeated == 0, || {
-            format!("{} of {} packets, {repeated} of them repeated", seen.len(), UDP.count)
-        })
+        let whole = seen.len() == UDP.count as usize && repeated == 0;
+        expect(whole, || format!("{} of {} packets, {repeated} of them repeated", seen.len(), UDP.count))
     });
     for (from, count) in [(vm1, counted[0]), (vm2, counted[1])] {
         report.check(&format!("SPAN: every TCP packet of {} once", from.name), || {
-            let seen = packets.read(&format!("tcp.port == {TCP_PORT} && ip.src == {}", from.ip))?;
+            let ours = |p: &&Packet| p.src == from.ip.to_string() && (p.src_port == TCP_PORT || p.dst_port == TCP_PORT);
+            let seen: Vec<&Packet> = packets.iter().filter(ours).collect();
             let octets: u64 = seen.iter().map(|p| p.ip_length).sum();
-            let (got, sent) = (
-                Total { packets: seen.len() as u64, octets },
-                Total { packets: count.segments, octets: count.wire_octets() },
-            );
+            let got = Total { packets: seen.len() as u64, octets };
+            let sent = Total { packets: count.segments, octets: count.wire_octets() };
             expect(got == sent, || format!("{got:?} were copied, {sent:?} were sent"))
         });
     }
     report.check("SPAN: no packet over the MTU, no bad checksum", || {
-        let all = packets.read("udp or tcp")?;
-        let long = all.iter().filter(|p| p.ip_length > MTU).count();
-        let bad: Vec<&Packet> = all.iter().filter(|p| p.bad_checksum).collect();
-        let unproven = all.iter().filter(|p| !p.good_checksum).count();
+        let long = packets.iter().filter(|p| p.ip_length > MTU).count();
+        let bad: Vec<&Packet> = packets.iter().filter(|p| p.bad_checksum).collect();
+        let unproven = packets.iter().filter(|p| !p.good_checksum).count();
         expect(long == 0 && bad.is_empty() && unproven == 0, || {
-            format!(
-                "of {}: {long} too long, {} bad, {unproven} not proven good; first bad {:?}",
-                all.len(),
-                bad.len(),
-                bad.first()
-            )
+            let (all, first) = (packets.len(), bad.first());
+            format!("of {all}: {long} too long, {} bad, {unproven} not proven good; first bad {first:?}", bad.len())
         })
     });
 }

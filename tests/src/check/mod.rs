@@ -12,11 +12,14 @@ pub mod reach;
 pub mod trunk;
 mod views;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
+use crate::agent::Agent;
 use crate::error::{Error, Result};
-use crate::lab::Lab;
-use crate::lab::plan::{VM_PROFILE, Vm};
+use crate::lab::plan::{Host, VM_PROFILE, Vm};
+use crate::lab::{Lab, build, wait};
 
 /// What the checks came to; each prints its line as it ends.
 #[derive(Debug, Default)]
@@ -116,21 +119,39 @@ fn six(lab: &Lab) -> Result<[Vm; 6]> {
 
 /// The interface of a VM, such as `Vethernet3`.
 fn interface(lab: &Lab, vm: &Vm) -> Result<String> {
-    let agent = crate::agent::Agent::of(&lab.plan, lab.plan.host(&vm.host)?);
-    agent.interface(&vm.ifname)?.ok_or_else(|| Error::Unmet(format!("{} has no interface", vm.name)))
+    let agent = Agent::of(&lab.plan, lab.plan.host(&vm.host)?);
+    wait(&format!("an interface for {}", vm.name), Duration::from_secs(5), || agent.interface(&vm.ifname))
 }
 
-/// Lets the VM's interface inherit a profile.
+/// Gives the VM another profile.
 fn inherit(lab: &Lab, vm: &Vm, profile: &str) -> Result<()> {
-    let name = interface(lab, vm)?;
-    lab.console().configure(&[format!("interface {name}"), format!("inherit port-profile {profile}")]).map(drop)
+    build::move_vm(&lab.plan, vm, profile)?;
+    interface(lab, vm).map(drop)
 }
 
 /// Puts every VM back to its own profile and removes what a theme added, in that order.
 fn restore(lab: &Lab, added: &[&str]) -> Result<()> {
     for vm in &lab.plan.vms {
-        inherit(lab, vm, VM_PROFILE)?;
+        let port = Agent::of(&lab.plan, lab.plan.host(&vm.host)?).port(&vm.ifname)?;
+        let profile = port.and_then(|p| p.get("profile").and_then(Value::as_str).map(str::to_owned));
+        if profile.as_deref() != Some(VM_PROFILE) {
+            inherit(lab, vm, VM_PROFILE)?;
+        }
     }
     let undo: Vec<String> = added.iter().map(|line| format!("no {line}")).collect();
-    if undo.is_empty() { Ok(()) } else { lab.console().configure(&undo).map(drop) }
+    lab.console().configure(&undo).map(drop)
+}
+
+/// Takes a device off its host for good: the switch forgets its interface too.
+fn forget(lab: &Lab, host: &Host, device: &str) -> Result<()> {
+    let agent = Agent::of(&lab.plan, host);
+    let name = agent.interface(device)?;
+    agent.detach(device)?;
+    let Some(name) = name else { return Ok(()) };
+    let console = lab.console();
+    // The supervisor hears of it a moment later.
+    wait(&format!("the end of {name}"), Duration::from_secs(5), || {
+        console.configure(&[format!("no interface {name}")]).map(Some)
+    })
+    .map(drop)
 }

@@ -7,6 +7,7 @@ use super::{Report, inherit, interface, restore, six, views};
 use crate::error::{Result, expect};
 use crate::lab::Lab;
 use crate::lab::plan::{MONITOR, Vm};
+use crate::netns::ip;
 use crate::ping;
 use crate::traffic::{Connection, connect};
 
@@ -74,10 +75,14 @@ fn steps(lab: &Lab, report: &mut Report, [vm1, vm2, vm3, vm4, vm5]: [&Vm; 5]) ->
         let name = interface(lab, vm1)?;
         let before = views::drops(lab, &name, "isolated")?;
         for other in [vm2, vm4] {
-            expect(!ping::reaches(vm1, other, 2), || format!("{} reaches {}", vm1.name, other.name))?;
+            expect(!ping::reaches(vm1, other, 1), || format!("{} reaches {}", vm1.name, other.name))?;
+            // It can't ask for the address; somebody who knows it gets no further.
+            let device = &vm1.ifname;
+            ip(&vm1.netns, &format!("neigh replace {} lladdr {} dev {device} nud permanent", other.ip, other.mac))?;
+            expect(!ping::reaches(vm1, other, 2), || format!("{} reaches {} by its MAC", vm1.name, other.name))?;
         }
-        let after = views::drops(lab, &name, "isolated")?;
-        expect(after > before, || format!("show drops counts no 'isolated' for {name}"))
+        let new = views::drops(lab, &name, "isolated")? - before;
+        expect(new == 4, || format!("show drops counts {new} 'isolated' for {name}, 4 were sent"))
     });
     report.check("protected ports reach the one that is not", || {
         for vm in [vm1, vm2, vm4] {

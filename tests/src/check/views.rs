@@ -44,13 +44,23 @@ pub fn drops(lab: &Lab, interface: &str, reason: &str) -> Result<u64> {
     Ok(rows(&json, &["interface", "reason", "frames"]).into_iter().filter(fits).map(|r| number(r, "frames")).sum())
 }
 
-/// Matches of a rule of an access list; `None` is the implicit deny.
-pub fn matches(lab: &Lab, acl: &str, sequence: u32) -> Result<u64> {
+/// The rules of an access list as they are shown, each with its matches.
+pub fn rules(lab: &Lab, acl: &str) -> Result<Vec<(String, u64)>> {
     // The text form is what other tools parse: `  10 permit … [match=12]`.
     let shown = lab.console().show(&format!("show access-lists {acl}"))?;
-    let line = shown.lines().map(str::trim).find(|l| l.split(' ').next() == Some(sequence.to_string().as_str()));
-    let count = line.and_then(|l| l.rsplit_once("[match=")).and_then(|(_, c)| c.trim_end_matches(']').parse().ok());
-    Ok(count.unwrap_or(0))
+    let rule = |line: &str| {
+        let line = line.trim();
+        line.starts_with(|c: char| c.is_ascii_digit()).then_some(())?;
+        let (text, count) = line.rsplit_once("[match=").unwrap_or((line, "0]"));
+        Some((text.trim().to_owned(), count.trim_end_matches(']').parse().ok()?))
+    };
+    Ok(shown.lines().filter_map(rule).collect())
+}
+
+/// Matches of the rule with that number.
+pub fn matches(lab: &Lab, acl: &str, sequence: u32) -> Result<u64> {
+    let number = format!("{sequence} ");
+    Ok(rules(lab, acl)?.into_iter().filter(|(text, _)| text.starts_with(&number)).map(|(_, n)| n).sum())
 }
 
 #[cfg(test)]

@@ -223,9 +223,20 @@ fn enrol(plan: &Plan, host: &Host) -> Result<()> {
 }
 
 /// Gives a VM its card and its address.
-pub fn attach_vm(plan: &Plan, vm: &Vm) -> Result<()> {
+fn attach_vm(plan: &Plan, vm: &Vm) -> Result<()> {
+    attach_with(plan, vm, &vm.profile)
+}
+
+/// What the server administrator does to give a VM another profile: takes its card out, and puts it in again. It keeps
+/// its interface, but the guest has to set it up anew.
+pub fn move_vm(plan: &Plan, vm: &Vm, profile: &str) -> Result<()> {
+    Agent::of(plan, plan.host(&vm.host)?).detach(&vm.ifname)?;
+    attach_with(plan, vm, profile)
+}
+
+fn attach_with(plan: &Plan, vm: &Vm, profile: &str) -> Result<()> {
     Agent::of(plan, plan.host(&vm.host)?).attach(&Attachment {
-        profile: &vm.profile,
+        profile,
         device: &vm.ifname,
         kind: "tap",
         netns: Some(&vm.netns),
