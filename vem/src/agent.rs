@@ -38,7 +38,7 @@ use crate::watches::Watches;
 use crate::{answer, show};
 
 const WAKER: Token = Token(0);
-const SIGNALS: Token = Token(1);
+const STOP: Token = Token(1);
 const LOCAL: usize = 100;
 const NETLINK: usize = 1000;
 /// Time between two looks at counters, devices and states.
@@ -106,17 +106,31 @@ pub struct Status {
     pub started: Instant,
 }
 
-/// Runs the agent until a signal ends it.
+/// Runs the agent until SIGTERM or SIGINT ends it.
 ///
 /// # Errors
 /// It can't start, or the dataplane has ended.
 pub fn run(bootstrap: Bootstrap) -> Result<(), Error> {
+    let (ours, theirs) = StdStream::pair()?;
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::low_level::pipe::register(signal, theirs.try_clone()?)?;
+    }
+    run_until(bootstrap, ours)
+}
+
+/// Runs the agent until an octet comes on `stop`, or its other end is closed.
+///
+/// # Errors
+/// It can't start, or the dataplane has ended.
+pub fn run_until(bootstrap: Bootstrap, stop: StdStream) -> Result<(), Error> {
     let started = Instant::now();
     let store = Store::open(&bootstrap.state_dir)?;
     let uuid = bootstrap.host_uuid()?;
     let mut poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-    let mut signals = listen_to_signals(&poll)?;
+    stop.set_nonblocking(true)?;
+    let mut stop_signal = UnixStream::from_std(stop);
+    poll.registry().register(&mut stop_signal, STOP, Interest::READABLE)?;
     let server = Server::open(&bootstrap.socket, LOCAL, poll.registry())
         .map_err(|source| Error::Socket { path: bootstrap.socket.display().to_string(), source })?;
 
@@ -148,21 +162,9 @@ pub fn run(bootstrap: Bootstrap) -> Result<(), Error> {
         watches: Watches::new(NETLINK),
         server,
     };
-    let ended = agent.turn_until_signal(&mut poll, &mut signals, &worker);
+    let ended = agent.turn_until(&mut poll, &mut stop_signal, &worker);
     agent.stop(&stop, worker);
     ended
-}
-
-/// SIGTERM and SIGINT as octets on a socket.
-fn listen_to_signals(poll: &Poll) -> Result<UnixStream, Error> {
-    let (ours, theirs) = StdStream::pair()?;
-    for signal in [SIGTERM, SIGINT] {
-        signal_hook::low_level::pipe::register(signal, theirs.try_clone()?)?;
-    }
-    ours.set_nonblocking(true)?;
-    let mut ours = UnixStream::from_std(ours);
-    poll.registry().register(&mut ours, SIGNALS, Interest::READABLE)?;
-    Ok(ours)
 }
 
 struct Agent {
@@ -179,12 +181,7 @@ struct Agent {
 }
 
 impl Agent {
-    fn turn_until_signal(
-        &mut self,
-        poll: &mut Poll,
-        signals: &mut UnixStream,
-        worker: &JoinHandle<()>,
-    ) -> Result<(), Error> {
+    fn turn_until(&mut self, poll: &mut Poll, stop: &mut UnixStream, worker: &JoinHandle<()>) -> Result<(), Error> {
         let mut happened = Events::with_capacity(128);
         let mut next_tick = Instant::now();
         let mut unfinished: Vec<Token> = Vec::new();
@@ -198,9 +195,8 @@ impl Agent {
             let mut tokens: Vec<Token> = std::mem::take(&mut unfinished);
             tokens.extend(happened.iter().map(|event| event.token()));
             for token in tokens {
-                if token == SIGNALS {
-                    let mut octet = [0];
-                    if signals.read(&mut octet).is_ok() {
+                if token == STOP {
+                    if stop.read(&mut [0]).is_ok() {
                         tracing::info!("told to stop");
                         return Ok(());
                     }

@@ -68,7 +68,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// The attachment that is asked for; its numbers are 0 until [`Attachments::add`] gives them out.
+    /// The attachment that is asked for; its numbers are 0 until [`crate::attach::Attachments::add`] gives them out.
     ///
     /// # Errors
     /// A word is out of its range, or two of them contradict each other.

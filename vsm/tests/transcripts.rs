@@ -5,10 +5,15 @@
 //! those keys. What comes out must be the file. Lines that depend on the machine or the time are masked.
 //! `BLESS=1` rewrites the files; read the difference before it is committed.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use vsm::cli::graph::Tree;
+use vsm::cli::parse::parse;
+use vsm::cli::pipe;
 use vsm::cli::session::Session;
 use vsm::cli::terminal::Terminal;
+use vsm::cli::tree::Mode;
 use vsm::config::startup;
 use vsm::supervisor::Handle;
 
@@ -41,6 +46,9 @@ fn mask(line: &str) -> String {
     ];
     if let Some(mask) = masks.iter().find(|mask| line.starts_with(**mask)) {
         return format!("{mask}(masked)");
+    }
+    if line.contains(" UTC ") {
+        return "(time)".to_owned();
     }
     if line.contains(" kB of memory.") { "  (masked) kB of memory.".to_owned() } else { line.trim_end().to_owned() }
 }
@@ -110,4 +118,54 @@ fn transcripts_come_out_as_written() {
             assert_eq!(written, replayed, "{}", file.display());
         }
     }
+}
+
+/// Every command of the switch is typed in one of the transcripts, here or under `cli/configuration`.
+#[test]
+fn every_command_is_typed_somewhere() {
+    let tree = Tree::shared();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli");
+    let mut hit = BTreeSet::new();
+    for folder in [folder.clone(), folder.join("configuration")] {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|e| e != "txt") {
+                continue;
+            }
+            for line in std::fs::read_to_string(path).unwrap().lines() {
+                hit.extend(command_of(tree, line));
+            }
+        }
+    }
+    let all: BTreeSet<&str> = tree.commands.iter().map(|command| command.syntax).collect();
+    let missed: Vec<_> = all.difference(&hit).collect();
+    assert!(missed.is_empty(), "no transcript types {missed:#?}");
+}
+
+fn command_of(tree: &'static Tree, line: &str) -> Option<&'static str> {
+    const MODES: [Mode; 15] = [
+        Mode::Exec,
+        Mode::Config,
+        Mode::Vlan,
+        Mode::PortProfile,
+        Mode::Interface,
+        Mode::InterfaceRange,
+        Mode::IpAcl,
+        Mode::MacAcl,
+        Mode::FlowRecord,
+        Mode::FlowExporter,
+        Mode::FlowExporterVersion,
+        Mode::FlowMonitor,
+        Mode::Monitor,
+        Mode::SvsDomain,
+        Mode::VemSlot,
+    ];
+    let (prompt, typed) = line.split_once('#')?;
+    let mode = MODES.into_iter().find(|mode| match mode.suffix() {
+        "" => !prompt.contains(['(', ' ']),
+        suffix => prompt.ends_with(suffix),
+    })?;
+    let whole = parse(tree, mode, typed).ok().flatten();
+    let before = || parse(tree, mode, pipe::split(typed)?.0).ok().flatten();
+    whole.or_else(before).map(|parsed| parsed.command.syntax)
 }

@@ -134,7 +134,9 @@ impl Road {
                 (entry, j)
             }
         };
-        self.flows.count(entry, parsed, now);
+        if j.verdict != Verdict::Flood {
+            self.flows.count(entry, parsed, now);
+        }
         for rule in [j.rule_in, j.rule_out] {
             if let Some(id) = rule.counted() {
                 cx.counters.count_rule(id, parsed.segments.into());
@@ -150,7 +152,7 @@ impl Road {
         }
         match j.verdict {
             Verdict::Forward(to) => self.forward(cx, devices, at, to, &j),
-            Verdict::Flood => self.flood(cx, devices, at, entry, &j),
+            Verdict::Flood => self.flood(cx, devices, at, entry, &j, now),
             Verdict::Drop(reason) => {
                 let rule = match reason {
                     DropReason::AclDeny => j.rule_in,
@@ -183,7 +185,7 @@ impl Road {
         devices.send(cx, &mut self.batch, at, to, tag);
     }
 
-    fn flood(&mut self, cx: &Cx<'_>, devices: &mut Devices, at: u8, entry: u32, j: &Judgement) {
+    fn flood(&mut self, cx: &Cx<'_>, devices: &mut Devices, at: u8, entry: u32, j: &Judgement, now: Instant) {
         let Some(parsed) = self.batch.parsed.get(usize::from(at)).copied() else { return };
         let (Some(from), Some(vlan)) = (cx.snapshot.port(parsed.key.in_port()), j.vlan) else { return };
         let vlan_sessions = cx.snapshot.vlan_tx_sessions(vlan);
@@ -213,14 +215,12 @@ impl Road {
         if !reached {
             self.fail(at, DropReason::NoDestination, RuleRef::NONE);
         }
-        let reason = self.batch.fates.get(usize::from(at)).and_then(|fate| fate.reason);
-        if let Some(entry) = self.flows.cache.get_mut(entry) {
-            entry.monitors_out |= monitors & !entry.monitors_in;
-            match reached {
-                true => entry.state |= state::DELIVERED,
-                false => entry.set_reason(reason.unwrap_or(DropReason::NoDestination)),
-            }
-        }
+        let lost = match reached {
+            true => None,
+            false => self.batch.fates.get(usize::from(at)).and_then(|fate| fate.reason),
+        };
+        self.flows.flooded(entry, monitors, lost);
+        self.flows.count(entry, &parsed, now);
     }
 
     /// Counts each frame as delivered or dropped; keeps samples of the dropped.

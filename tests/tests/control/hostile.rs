@@ -65,6 +65,26 @@ fn stranger(world: &World) -> StreamOwned<ClientConnection, TcpStream> {
     StreamOwned::new(tls, raw(world))
 }
 
+fn hello() -> FromVem {
+    FromVem::Hello(proto::msg::Hello {
+        protocol: proto::msg::PROTOCOL,
+        domain: 100,
+        uuid: HostUuid([1; 16]),
+        host: "host-1".to_owned(),
+        software: String::new(),
+        version: 0,
+        hash: proto::msg::ConfigHash::default(),
+        capabilities: Vec::new(),
+    })
+}
+
+fn say(stream: &mut impl Write, message: &FromVem) {
+    let mut octets = Vec::new();
+    proto::codec::encode(message, MESSAGE_MAX, &mut octets).unwrap();
+    stream.write_all(&octets).unwrap();
+    stream.flush().unwrap();
+}
+
 fn raw(world: &World) -> TcpStream {
     let socket = TcpStream::connect(world.boot.listen).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -125,20 +145,7 @@ fn a_stranger_may_say_sixteen_kilobytes() {
 fn a_hello_without_a_certificate_is_refused() {
     let world = World::new(100);
     let mut stream = stranger(&world);
-    let hello = FromVem::Hello(proto::msg::Hello {
-        protocol: proto::msg::PROTOCOL,
-        domain: 100,
-        uuid: HostUuid([1; 16]),
-        host: "host-1".to_owned(),
-        software: String::new(),
-        version: 0,
-        hash: proto::msg::ConfigHash::default(),
-        capabilities: Vec::new(),
-    });
-    let mut octets = Vec::new();
-    proto::codec::encode(&hello, MESSAGE_MAX, &mut octets).unwrap();
-    stream.write_all(&octets).unwrap();
-    stream.flush().unwrap();
+    say(&mut stream, &hello());
     let answer = read_out(&mut stream);
     let mut inbox = proto::codec::Inbox::default();
     inbox.push(&answer);
@@ -189,12 +196,57 @@ fn ports_over_the_limit_get_no_number() {
     let world = World::new(100);
     let agent = world.agent(1);
     agent.set_ports((0..1100).map(|i| port(&format!("vm-{i}/0"), "web")).collect());
-    world.wait_logged("Module 3 has 1100 ports; those over 1056 get no number");
+    world.wait_logged("Module 3: 44 ports get no interface; the first is vm-1056/0: a module has at most 1056 ports");
     wait_for("1056 ports", || agent.state().config.as_ref().is_some_and(|c| c.ports.len() == 1056));
     agent.set_ports(vec![PortReport {
         card: 33,
         kind: proto::config::ProfileType::Ethernet,
         ..port("uplink/33", "up")
     }]);
-    world.wait_logged("uplink/33 is card 33");
+    world.wait_logged("uplink/33: it is card 33, they are 1-32");
+}
+
+#[test]
+fn a_host_can_t_take_another_host_s_card() {
+    let world = World::new(100);
+    let (victim, thief) = (world.agent(1), world.agent(2));
+    victim.set_ports(vec![port("vm-a/0", "strict")]);
+    wait_for("a port", || victim.state().config.as_ref().is_some_and(|c| c.ports.len() == 1));
+    let applied = victim.state().applied;
+    thief.set_ports(vec![port("vm-a/0", "open"), port("vm-b/0", "open")]);
+    let profiles = |agent: &crate::world::Agent| {
+        let state = agent.state();
+        state.config.iter().flat_map(|c| &c.ports).map(|p| (p.name.short(), p.profile.clone())).collect::<Vec<_>>()
+    };
+    let row = |name: &str, profile: &str| (name.to_owned(), profile.to_owned());
+    wait_for("its own port", || profiles(&thief) == [row("Veth2", "open")]);
+    world.wait_logged("%VEM_MGR-2-DUPLICATE_NIC: Module 4 claims vm-a/0 that another module holds");
+    assert_eq!(profiles(&victim), [row("Veth1", "strict")]);
+    assert_eq!(victim.state().applied, applied);
+    // When it is let go it moves, with its number.
+    victim.set_ports(Vec::new());
+    wait_for("moved", || profiles(&thief) == [row("Veth1", "open"), row("Veth2", "open")]);
+}
+
+/// A module whose process is stopped, or whose host has lost its network.
+#[test]
+fn a_member_that_falls_silent_is_removed() {
+    let world = World::new(100);
+    let dir = world.enroll(1);
+    let config = vem::identity::Identity::load(dir.path()).unwrap().client_config().unwrap();
+    let mut stream = StreamOwned::new(ClientConnection::new(config, "vsm".try_into().unwrap()).unwrap(), raw(&world));
+    say(&mut stream, &hello());
+    world.wait_logged("Module 3 is online");
+    let begun = Instant::now();
+    // An edit meanwhile does not wait for a module that has not even said which ports it has.
+    world.rename("alive").unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    let said = read_out(&mut stream);
+    assert!((5..9).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    world.wait_logged("%VEM_MGR-2-VEM_MGR_REMOVE_NO_HB: Removing VEM 3: no heartbeat for 6 seconds");
+    world.wait_logged("%VEM_MGR-2-MOD_OFFLINE: Module 3 is offline");
+    let mut inbox = proto::codec::Inbox::default();
+    inbox.push(&said);
+    let heartbeats = std::iter::from_fn(|| inbox.next::<proto::msg::FromVsm>(MESSAGE_MAX).unwrap());
+    assert!(heartbeats.filter(|m| *m == proto::msg::FromVsm::Heartbeat).count() >= 4);
 }

@@ -113,6 +113,9 @@ impl Switch {
             self.live.insert(attachment.nic.clone(), live);
         }
         self.publish(now)?;
+        // Uplinks first: what a VM says as soon as it is heard must find its way out. A lost ARP request costs it a second.
+        let uplink = |nic: &NicId| self.attachments.get(nic).is_some_and(|a| a.card > 0);
+        opened.sort_by_key(|(nic, _)| !uplink(nic));
         for (nic, port) in opened {
             if let Some(id) = self.attachments.get(&nic).map(Attachment::port) {
                 self.control.attach(id, port)?;
@@ -144,8 +147,10 @@ impl Switch {
                     let Some(mut live) = self.live.remove(&nic) else { continue };
                     let port = self.take(&nic, &mut live, opened);
                     self.live.insert(nic.clone(), live);
-                    self.bring_in(&nic, port, now)?;
-                    changed = false;
+                    match self.bring_in(&nic, port, now) {
+                        Ok(()) => changed = false,
+                        Err(error) => tracing::error!(%nic, %error, "the device is back, but can't be used"),
+                    }
                 }
                 Err(error) => {
                     if let Some(live) = self.live.get_mut(&nic) {
@@ -216,20 +221,29 @@ impl Switch {
         port
     }
 
-    /// Publishes a plan with the port, gives it to the dataplane, and stores the attachments.
+    /// Publishes a plan with the port, gives it to the dataplane, and stores the attachments. If that fails the device is
+    /// closed again.
     fn bring_in(&mut self, nic: &NicId, port: Box<dyn Port>, now: Instant) -> Result<(), Error> {
         let Some(id) = self.attachments.get(nic).map(Attachment::port) else { return Ok(()) };
-        self.publish(now)?;
-        self.control.attach(id, port)?;
-        self.store.save_attachments(&self.attachments)?;
-        Ok(())
+        let bring = || -> Result<(), Error> {
+            self.publish(now)?;
+            self.control.attach(id, port)?;
+            self.store.save_attachments(&self.attachments)?;
+            Ok(())
+        };
+        let outcome = bring();
+        if outcome.is_err() {
+            self.close(nic);
+        }
+        outcome
     }
 
     fn close(&mut self, nic: &NicId) {
-        if let Some(id) = self.attachments.get(nic).map(Attachment::port)
-            && let Err(error) = self.control.detach(id)
-        {
-            tracing::warn!(%nic, %error, "not closed");
+        if let Some(id) = self.attachments.get(nic).map(Attachment::port) {
+            match self.control.detach(id) {
+                Ok(()) | Err(vswitch::control::Error::PortFree(_)) => {}
+                Err(error) => tracing::warn!(%nic, %error, "not closed"),
+            }
         }
         if let Some(live) = self.live.get_mut(nic) {
             live.open = false;

@@ -98,6 +98,9 @@ pub fn read(kind: Kind, line: &str, rest: &[Piece<'_>]) -> Reading {
         Kind::Interface => interface(rest),
         Kind::Interfaces => interfaces(rest),
         Kind::Ip => ip(text).map_or_else(Reading::from, |ip| one(Value::Ip(ip))),
+        // Without a colon it is a number or a word, never an address.
+        Kind::Ip6 if text.contains(':') => text.parse().map_or(Reading::No, |ip| one(Value::Ip6(ip))),
+        Kind::Ip6 => Reading::No,
         Kind::Prefix => prefix(text),
         Kind::Mac => mac(text),
         Kind::Hex16 => match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
@@ -336,6 +339,8 @@ mod tests {
         assert_eq!(reading(Kind::Prefix, "10.0.0.0/33"), Reading::Wrong("Invalid IP prefix".into()));
         assert_eq!(reading(Kind::Number(1, 9), "10"), Reading::Wrong("Invalid number, range is (1:9)".into()));
         assert_eq!(reading(Kind::Number(1, 9), "99999999999"), Reading::Wrong("Invalid number, range is (1:9)".into()));
+        assert_eq!(reading(Kind::Ip6, "::1"), one(Value::Ip6(std::net::Ipv6Addr::LOCALHOST)));
+        assert_eq!((reading(Kind::Ip6, "1"), reading(Kind::Ip6, "a:b")), (Reading::No, Reading::No));
         assert_eq!(reading(Kind::Hex16, "0x86dd"), one(Value::Number(0x86dd)));
         assert_eq!(reading(Kind::Port, "www"), one(Value::Number(80)));
         assert_eq!(reading(Kind::Vlans, "1-5, 7 active").clone(), {

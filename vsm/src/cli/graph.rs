@@ -36,6 +36,8 @@ pub enum Kind {
     Interfaces,
     /// `ip`
     Ip,
+    /// `ip6`
+    Ip6,
     /// `prefix`
     Prefix,
     /// `mac`
@@ -89,11 +91,13 @@ struct State {
 #[derive(Clone, Debug)]
 pub struct Graph {
     states: Vec<State>,
+    /// By state: the steps that can follow, and the command that is complete there.
+    reached: Vec<(Vec<Edge>, Option<usize>)>,
 }
 
 impl Graph {
     fn new() -> Self {
-        Graph { states: vec![State::default()] }
+        Graph { states: vec![State::default()], reached: Vec::new() }
     }
 
     fn add(&mut self) -> usize {
@@ -150,17 +154,25 @@ impl Graph {
         seen
     }
 
+    /// Follows the ways without a token once and for all.
+    fn finish(&mut self) {
+        let reach = |state: usize| {
+            let closure = self.closure(state);
+            let mut edges: Vec<Edge> = closure.iter().flat_map(|at| self.states[*at].edges.iter().copied()).collect();
+            edges.sort_by_key(|edge| edge.command);
+            (edges, closure.iter().filter_map(|at| self.states[*at].accepts).min())
+        };
+        self.reached = (0..self.states.len()).map(reach).collect();
+    }
+
     /// The steps that can follow, in the order of declaration.
-    pub fn edges(&self, state: usize) -> Vec<Edge> {
-        let mut edges: Vec<Edge> =
-            self.closure(state).into_iter().flat_map(|at| self.states[at].edges.iter().copied()).collect();
-        edges.sort_by_key(|edge| edge.command);
-        edges
+    pub fn edges(&self, state: usize) -> &[Edge] {
+        self.reached.get(state).map(|(edges, _)| edges.as_slice()).unwrap_or_default()
     }
 
     /// The command that is complete here.
     pub fn accepts(&self, state: usize) -> Option<usize> {
-        self.closure(state).into_iter().filter_map(|at| self.states[at].accepts).min()
+        self.reached.get(state).and_then(|(_, accepts)| *accepts)
     }
 }
 
@@ -196,6 +208,7 @@ impl Tree {
                 }
             }
         }
+        graphs.values_mut().for_each(Graph::finish);
         Ok(Tree { commands, graphs })
     }
 
@@ -332,6 +345,7 @@ fn token(lexeme: &'static str) -> Result<Node, String> {
         "if" => Kind::Interface,
         "ifs" => Kind::Interfaces,
         "ip" => Kind::Ip,
+        "ip6" => Kind::Ip6,
         "prefix" => Kind::Prefix,
         "mac" => Kind::Mac,
         "hex16" => Kind::Hex16,

@@ -125,7 +125,7 @@ impl Walk {
             let mut steps: Vec<(&Thread, Edge, Fit)> = Vec::new();
             for thread in &threads {
                 for edge in graph.edges(thread.state) {
-                    steps.push((thread, edge, fit(&edge.token, line, &words[index..])));
+                    steps.push((thread, *edge, fit(&edge.token, line, &words[index..])));
                 }
             }
             if threads.is_empty() {

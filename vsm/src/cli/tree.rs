@@ -15,12 +15,12 @@
 //!
 //! Types: `word` (no blanks, 1-64 characters), `word80`, `line` (the rest of the line), `num:LOW-HIGH`, `vlan`, `vlans`,
 //! `if` (interface), `ifs` (interfaces and ranges, `veth1-4,eth3/1`), `ip` (dotted, zero-padded octets are decimal),
-//! `prefix` (`10.0.0.0/8`), `mac`, `hex16` (`0x86dd`), `port` (0-65535 or a well-known name).
+//! `ip6` (`2001:db8::1`), `prefix` (`10.0.0.0/8`), `mac`, `hex16` (`0x86dd`), `port` (0-65535 or a well-known name).
 //! The same name may stand in several alternatives. Case of arguments is kept. `[ a | b ]` is `[ { a | b } ]`.
 //!
 //! [`super::graph::Tree`] compiles all commands once; a malformed syntax string fails there, and so in the first test.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use proto::addr::{MacAddr, VlanId};
 use proto::name::IfName;
@@ -137,6 +137,8 @@ pub enum Value {
     Interfaces(Vec<IfName>),
     /// `ip`
     Ip(Ipv4Addr),
+    /// `ip6`
+    Ip6(Ipv6Addr),
     /// `prefix`
     Prefix(Ipv4Addr, u8),
     /// `mac`

@@ -303,7 +303,7 @@ pub(crate) mod tests {
         let wrong = Interface { inherit: None, ..Interface::default() };
         model
             .interfaces
-            .insert(IfName::Vethernet(1), Interface { inherit: Some("web".into()), own, description: None });
+            .insert(IfName::Vethernet(1), Interface { inherit: Some("web".into()), own, ..Interface::default() });
         model.interfaces.insert(IfName::Vethernet(2), wrong);
         let host = compile(&model, &inventory, 3);
         assert_eq!((host.ports[1].settings.mtu, host.ports[2].settings.mtu), (9000, 1500));

@@ -39,8 +39,8 @@ pub const ACL_ENTRIES_MAX: usize = 4096;
 pub const ACLS_MAX: usize = 4096;
 /// Most port profiles.
 pub const PROFILES_MAX: usize = 4096;
-/// Highest number of a monitor session.
-pub const SESSIONS_MAX: u8 = 32;
+/// Most interfaces that commands may create.
+pub const INTERFACES_MAX: usize = 16_384;
 /// Most flow monitors, and most records and exporters.
 pub const MONITORS_MAX: usize = 32;
 
@@ -124,8 +124,18 @@ pub struct Interface {
     pub description: Option<String>,
     /// The profile; `None` when the port asked for one of the wrong type, or for none.
     pub inherit: Option<String>,
+    /// The profile that the server administrator chose when the port was attached last; `None` when it is `inherit`. By
+    /// it a new choice is told from a repeated report, and a choice of the network administrator outlives the latter.
+    pub asked: Option<String>,
     /// What was said here; it goes before the profile.
     pub own: Settings,
+}
+
+impl Interface {
+    /// Remembers what the server administrator chose.
+    pub fn ask(&mut self, profile: Option<String>) {
+        self.asked = profile.filter(|asked| !asked.is_empty() && self.inherit.as_ref() != Some(asked));
+    }
 }
 
 /// What a profile or an interface says of its ports. `None` (and `false` for `protected`) is "not said here".
@@ -281,8 +291,9 @@ impl Default for Model {
 }
 
 impl Model {
-    /// A VEM has attached the card that Vethernet `n` belongs to: the interface exists and inherits the profile that the
-    /// server administrator chose. What was said at the interface stays. Does nothing when it is so already.
+    /// A VEM has attached the card that Vethernet `n` belongs to: the interface exists, and inherits the profile that the
+    /// server administrator chose, if that is a new choice. A repeated report changes nothing, so that a profile which
+    /// the network administrator chose since then stays; so do the interface's own settings.
     pub fn bind_vethernet(&mut self, n: u32, port: &PortReport) {
         self.bind(IfName::Vethernet(n), port);
     }
@@ -294,7 +305,11 @@ impl Model {
 
     fn bind(&mut self, name: IfName, port: &PortReport) {
         let inherit = self.inheritable(&port.profile, kind_of(name));
-        self.interfaces.entry(name).or_default().inherit = inherit;
+        let interface = self.interfaces.entry(name).or_default();
+        if interface.asked.as_ref().or(interface.inherit.as_ref()) != Some(&port.profile) {
+            interface.inherit = inherit;
+            interface.ask(Some(port.profile.clone()));
+        }
     }
 
     /// The profile as the parent of an interface: itself, unless it is known to be of the other type.
@@ -374,9 +389,27 @@ pub(crate) mod tests {
         assert_eq!(model.interfaces[&veth].own.mtu, Some(9000));
         model.bind_vethernet(1, &report("vm/0", ProfileType::Vethernet, 0, QUARANTINE_UPLINK));
         assert_eq!(model.interfaces[&veth].inherit, None);
+        assert_eq!(model.interfaces[&veth].asked.as_deref(), Some(QUARANTINE_UPLINK));
         model.bind_ethernet(3, 1, &report("uplink/1", ProfileType::Ethernet, 1, QUARANTINE_UPLINK));
         let eth = IfName::Ethernet { slot: 3, port: 1 };
         assert_eq!(model.interfaces[&eth].inherit.as_deref(), Some(QUARANTINE_UPLINK));
         assert_eq!(model.interfaces_of(QUARANTINE_UPLINK).collect::<Vec<_>>(), [eth]);
+    }
+
+    #[test]
+    fn a_repeated_report_does_not_undo_the_network_administrators_choice() {
+        let mut model = Model::default();
+        let web = report("vm/0", ProfileType::Vethernet, 0, "web");
+        model.bind_vethernet(1, &web);
+        let interface = model.interfaces.get_mut(&IfName::Vethernet(1)).unwrap();
+        assert_eq!((interface.inherit.as_deref(), interface.asked.as_deref()), (Some("web"), None));
+        interface.inherit = Some("quiet".into());
+        interface.ask(Some("web".into()));
+        let chosen = model.clone();
+        model.bind_vethernet(1, &web);
+        assert_eq!(model, chosen);
+        model.bind_vethernet(1, &report("vm/0", ProfileType::Vethernet, 0, "db"));
+        let interface = &model.interfaces[&IfName::Vethernet(1)];
+        assert_eq!((interface.inherit.as_deref(), interface.asked.as_deref()), (Some("db"), None));
     }
 }

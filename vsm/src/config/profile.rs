@@ -171,7 +171,7 @@ mod tests {
         assert_eq!((child.mode, child.mtu), (PortMode::Access(VlanId::new(20).unwrap()), 9000));
         assert_eq!(child.ip_acl_in.as_deref(), Some("a"));
         let own = Settings { admin_up: Some(false), mtu: Some(1400), ..Settings::default() };
-        let port = Interface { inherit: Some("child".into()), own, description: Some("x".into()) };
+        let port = Interface { inherit: Some("child".into()), own, description: Some("x".into()), asked: None };
         let port = model.interface_settings(&port);
         assert_eq!((port.admin_up, port.mtu, port.description.as_str()), (false, 1400, "x"));
         assert_eq!(port.ip_acl_in.as_deref(), Some("a"));

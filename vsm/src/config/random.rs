@@ -220,7 +220,7 @@ fn session() -> impl Strategy<Value = MonitorSession> {
 }
 
 type Profiles = Vec<(String, bool, Option<String>, Option<Index>, bool, (Settings, [Option<Index>; 6]))>;
-type Interfaces = BTreeMap<IfName, (Option<String>, Option<Index>, (Settings, [Option<Index>; 6]))>;
+type Interfaces = BTreeMap<IfName, (Option<String>, Option<String>, Option<Index>, (Settings, [Option<Index>; 6]))>;
 
 /// A parent is made before its children, and has their type.
 fn add_profiles(model: &mut Model, profiles: Profiles) {
@@ -236,13 +236,15 @@ fn add_profiles(model: &mut Model, profiles: Profiles) {
 
 /// An interface inherits from a profile of its type, from an unknown one, or from none.
 fn add_interfaces(model: &mut Model, interfaces: Interfaces) {
-    for (name, (description, parent, own)) in interfaces {
+    for (name, (description, asked, parent, own)) in interfaces {
         let fitting = model.profiles.iter().filter(|(_, p)| p.kind == kind_of(name));
         let mut fitting: Vec<String> = fitting.map(|(name, _)| name.clone()).collect();
         fitting.push("unknown-profile".to_owned());
         let inherit = parent.map(|index| fitting[index.index(fitting.len())].clone());
         let own = refer(model, own);
-        model.interfaces.insert(name, Interface { description, inherit, own });
+        let mut interface = Interface { description, inherit, own, asked: None };
+        interface.ask(asked);
+        model.interfaces.insert(name, interface);
     }
 }
 
@@ -274,7 +276,7 @@ pub fn model() -> impl Strategy<Value = Model> {
         btree_map(name(), (of(line()), picks()), 0..3),
     );
     let profile = (name(), any::<bool>(), of(line()), of(any::<Index>()), any::<bool>(), settings());
-    let interfaces = btree_map(if_name(), (of(line()), of(any::<Index>()), settings()), 0..6);
+    let interfaces = btree_map(if_name(), (of(line()), of(name()), of(any::<Index>()), settings()), 0..6);
     let domain = ("[A-Za-z][A-Za-z0-9._-]{0,20}", of(1u16..4096), btree_map(3u8..67, uuid, 0..3));
     let macs = (btree_map((vlan(), mac), of(if_name()), 0..4), 0u32..1_000_001);
     let parts = (domain, vlans(), btree_map(name(), acl(), 0..4), flow, vec(profile, 0..6), interfaces, macs);

@@ -212,6 +212,7 @@ impl Text {
         self.blank();
         self.line(0, format_args!("interface {name}"));
         self.said("description", &interface.description);
+        self.said("attached port-profile", &interface.asked);
         self.said("inherit port-profile", &interface.inherit);
         let inherited = || interface.inherit.as_deref().map(|p| model.inherited_settings(p)).unwrap_or_default();
         self.settings(&interface.own, inherited);

@@ -8,7 +8,7 @@
 //! interfaces inherit the profile that the server administrator chose, and every module whose configuration differs from
 //! what it says it runs gets it. A module that has just connected is brought up to date by the same way.
 //!
-//! Limits: [`PORTS_MAX`] ports a module, [`REFUSALS_PER_MINUTE`] log lines about refused connections.
+//! Limits: [`PORTS_MAX`](super::ports::PORTS_MAX) ports a module, [`REFUSALS_PER_MINUTE`] log lines about refused connections.
 
 mod changes;
 
@@ -20,7 +20,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam::channel::{Receiver, Sender, TryRecvError};
 use mio::{Events, Poll, Token, Waker};
 use proto::msg::{Enroll, Event, FromVem, FromVsm, Hello};
-use proto::name::ETHERNET_PORT_MAX;
 use proto::query::Query;
 use proto::report::{Answer, PortReport};
 
@@ -36,8 +35,6 @@ use crate::config::model::Model;
 use crate::log::clean;
 use crate::supervisor::{Change, EditError, Error, SOFTWARE, Shared};
 
-/// Most ports of a module: 1024 of VMs and 32 uplinks.
-pub const PORTS_MAX: usize = 1024 + ETHERNET_PORT_MAX as usize;
 /// Most log lines a minute about connections that were refused.
 pub const REFUSALS_PER_MINUTE: u32 = 60;
 /// Milliseconds between two publications of the counters.
@@ -106,6 +103,8 @@ struct Member {
     token: Token,
     /// It has said what ports it has; before that it gets no configuration.
     has_ports: bool,
+    /// Ports that it says it has and another module holds.
+    contested: Vec<PortReport>,
 }
 
 /// The thread.
@@ -255,7 +254,7 @@ impl Control {
         match self.admit(token, &hello) {
             Ok(slot) => {
                 self.parts.server.set_member(token);
-                self.members.insert(slot, Member { token, has_ports: false });
+                self.members.insert(slot, Member { token, has_ports: false, contested: Vec::new() });
                 self.slots.insert(token, slot);
                 self.save();
                 self.changed = true;
@@ -392,6 +391,10 @@ impl Control {
         log.write("VEM_MGR", 2, mnemonic, &format!("Removing VEM {slot}: {}", end.reason));
         log.write("VEM_MGR", 2, "MOD_OFFLINE", &format!("Module {slot} is offline"));
         self.asks.lost(slot);
+        // Its cards are free for those who claim them now.
+        let ports = self.parts.registry.inventory.modules.get(&slot).map(|m| m.ports.as_slice()).unwrap_or_default();
+        let released: Vec<_> = ports.iter().map(|port| port.nic.clone()).collect();
+        self.offer(&released);
         let actions = self.push(|push| push.on_lost(slot, now));
         self.perform(actions, now);
     }

@@ -9,6 +9,7 @@ pub mod admission;
 pub mod ask;
 pub mod authority;
 pub mod control;
+pub mod ports;
 pub mod push;
 pub mod registry;
 pub mod server;

@@ -2,9 +2,12 @@
 //!
 //! Both bindings are for ever, or until the administrator removes them: a host that comes back is the same module, a
 //! card that comes back (on whichever host) is the same Vethernet. They are kept in `bindings.json`, together with the
-//! version number that no configuration has had yet; versions rise over restarts, in leaps of up to [`VERSIONS`].
+//! ports of every module, and a version number that no configuration has had yet; versions rise over restarts, in leaps
+//! of up to [`VERSIONS`].
 //!
 //! Limits: [`MODULES_MAX`] modules, [`VETHERNETS_MAX`] numbers. What is over a limit is refused, never evicted.
+
+mod saved;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -14,9 +17,9 @@ use std::time::SystemTime;
 use proto::addr::NicId;
 use proto::msg::{ConfigHash, HostUuid};
 use proto::report::PortReport;
-use serde::{Deserialize, Serialize};
 
 use crate::store;
+use saved::{Saved, SavedModule};
 
 /// The first slot of a VEM; 1 and 2 are for supervisors.
 pub const SLOT_FIRST: u8 = 3;
@@ -102,23 +105,6 @@ pub enum Error {
     Unknown(u8),
 }
 
-/// What `bindings.json` holds.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Saved {
-    /// No configuration has had this version or a higher one.
-    version: u64,
-    modules: BTreeMap<u8, SavedModule>,
-    vethernets: BTreeMap<String, u32>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SavedModule {
-    uuid: String,
-    host: String,
-}
-
 /// The bindings and their file. One owner: the supervisor's thread.
 pub struct Registry {
     path: PathBuf,
@@ -163,7 +149,9 @@ impl Registry {
             if let Some(other) = self.slot_of(uuid) {
                 return Err(format!("modules {other} and {slot} are the same host"));
             }
-            self.inventory.modules.insert(slot, absent(uuid, module.host));
+            let ports: Result<_, _> = module.ports.into_iter().map(saved::SavedPort::restore).collect();
+            let ports = ports.map_err(|e| format!("module {slot}: {e}"))?;
+            self.inventory.modules.insert(slot, Module { ports, ..absent(uuid, module.host) });
         }
         for (nic, number) in saved.vethernets {
             let nic = nic.parse().map_err(|_| format!("Vethernet{number}: `{nic}` is no NIC identity"))?;
@@ -229,6 +217,15 @@ impl Registry {
             module.address = None;
             module.counters.removals += 1;
         }
+    }
+
+    /// Replaces the ports of a module; the cards that it no longer has.
+    pub(super) fn set_ports(&mut self, slot: u8, ports: Vec<PortReport>) -> Vec<NicId> {
+        let Some(module) = self.inventory.modules.get_mut(&slot) else { return Vec::new() };
+        self.dirty |= module.ports != ports;
+        let old = std::mem::replace(&mut module.ports, ports);
+        let new: BTreeSet<&NicId> = module.ports.iter().map(|p| &p.nic).collect();
+        old.into_iter().map(|p| p.nic).filter(|nic| !new.contains(nic)).collect()
     }
 
     /// Gives up the slot of an absent host.
@@ -300,12 +297,10 @@ impl Registry {
         if !self.dirty {
             return Ok(());
         }
-        let modules = self.inventory.modules.iter();
+        let modules = &self.inventory.modules;
         let saved = Saved {
             version: self.reserved.max(self.version),
-            modules: modules
-                .map(|(slot, m)| (*slot, SavedModule { uuid: m.uuid.to_string(), host: m.host.clone() }))
-                .collect(),
+            modules: modules.iter().map(|(slot, module)| (*slot, SavedModule::of(module))).collect(),
             vethernets: self.inventory.vethernets.iter().map(|(nic, n)| (nic.to_string(), *n)).collect(),
         };
         let octets = serde_json::to_vec_pretty(&saved).map_err(|e| store::Error::content(&self.path, e))?;

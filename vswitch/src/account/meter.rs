@@ -8,11 +8,11 @@
 use crate::flow::Flows;
 use crate::flow::cache::{Entry, NONE, Room, state};
 use crate::flow::key::FlowKey;
-use crate::flow::record::{EndReason, Outcome, Record};
+use crate::flow::record::{EndReason, MonitorSet, Outcome, Record};
 use crate::parse::Parsed;
 use crate::snapshot::Snapshot;
 use crate::time::Instant;
-use crate::verdict::{Judgement, Verdict};
+use crate::verdict::{DropReason, Judgement, Verdict};
 use crate::wire::transport::{FIN, RST};
 
 /// A flow is reported when it has counted so many octets, so that 32-bit counters of old formats hold.
@@ -103,6 +103,29 @@ impl Flows {
         }
         if is_new || differs {
             self.arm(at, now, snapshot);
+        }
+    }
+
+    /// A flood of entry `at` is about to be counted, which ports with `monitors` got, or nobody for the reason `lost`. Who
+    /// gets a flood may differ from frame to frame; what was counted for others is reported first.
+    pub(crate) fn flooded(&mut self, at: u32, monitors: MonitorSet, lost: Option<DropReason>) {
+        let Some(entry) = self.cache.get(at) else { return };
+        let monitors = monitors & !entry.monitors_in;
+        let same = match lost {
+            None => entry.is(state::DELIVERED),
+            Some(reason) => !entry.is(state::DELIVERED) && entry.reason() == reason,
+        };
+        if entry.packets > 0 && (entry.monitors_out != monitors || !same) {
+            self.report(at, EndReason::Forced);
+        }
+        let Some(entry) = self.cache.get_mut(at) else { return };
+        entry.monitors_out = monitors;
+        match lost {
+            None => entry.state |= state::DELIVERED,
+            Some(reason) => {
+                entry.state &= !state::DELIVERED;
+                entry.set_reason(reason);
+            }
         }
     }
 

@@ -78,7 +78,19 @@ fn run(octets: &[u8]) {
         got.sort();
         let mut expected = std::mem::take(&mut plain.out);
         expected.sort();
-        assert_eq!(got, expected, "step {step}: from {from}, {frame:02x?} {vnet:?}\n{config:#?}");
+        if got != expected {
+            let short = |list: &[(u16, Vec<u8>, [u8; 12])]| -> String {
+                list.iter()
+                    .map(|(port, f, v)| format!("\n  {port}: {} {:02x?} {v:?}", f.len(), &f[..f.len().min(64)]))
+                    .collect()
+            };
+            let head = &frame[..frame.len().min(64)];
+            panic!(
+                "step {step}: from {from}, {head:02x?} {vnet:?}\ngot {}\nexpected {}\n{config:#?}",
+                short(&got),
+                short(&expected)
+            );
+        }
         for id in 0..PORTS {
             let (got, expected) = (read_counts(&net, PortId(id)), plain.counts.get(&PortId(id)).cloned());
             assert_eq!(
@@ -88,6 +100,16 @@ fn run(octets: &[u8]) {
             );
         }
     }
+    let mut metered = [0; 3];
+    for _ in 0..4 {
+        net.after(70_000);
+        for r in net.records() {
+            metered.iter_mut().zip([r.packets, r.octets, r.l2_octets]).for_each(|(sum, n)| *sum += n);
+        }
+    }
+    let stats = net.control.cache_stats();
+    assert_eq!((stats.active, stats.unmetered), (0, 0));
+    assert_eq!(metered, plain.metered, "law 2\n{config:#?}");
     for (rule, matches) in &plain.rules {
         assert_eq!(net.control.rule_matches(*rule), *matches, "rule {rule}");
     }

@@ -31,6 +31,7 @@ struct Frame<'a> {
     ethertype: u16,
     ip: Option<Ip>,
     segments: u64,
+    ip_octets: u64,
     l2_octets: u64,
     packet_max: u64,
     vnet: VnetHdr,
@@ -56,6 +57,10 @@ pub struct Plain {
     pub rules: BTreeMap<u32, u64>,
     /// Copied, dropped, segmented.
     pub sessions: BTreeMap<usize, [u64; 3]>,
+    /// Packets, IP octets and frame octets that a flow monitor must report.
+    pub metered: [u64; 3],
+    /// The frame at hand leaves by a port with a monitor.
+    watched: bool,
     /// Port, octets, and the virtio header as octets.
     pub out: Vec<(u16, Vec<u8>, [u8; 12])>,
 }
@@ -77,6 +82,8 @@ impl Plain {
             counts: BTreeMap::new(),
             rules: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            metered: [0; 3],
+            watched: false,
             out: Vec::new(),
         };
         plain.change(config);
@@ -131,7 +138,12 @@ impl Plain {
             }
         };
         add(&mut self.counts.entry(from).or_default().rx, frame.dst, frame.segments, frame.l2_octets);
+        self.watched = self.port(from).is_some_and(|p| p.flow_in.is_some());
         let result = self.switch(from, &frame);
+        if self.watched {
+            let counts = [frame.segments, frame.ip_octets, frame.l2_octets];
+            self.metered.iter_mut().zip(counts).for_each(|(sum, n)| *sum += n);
+        }
         let counts = self.counts.entry(from).or_default();
         match result {
             Ok(()) => counts.delivered += frame.segments,
@@ -181,25 +193,35 @@ impl Plain {
             Some((None, _)) => Err(StaticDrop),
             Some((Some(to), _)) if to == from => Err(SamePort),
             Some((Some(to), _)) => {
-                let to = self.port(to).cloned();
-                self.leave(&port, to.as_ref(), vlan, frame, &mut copied)
+                let to = self.port(to).unwrap().clone();
+                let leaves = self.may_leave(&port, &to, vlan, frame);
+                // The flow of a packet that is too large for its one port is one that is forwarded.
+                self.watched |= leaves == Err(MtuExceeded) && to.flow_out.is_some();
+                leaves?;
+                self.leave(&to, vlan, frame, &mut copied);
+                Ok(())
             }
             None => {
                 let flood_uplink = uplinks.iter().min().copied();
                 let mut first = None;
-                let mut sent = false;
+                let mut out = Vec::new();
                 let mut members = members;
                 members.sort_by_key(|p| p.id);
                 for to in members {
                     if to.id == from || (to.uplink && (port.uplink || Some(to.id) != flood_uplink)) {
                         continue;
                     }
-                    match self.leave(&port, Some(&to), vlan, frame, &mut copied) {
-                        Ok(()) => sent = true,
+                    match self.may_leave(&port, &to, vlan, frame) {
+                        Ok(()) => out.push(to),
                         Err(reason) => first = first.or(Some(reason)),
                     }
                 }
-                if sent { Ok(()) } else { Err(first.unwrap_or(NoDestination)) }
+                // A copy is as the first port sent it; those that need the frame finished are sent to at once.
+                out.sort_by_key(|to| (!(frame.vnet.needs_csum() && self.bare.contains(&to.id)), to.id));
+                for to in &out {
+                    self.leave(to, vlan, frame, &mut copied);
+                }
+                if out.is_empty() { Err(first.unwrap_or(NoDestination)) } else { Ok(()) }
             }
         }
     }
@@ -234,32 +256,31 @@ impl Plain {
         if self.acl(port.ip_acl_in, port.mac_acl_in, v, frame) { Ok(()) } else { Err(AclDeny) }
     }
 
-    fn leave(
+    fn may_leave(
         &mut self,
         from: &PortConfig,
-        to: Option<&PortConfig>,
+        to: &PortConfig,
         vlan: VlanId,
         frame: &Frame<'_>,
-        copied: &mut u32,
     ) -> Result<(), DropReason> {
-        let to = to.unwrap();
-        let refused = self.refuse(from, to, vlan, frame);
-        if let Some(reason) = refused {
-            let counts = self.counts.entry(to.id).or_default();
-            *counts.tx_drops.entry(reason.name()).or_default() += frame.segments;
-            return Err(reason);
-        }
+        let Some(reason) = self.refuse(from, to, vlan, frame) else { return Ok(()) };
+        let counts = self.counts.entry(to.id).or_default();
+        *counts.tx_drops.entry(reason.name()).or_default() += frame.segments;
+        Err(reason)
+    }
+
+    fn leave(&mut self, to: &PortConfig, vlan: VlanId, frame: &Frame<'_>, copied: &mut u32) {
         let native = matches!(&to.mode, PortMode::Trunk { native, .. } if *native == vlan);
         let untagged = matches!(to.mode, PortMode::Access(_)) || (native && frame.tags.len() < 2);
         let octets = if untagged { strip(frame) } else { tag(frame, vlan) };
         self.send(to.id, frame, octets.clone());
+        self.watched |= to.flow_out.is_some();
         for (i, s) in self.config.sessions.clone().iter().enumerate() {
             if *copied >> i & 1 == 0 && (s.tx_ports.contains(&to.id) || s.tx_vlans.contains(vlan)) {
                 *copied |= 1 << i;
                 self.copy(i, frame, Some(vlan), octets.clone());
             }
         }
-        Ok(())
     }
 
     fn refuse(&mut self, from: &PortConfig, to: &PortConfig, vlan: VlanId, frame: &Frame<'_>) -> Option<DropReason> {
@@ -469,6 +490,7 @@ fn read<'a>(b: &'a [u8], vnet: &VnetHdr) -> Result<Frame<'a>, DropReason> {
         ethertype,
         ip: None,
         segments: 1,
+        ip_octets: b.len() as u64,
         l2_octets: b.len() as u64,
         packet_max: 0,
         vnet: VnetHdr::PLAIN,
@@ -498,6 +520,7 @@ fn read<'a>(b: &'a [u8], vnet: &VnetHdr) -> Result<Frame<'a>, DropReason> {
                 ports,
             });
             frame.packet_max = total as u64;
+            frame.ip_octets = total as u64;
             if fragment & 0x3fff == 0 && plain {
                 l4 = Some((p[9], header, total));
             }
@@ -508,6 +531,7 @@ fn read<'a>(b: &'a [u8], vnet: &VnetHdr) -> Result<Frame<'a>, DropReason> {
             let later_fragment = offset != 0;
             frame.ip = Some(Ip { v4: false, src: 0, dst: 0, protocol, dscp: 0, later_fragment, ports });
             frame.packet_max = total as u64;
+            frame.ip_octets = total as u64;
             if extensions_plain && plain {
                 l4 = Some((protocol, header, total));
             }
@@ -604,6 +628,7 @@ fn offload(frame: &mut Frame<'_>, said: &VnetHdr, l3: usize, l4: Option<(u8, usi
         return Err(OffloadInvalid);
     }
     frame.segments = segments as u64;
+    frame.ip_octets = (payload + segments * (l3_header + l4_header)) as u64;
     frame.l2_octets = (payload + segments * (l3 + l3_header + l4_header)) as u64;
     frame.packet_max = (l3_header + l4_header + payload.min(size)) as u64;
     frame.vnet.gso_type = said.gso_type;

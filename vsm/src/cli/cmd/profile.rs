@@ -83,6 +83,7 @@ fn create(model: &mut Model, name: String, kind: Option<ProfileType>) -> target:
     for (port, interface) in &mut model.interfaces {
         if interface.inherit.as_ref() == Some(&name) && kind_of(*port) != kind {
             interface.inherit = None;
+            interface.asked.get_or_insert_with(|| name.clone());
             warnings.push(format!("{port} asked for port-profile '{name}' and can not use it: it is of another type"));
         }
     }

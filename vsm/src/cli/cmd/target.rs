@@ -160,7 +160,7 @@ pub fn edit_session(
     }))
 }
 
-/// A name in a map: creates it when the map has room, so that the sub-mode can be entered.
+/// There is room for another of the kind, unless it is there already.
 pub fn make_room(present: bool, len: usize, len_max: usize, what: &str) -> Result<(), String> {
     match present || len < len_max {
         true => Ok(()),

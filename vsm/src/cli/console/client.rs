@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::{Error, PREAMBLE, STATUS_CLOSED, STATUS_REFUSED};
+use super::{Error, PREAMBLE, STATUS_CLOSED, STATUS_DONE, STATUS_REFUSED};
 
 /// Connects to the console.
 ///
@@ -23,7 +23,9 @@ pub fn attach(path: &Path, commands: Option<String>) -> Result<ExitCode, Error> 
     let mut stream = UnixStream::connect(path).map_err(|source| Error::Connect { path: path.to_owned(), source })?;
     let mut failed = false;
     let mut out = io::stdout().lock();
-    let begin = |stream: &mut UnixStream| stream.write_all(format!("{PREAMBLE}batch\n").as_bytes());
+    let begin = |stream: &mut UnixStream| {
+        stream.write_all(format!("{PREAMBLE}batch\n").as_bytes()).map_err(|error| closed(stream, error))
+    };
     match commands {
         Some(commands) => {
             begin(&mut stream)?;
@@ -72,10 +74,15 @@ pub(super) fn run_batch(
     failed: &mut bool,
 ) -> Result<(), Error> {
     for line in lines {
-        stream.write_all(format!("{}\n", line?).as_bytes()).map_err(closed)?;
+        stream.write_all(format!("{}\n", line?).as_bytes()).map_err(|error| closed(stream, error))?;
         let mut head = [0; 5];
-        stream.read_exact(&mut head).map_err(closed)?;
+        stream.read_exact(&mut head).map_err(|error| closed(stream, error))?;
         let [status, length @ ..] = head;
+        if ![STATUS_DONE, STATUS_REFUSED, STATUS_CLOSED].contains(&status) {
+            let mut words = head.to_vec();
+            let _ = stream.read_to_end(&mut words);
+            return Err(Error::Refused(String::from_utf8_lossy(&words).trim().to_owned()));
+        }
         let mut text = Vec::new();
         let length = u64::from(u32::from_be_bytes(length));
         if Read::by_ref(stream).take(length).read_to_end(&mut text)? as u64 != length {
@@ -91,9 +98,17 @@ pub(super) fn run_batch(
     Ok(())
 }
 
-fn closed(error: io::Error) -> Error {
+/// Why the connection ended: the supervisor's own words, when it has left some.
+fn closed(mut stream: &UnixStream, error: io::Error) -> Error {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Error::Closed,
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+            let mut words = Vec::new();
+            let _ = stream.read_to_end(&mut words);
+            match String::from_utf8_lossy(&words).trim() {
+                "" => Error::Closed,
+                words => Error::Refused(words.to_owned()),
+            }
+        }
         _ => Error::Io(error),
     }
 }
@@ -127,7 +142,8 @@ fn interactive(stream: &UnixStream, out: &mut impl Write) -> Result<(), Error> {
     let size = tcgetwinsize(io::stdin()).map_or((24, 80), |size| (size.ws_row, size.ws_col));
     let _raw = Raw::new()?;
     let (mut to, mut from) = (stream, stream);
-    to.write_all(format!("{PREAMBLE}terminal {} {}\n", size.0, size.1).as_bytes())?;
+    let hello = format!("{PREAMBLE}terminal {} {}\n", size.0, size.1);
+    to.write_all(hello.as_bytes()).map_err(|error| closed(stream, error))?;
     let stdin = io::stdin();
     let mut buffer = [0; 4096];
     let mut is_open = true;
@@ -163,7 +179,7 @@ fn interactive(stream: &UnixStream, out: &mut impl Write) -> Result<(), Error> {
                     is_open = false;
                     stream.shutdown(std::net::Shutdown::Write)?;
                 }
-                count => to.write_all(&buffer[..count]).map_err(closed)?,
+                count => to.write_all(&buffer[..count]).map_err(|error| closed(stream, error))?,
             }
         }
     }

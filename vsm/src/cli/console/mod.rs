@@ -45,6 +45,9 @@ pub enum Error {
     /// The terminal or the connection failed.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// The supervisor does not want the session, and says why.
+    #[error("{0}")]
+    Refused(String),
     /// The supervisor went away in the middle of a command.
     #[error("the supervisor has closed the session")]
     Closed,
@@ -157,6 +160,8 @@ mod tests {
             })
             .collect();
         assert_eq!(rest(connect(&path, b"")), "ERROR: too many sessions\r\n");
+        let error = attach(&path, Some("show clock".into())).unwrap_err();
+        assert_eq!(error.to_string(), "ERROR: too many sessions");
         drop(open);
     }
 

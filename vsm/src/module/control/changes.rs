@@ -7,11 +7,11 @@ use crossbeam::channel::Sender;
 use proto::addr::NicId;
 use proto::config::ProfileType;
 use proto::msg::{ConfigHash, MESSAGE_MAX};
-use proto::name::{ETHERNET_PORT_MAX, IfName};
+use proto::name::IfName;
 use proto::report::PortReport;
 use sha2::{Digest, Sha256};
 
-use super::{Control, Edit, PORTS_MAX, Running, Work};
+use super::{Control, Edit, Running, Work};
 use crate::config::compile::compile;
 use crate::config::model::Model;
 use crate::module::push::{Action, Parcel, Phase, Push};
@@ -69,49 +69,59 @@ impl Control {
         }
     }
 
-    fn begin_ports(&mut self, slot: u8, mut ports: Vec<PortReport>, now: u64) {
+    fn begin_ports(&mut self, slot: u8, ports: Vec<PortReport>, now: u64) {
         let Some(member) = self.members.get_mut(&slot) else { return };
+        let placed = self.parts.registry.place(slot, ports);
         member.has_ports = true;
-        let log = &self.shared.log;
-        if ports.len() > PORTS_MAX {
-            let text = format!("Module {slot} has {} ports; those over {PORTS_MAX} get no number", ports.len());
-            log.write("VEM_MGR", 2, "TOO_MANY_PORTS", &text);
-            ports.truncate(PORTS_MAX);
+        let was = std::mem::replace(&mut member.contested, placed.contested);
+        if let Some(port) = member.contested.iter().find(|port| !was.contains(port)) {
+            let text = format!("Module {slot} claims {} that another module holds", port.nic);
+            self.shared.log.write("VEM_MGR", 2, "DUPLICATE_NIC", &text);
         }
-        let mut model = Model::clone(&self.model);
-        let registry = &mut self.parts.registry;
-        ports.retain(|port| match port.kind {
-            ProfileType::Vethernet => match registry.bind(&port.nic) {
-                Ok(number) => {
-                    model.bind_vethernet(number, port);
-                    true
-                }
-                Err(e) => {
-                    let text = format!("Module {slot}: {} gets no number: {e}", port.nic);
-                    log.write("VEM_MGR", 2, "NO_NUMBER", &text);
-                    false
-                }
-            },
-            ProfileType::Ethernet if (1..=ETHERNET_PORT_MAX).contains(&port.card) => {
-                model.bind_ethernet(slot, port.card, port);
-                true
-            }
-            ProfileType::Ethernet => {
-                let text = format!("Module {slot}: {} is card {}, they are 1-{ETHERNET_PORT_MAX}", port.nic, port.card);
-                log.write("VEM_MGR", 2, "NO_NUMBER", &text);
-                false
-            }
-        });
-        if let Some(module) = registry.inventory.modules.get_mut(&slot) {
-            module.ports = ports;
+        if let Some((nic, reason)) = placed.refused.first() {
+            let count = placed.refused.len();
+            let text = format!("Module {slot}: {count} ports get no interface; the first is {nic}: {reason}");
+            self.shared.log.write("VEM_MGR", 2, "NO_INTERFACE", &text);
         }
-        self.install(model);
+        self.offer(&placed.released);
+        self.install(self.with_interfaces(slot));
         self.changed = true;
         let (parcels, too_large) = self.parcels(&self.model);
         for (slot, reason) in too_large {
             self.shared.log.write("VEM_MGR", 2, "CONFIG_REFUSED", &format!("Module {slot}: {reason}"));
         }
         self.begin(parcels, None, now);
+    }
+
+    /// The model in which the ports of the module have their interfaces.
+    fn with_interfaces(&self, slot: u8) -> Model {
+        let mut model = Model::clone(&self.model);
+        let inventory = &self.parts.registry.inventory;
+        for port in inventory.modules.get(&slot).map(|m| m.ports.as_slice()).unwrap_or_default() {
+            match port.kind {
+                ProfileType::Ethernet => model.bind_ethernet(slot, port.card, port),
+                ProfileType::Vethernet => {
+                    if let Some(number) = inventory.vethernets.get(&port.nic) {
+                        model.bind_vethernet(*number, port);
+                    }
+                }
+            }
+        }
+        model
+    }
+
+    /// Cards are free: who has claimed one gets it.
+    pub(super) fn offer(&mut self, released: &[NicId]) {
+        let inventory = &self.parts.registry.inventory;
+        for (slot, member) in &self.members {
+            let waiting = |work: &Work| matches!(work, Work::Ports { slot: other, .. } if other == slot);
+            if !member.contested.iter().any(|port| released.contains(&port.nic)) || self.queue.iter().any(waiting) {
+                continue;
+            }
+            let own = inventory.modules.get(slot).map(|m| m.ports.clone()).unwrap_or_default();
+            let ports = own.into_iter().chain(member.contested.iter().cloned()).collect();
+            self.queue.push_back(Work::Ports { slot: *slot, ports });
+        }
     }
 
     fn begin(&mut self, parcels: BTreeMap<u8, Parcel>, edit: Option<Edit>, now: u64) {

@@ -7,7 +7,7 @@ use proto::query::Query;
 use proto::report::{Answer, CacheState, ExporterRow};
 
 use super::exec;
-use super::gather::{Asked, Port, ask, asked_ports};
+use super::gather::{Asked, Port, ask, known_ports};
 use crate::cli::render::{Output, Table, leaves, merged, table};
 use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error};
@@ -37,8 +37,7 @@ pub fn commands() -> Vec<Command> {
             Ok(asked.warn(monitors(&model, args.text("name"), &asked.rows)))
         }),
         exec("show flow interface [<if:ifs>]", "Display the flow monitors of interfaces", WORDS, |session, args| {
-            let (ports, asked) = asked_ports(session, args)?;
-            Ok(asked.warn(interfaces(&ports)))
+            Ok(interfaces(&known_ports(session, args)?))
         }),
     ]
 }

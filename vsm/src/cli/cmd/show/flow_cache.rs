@@ -13,12 +13,13 @@ use super::flow::known;
 use super::gather::{Asked, ask};
 use crate::cli::render::{Output, leaves, merged, table};
 use crate::cli::session::Session;
-use crate::cli::tree::{Args, Command, Error};
+use crate::cli::tree::{Args, Command, Error, Value as Typed};
 
 const WORDS: &[(&str, &str)] = &[
     ("dropped", "Dropped flows only"),
     ("host", "Flows from or to an address"),
     ("ip", "IPv4 address"),
+    ("ip6", "IPv6 address"),
     ("port", "Flows from or to a TCP or UDP port"),
     ("protocol", "Flows of an IP protocol"),
     ("slot", "Module number"),
@@ -29,7 +30,7 @@ const WORDS: &[(&str, &str)] = &[
 /// The commands.
 pub fn commands() -> Vec<Command> {
     vec![exec(
-        "show flow monitor [<name:word>] cache [ host <ip:ip> | protocol { <number:num:0-255> | \
+        "show flow monitor [<name:word>] cache [ host { <ip:ip> | <ip6:ip6> } | protocol { <number:num:0-255> | \
          <protocol=icmp|igmp|tcp|udp|gre|esp|icmpv6> } | port <port:port> | vlan <vlan:vlan> | interface <if:if> \
          | dropped | top <count:num:1-10000> | module <slot:num:3-66> ]*",
         "Display flows, those with the most octets first",
@@ -58,7 +59,11 @@ fn query(args: &Args) -> FlowQuery {
     let named = args.text("protocol").and_then(|name| PROTOCOLS.iter().find(|(_, n)| *n == name)).map(|(p, _)| *p);
     FlowQuery {
         monitor: args.text("name").map(str::to_owned),
-        host: args.ip("ip").map(|ip| ip.to_ipv6_mapped().to_bits()),
+        host: match (args.ip("ip"), args.get("ip6")) {
+            (Some(ip), _) => Some(ip.to_ipv6_mapped().to_bits()),
+            (None, Some(Typed::Ip6(ip))) => Some(ip.to_bits()),
+            _ => None,
+        },
         protocol: named.or(args.number("number").and_then(|p| u8::try_from(p).ok())),
         port: args.number("port").and_then(|p| u16::try_from(p).ok()),
         vlan: args.vlan("vlan"),
@@ -249,5 +254,7 @@ mod tests {
         };
         assert_eq!(query(&parsed.args), wanted);
         assert_eq!(query(&Args::default()), FlowQuery::default());
+        let parsed = parse(Tree::shared(), Mode::Exec, "show flow monitor cache host 2001:db8::1").unwrap().unwrap();
+        assert_eq!(query(&parsed.args).host, Some(0x2001_0db8 << 96 | 1));
     }
 }

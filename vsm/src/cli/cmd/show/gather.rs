@@ -106,6 +106,8 @@ pub fn ports(model: &Model, inventory: &Inventory, rows: &[(u8, PortRow)]) -> Ve
             }
         }
     }
+    let by_name: BTreeMap<(u8, IfName), &PortRow> =
+        rows.iter().filter_map(|(slot, row)| Some(((*slot, row.name?), row))).collect();
     let mut names: Vec<IfName> = model.interfaces.keys().chain(attached.keys()).copied().collect();
     names.sort();
     names.dedup();
@@ -116,7 +118,7 @@ pub fn ports(model: &Model, inventory: &Inventory, rows: &[(u8, PortRow)]) -> Ve
             _ => None,
         });
         let module = slot.and_then(|slot| inventory.modules.get(&slot));
-        let row = rows.iter().find(|(from, row)| row.name == Some(name) && Some(*from) == slot).map(|(_, row)| row);
+        let row = slot.and_then(|slot| by_name.get(&(slot, name)).copied());
         let interface = match found {
             Some((_, report)) => model.interface_for(name, report),
             None => model.interfaces.get(&name).cloned().unwrap_or_default(),
@@ -150,13 +152,21 @@ pub fn asked_ports(session: &Session, args: &Args) -> Result<(Vec<Port>, Asked<P
         Answer::Ports(rows) => Some(rows),
         _ => None,
     });
-    let mut all = ports(&session.handle.model(), &session.handle.inventory(), &asked.rows);
-    let wanted = args.interfaces("if");
+    let all = ports(&session.handle.model(), &session.handle.inventory(), &asked.rows);
+    Ok((select(all, args.interfaces("if"))?, asked))
+}
+
+/// As [`asked_ports`], for what is configured and attached: no module is asked, so the states are not theirs.
+pub fn known_ports(session: &Session, args: &Args) -> Result<Vec<Port>, Error> {
+    select(ports(&session.handle.model(), &session.handle.inventory(), &[]), args.interfaces("if"))
+}
+
+fn select(mut all: Vec<Port>, wanted: &[IfName]) -> Result<Vec<Port>, Error> {
     if let Some(missing) = wanted.iter().find(|name| !all.iter().any(|port| port.name == **name)) {
         return Err(Error::Refused(format!("Interface {missing} does not exist")));
     }
     all.retain(|port| wanted.is_empty() || wanted.contains(&port.name));
-    Ok((all, asked))
+    Ok(all)
 }
 
 /// `0d01h`, `00:01:02`: how NX-OS writes a short time.

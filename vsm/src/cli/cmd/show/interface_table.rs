@@ -6,7 +6,7 @@ use proto::report::Counters;
 use proto::vlan::{PortMode, VlanSet};
 
 use super::exec;
-use super::gather::{Asked, Port, asked_ports};
+use super::gather::{Asked, Port, asked_ports, known_ports};
 use super::interface::mode_word;
 use crate::cli::render::{Output, Table, leaves, merged, table};
 use crate::cli::session::Session;
@@ -31,22 +31,21 @@ pub fn commands() -> Vec<Command> {
             render(session, args, status)
         }),
         exec("show interface [<if:ifs>] description", "Display interface descriptions", WORDS, |session, args| {
-            render(session, args, description)
+            Ok(description(&known_ports(session, args)?))
         }),
         exec("show interface [<if:ifs>] switchport", "Display VLANs of each port", WORDS, |session, args| {
-            let model = session.handle.model();
-            render(session, args, |ports| switchport(ports, &model))
+            Ok(switchport(&known_ports(session, args)?, &session.handle.model()))
         }),
         exec("show interface [<if:ifs>] counters [detailed]", "Display interface counters", WORDS, |session, args| {
             render(session, args, counters)
         }),
         exec("show interface [<if:ifs>] virtual", "Display who is behind each port", WORDS, |session, args| {
-            render(session, args, owners)
+            Ok(owners(&known_ports(session, args)?))
         }),
     ]
 }
 
-fn render(session: &Session, args: &Args, draw: impl Fn(&[Port]) -> Output) -> Result<Output, Error> {
+fn render(session: &Session, args: &Args, draw: fn(&[Port]) -> Output) -> Result<Output, Error> {
     let (ports, asked): (Vec<Port>, Asked<_>) = asked_ports(session, args)?;
     Ok(asked.warn(draw(&ports)))
 }

@@ -4,7 +4,7 @@ use proto::addr::VlanId;
 use proto::vlan::PortMode;
 
 use super::exec;
-use super::gather::{Port, asked_ports};
+use super::gather::{Port, known_ports};
 use crate::cli::render::{Output, leaves, merged, table};
 use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error};
@@ -24,13 +24,12 @@ pub fn commands() -> Vec<Command> {
 
 fn show(session: &mut Session, args: &Args) -> Result<Output, Error> {
     let model = session.handle.model();
-    let (ports, asked) = asked_ports(session, &Args::default())?;
+    let ports = known_ports(session, &Args::default())?;
     let only = args.vlan("vlan");
     if let Some(vlan) = only.filter(|vlan| !model.vlans.contains_key(vlan)) {
         return Err(Error::Refused(format!("VLAN {vlan} does not exist")));
     }
-    let output = if args.has("brief") { brief(&model, &ports) } else { full(&model, &ports, only) };
-    Ok(asked.warn(output))
+    Ok(if args.has("brief") { brief(&model, &ports) } else { full(&model, &ports, only) })
 }
 
 fn state(vlan: &Vlan) -> &'static str {

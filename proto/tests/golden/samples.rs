@@ -1,0 +1,470 @@
+//! One message of every variant, with every field set to something that shows.
+
+use proto::acl::{Acl, Action, AddrMatch, IpRule, MacMatch, MacRule, PortMatch, Rules};
+use proto::addr::{MacAddr, VlanId};
+use proto::config::{
+    HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, SessionSource, SourceKind, StaticMac,
+};
+use proto::flow::{Destination, Exporter, Field, Monitor, Record, Version};
+use proto::msg::{ConfigHash, Enroll, Event, FromVem, FromVsm, Hello, HostUuid};
+use proto::name::IfName;
+use proto::query::{FlowQuery, Query};
+use proto::report::{
+    AclCountRow, Answer, CacheState, Counters, DropRow, DropSample, ExporterRow, FlowRow, MacRow, PortReport, PortRow,
+    PortState, RuleRef, SessionRow,
+};
+use proto::vlan::PortMode;
+
+pub const VEM_VARIANTS: [&str; 16] = [
+    "hello",
+    "enroll",
+    "heartbeat",
+    "ports",
+    "prepared",
+    "applied",
+    "event",
+    "answer-ports",
+    "answer-macs",
+    "answer-flows",
+    "answer-acl-counters",
+    "answer-sessions",
+    "answer-exporters",
+    "answer-drops",
+    "answer-done",
+    "answer-failed",
+];
+
+pub fn vem_variant(message: &FromVem) -> &'static str {
+    match message {
+        FromVem::Hello(_) => "hello",
+        FromVem::Enroll(_) => "enroll",
+        FromVem::Heartbeat => "heartbeat",
+        FromVem::Ports(_) => "ports",
+        FromVem::Prepared { .. } => "prepared",
+        FromVem::Applied { .. } => "applied",
+        FromVem::Event(_) => "event",
+        FromVem::Answer { answer, .. } => match answer {
+            Answer::Ports(_) => "answer-ports",
+            Answer::Macs(_) => "answer-macs",
+            Answer::Flows(..) => "answer-flows",
+            Answer::AclCounters(_) => "answer-acl-counters",
+            Answer::Sessions(_) => "answer-sessions",
+            Answer::Exporters(..) => "answer-exporters",
+            Answer::Drops(..) => "answer-drops",
+            Answer::Done => "answer-done",
+            Answer::Failed(_) => "answer-failed",
+        },
+    }
+}
+
+pub const VSM_VARIANTS: [&str; 17] = [
+    "welcome",
+    "refuse",
+    "enrolled",
+    "heartbeat",
+    "prepare",
+    "commit",
+    "abort",
+    "query-ports",
+    "query-macs",
+    "query-flows",
+    "query-acl-counters",
+    "query-sessions",
+    "query-exporters",
+    "query-drops",
+    "query-clear-acl-counters",
+    "query-clear-counters",
+    "query-clear-macs",
+];
+
+pub fn vsm_variant(message: &FromVsm) -> &'static str {
+    match message {
+        FromVsm::Welcome { .. } => "welcome",
+        FromVsm::Refuse(_) => "refuse",
+        FromVsm::Enrolled { .. } => "enrolled",
+        FromVsm::Heartbeat => "heartbeat",
+        FromVsm::Prepare { .. } => "prepare",
+        FromVsm::Commit(_) => "commit",
+        FromVsm::Abort(_) => "abort",
+        FromVsm::Query { query, .. } => match query {
+            Query::Ports => "query-ports",
+            Query::Macs => "query-macs",
+            Query::Flows(_) => "query-flows",
+            Query::AclCounters => "query-acl-counters",
+            Query::Sessions => "query-sessions",
+            Query::Exporters => "query-exporters",
+            Query::Drops => "query-drops",
+            Query::ClearAclCounters(_) => "query-clear-acl-counters",
+            Query::ClearCounters(_) => "query-clear-counters",
+            Query::ClearMacs { .. } => "query-clear-macs",
+        },
+    }
+}
+
+fn vlan(id: u16) -> VlanId {
+    VlanId::new(id).unwrap()
+}
+
+fn mac(n: u8) -> MacAddr {
+    MacAddr::from_u64(0x0200_0000_0000 + u64::from(n))
+}
+
+fn uuid() -> HostUuid {
+    HostUuid(std::array::from_fn(|i| i as u8))
+}
+
+fn hash() -> ConfigHash {
+    ConfigHash(std::array::from_fn(|i| 0xa0 + i as u8))
+}
+
+const VETH: IfName = IfName::Vethernet(12);
+const ETH: IfName = IfName::Ethernet { slot: 3, port: 2 };
+
+fn port() -> PortReport {
+    PortReport {
+        nic: "vm-1/0".parse().unwrap(),
+        kind: ProfileType::Vethernet,
+        card: 0,
+        profile: "web".to_owned(),
+        vm: "vm-1".to_owned(),
+        device: "tap0".to_owned(),
+        driver: "tap".to_owned(),
+        mac: Some(mac(1)),
+    }
+}
+
+fn uplink() -> PortReport {
+    PortReport {
+        nic: "uplink/1".parse().unwrap(),
+        kind: ProfileType::Ethernet,
+        card: 1,
+        profile: "trunk".to_owned(),
+        vm: String::new(),
+        device: "eth1".to_owned(),
+        driver: "netdev".to_owned(),
+        mac: None,
+    }
+}
+
+fn counters(n: u64) -> Counters {
+    Counters { unicast: n, multicast: n + 1, broadcast: n + 2, octets: n << 32, drops: n + 3 }
+}
+
+fn port_row() -> PortRow {
+    PortRow {
+        port: port(),
+        name: Some(VETH),
+        state: PortState::Down("Administratively down".to_owned()),
+        admin_up: true,
+        mtu: 9000,
+        rx: counters(10),
+        tx: counters(20),
+        since_s: 3600,
+        if_index: 12,
+        rx_bps: 1,
+        rx_pps: 2,
+        tx_bps: 3,
+        tx_pps: 4,
+    }
+}
+
+fn flow_row() -> FlowRow {
+    FlowRow {
+        input: Some(VETH),
+        output: None,
+        vlan: Some(vlan(10)),
+        src_mac: mac(1),
+        dst_mac: mac(2),
+        ethertype: 0x0800,
+        src: 0xffff_0a00_0001,
+        dst: u128::MAX,
+        protocol: 6,
+        tos: 0xb8,
+        src_port: 40_000,
+        dst_port: 80,
+        tcp_flags: 0x1b,
+        packets: 1000,
+        octets: 1_500_000,
+        first_ms_ago: 60_000,
+        last_ms_ago: 10,
+        dropped: Some("acl-deny".to_owned()),
+    }
+}
+
+fn answers() -> Vec<Answer> {
+    vec![
+        Answer::Ports(vec![port_row(), PortRow { port: uplink(), name: None, state: PortState::Up, ..port_row() }]),
+        Answer::Macs(vec![
+            MacRow { vlan: vlan(10), mac: mac(1), is_static: false, age_s: 5, port: Some(ETH) },
+            MacRow { vlan: vlan(4094), mac: mac(2), is_static: true, age_s: 0, port: None },
+        ]),
+        Answer::Flows(vec![flow_row()], 12_345),
+        Answer::AclCounters(vec![
+            AclCountRow { acl: "thin".to_owned(), sequence: Some(10), matches: 7 },
+            AclCountRow { acl: "thin".to_owned(), sequence: None, matches: 8 },
+        ]),
+        Answer::Sessions(vec![SessionRow {
+            id: 1,
+            down: Some("no destination here".to_owned()),
+            copied: 5,
+            dropped: 6,
+            segmented: 7,
+        }]),
+        Answer::Exporters(
+            vec![ExporterRow {
+                name: "e".to_owned(),
+                destination: "192.0.2.1:9995".to_owned(),
+                datagrams: 1,
+                records: 2,
+                templates: 3,
+                octets: 4,
+                failed_datagrams: 5,
+                failed_records: 6,
+                not_exportable: 7,
+                last_error: Some("connection refused".to_owned()),
+            }],
+            CacheState {
+                active: 1,
+                capacity: 2,
+                added: 3,
+                aged_inactive: 4,
+                aged_active: 5,
+                ended: 6,
+                forced: 7,
+                evicted: 8,
+            },
+        ),
+        Answer::Drops(
+            vec![DropRow {
+                port: Some(VETH),
+                reason: "acl-deny".to_owned(),
+                text: "denied by an access list".to_owned(),
+                frames: 9,
+            }],
+            vec![DropSample {
+                ms_ago: 20,
+                port: Some(VETH),
+                reason: "acl-deny".to_owned(),
+                rule: Some(RuleRef { acl: "thin".to_owned(), sequence: Some(30), action: Action::Deny }),
+                length: 60,
+                headers: "0200.0000.0001 > 0200.0000.0002 vlan 10".to_owned(),
+            }],
+        ),
+        Answer::Done,
+        Answer::Failed("no such port".to_owned()),
+    ]
+}
+
+pub fn from_vem() -> Vec<(String, FromVem)> {
+    let mut messages = vec![
+        FromVem::Hello(Hello {
+            protocol: 1,
+            domain: 100,
+            uuid: uuid(),
+            host: "host-1".to_owned(),
+            software: "0.1.0".to_owned(),
+            version: 7,
+            hash: hash(),
+            capabilities: vec!["example".to_owned()],
+        }),
+        FromVem::Enroll(Enroll {
+            domain: 100,
+            secret: vec![1, 2, 3],
+            uuid: uuid(),
+            host: "host-1".to_owned(),
+            csr: vec![0x30, 0],
+        }),
+        FromVem::Heartbeat,
+        FromVem::Ports(vec![port(), uplink()]),
+        FromVem::Prepared { version: 7, error: Some("no room".to_owned()) },
+        FromVem::Applied { version: 7, hash: hash() },
+        FromVem::Event(Event {
+            facility: "ETHPORT".to_owned(),
+            severity: 5,
+            mnemonic: "IF_UP".to_owned(),
+            text: "Interface Vethernet12 is up".to_owned(),
+        }),
+    ];
+    messages.extend(answers().into_iter().map(|answer| FromVem::Answer { id: 42, answer }));
+    let mut samples: Vec<_> = messages.into_iter().map(|m| (format!("vem-{}", vem_variant(&m)), m)).collect();
+    samples.push(("vem-prepared-well".to_owned(), FromVem::Prepared { version: 8, error: None }));
+    samples
+}
+
+fn queries() -> Vec<Query> {
+    vec![
+        Query::Ports,
+        Query::Macs,
+        Query::Flows(FlowQuery {
+            monitor: Some("m".to_owned()),
+            host: Some(0xffff_0a00_0001),
+            protocol: Some(17),
+            port: Some(53),
+            vlan: Some(vlan(10)),
+            interface: Some(ETH),
+            dropped: true,
+            top: 10,
+        }),
+        Query::AclCounters,
+        Query::Sessions,
+        Query::Exporters,
+        Query::Drops,
+        Query::ClearAclCounters(Some("thin".to_owned())),
+        Query::ClearCounters(Some(IfName::Mgmt0)),
+        Query::ClearMacs { vlan: Some(vlan(10)), mac: Some(mac(1)) },
+    ]
+}
+
+pub fn from_vsm() -> Vec<(String, FromVsm)> {
+    let config = minicbor::to_vec(HostConfig::default()).unwrap();
+    let mut messages = vec![
+        FromVsm::Welcome { module: 3, switch_name: "switch".to_owned(), software: "0.1.0".to_owned() },
+        FromVsm::Refuse("domain 200 is not served here".to_owned()),
+        FromVsm::Enrolled { certificate: vec![0x30, 1], authority: vec![0x30, 2] },
+        FromVsm::Heartbeat,
+        FromVsm::Prepare { version: u64::MAX, hash: hash(), config },
+        FromVsm::Commit(7),
+        FromVsm::Abort(8),
+    ];
+    messages.extend(queries().into_iter().map(|query| FromVsm::Query { id: 42, query }));
+    messages.into_iter().map(|m| (format!("vsm-{}", vsm_variant(&m)), m)).collect()
+}
+
+fn settings() -> PortSettings {
+    PortSettings {
+        admin_up: true,
+        description: "web servers".to_owned(),
+        mode: PortMode::Trunk { native: vlan(1), allowed: "1-9,20,4094".parse().unwrap() },
+        protected: true,
+        ip_acl_in: Some("thin".to_owned()),
+        ip_acl_out: Some("peers".to_owned()),
+        mac_acl_in: Some("six".to_owned()),
+        mac_acl_out: Some("seven".to_owned()),
+        flow_in: Some("m".to_owned()),
+        flow_out: Some("n".to_owned()),
+        mtu: 9000,
+    }
+}
+
+fn ip_rule(src_port: PortMatch, dst_port: PortMatch) -> IpRule {
+    IpRule {
+        action: Action::Permit,
+        protocol: Some(6),
+        src: AddrMatch::new([10, 0, 0, 1].into(), [0, 255, 0, 254].into()),
+        src_port,
+        dst: AddrMatch::ANY,
+        dst_port,
+        icmp_type: Some(8),
+        icmp_code: Some(0),
+        dscp: Some(46),
+    }
+}
+
+fn acls() -> Vec<Acl> {
+    let matches = [
+        PortMatch::Any,
+        PortMatch::Eq(80),
+        PortMatch::Neq(81),
+        PortMatch::Lt(1024),
+        PortMatch::Gt(1023),
+        PortMatch::Range(2598, 2600),
+    ];
+    let rules = (10..).step_by(10).zip(matches).map(|(n, m)| (n, ip_rule(m, m))).collect();
+    let mac_rule = MacRule {
+        action: Action::Deny,
+        src: MacMatch::ANY,
+        dst: MacMatch::new(mac(1), mac(0)),
+        ethertype: Some(0x86dd),
+        vlan: Some(vlan(10)),
+    };
+    vec![
+        Acl { name: "thin".to_owned(), statistics: true, rules: Rules::Ip(rules) },
+        Acl { name: "six".to_owned(), statistics: false, rules: Rules::Mac(vec![(u32::MAX, mac_rule)]) },
+    ]
+}
+
+fn fields() -> Vec<Field> {
+    use Field::*;
+    vec![
+        Protocol,
+        Tos,
+        SourceAddress,
+        DestinationAddress,
+        SourcePort,
+        DestinationPort,
+        Vlan,
+        SourceMac,
+        DestinationMac,
+        Ethertype,
+        InputInterface,
+        OutputInterface,
+        Bytes,
+        Packets,
+        First,
+        Last,
+        TcpFlags,
+        EndReason,
+        ForwardingStatus,
+    ]
+}
+
+fn exporter(version: Version) -> Exporter {
+    Exporter {
+        name: format!("{version:?}"),
+        destinations: vec![Destination { addr: 0xc000_0201, port: 9995 }],
+        version,
+        dscp: 46,
+        template_timeout_s: 60,
+        option_timeout_s: 61,
+        payload_max: 1400,
+    }
+}
+
+/// Configurations travel inside a prepare as octets, and lie on the disks of the hosts.
+pub fn configs() -> Vec<(String, HostConfig)> {
+    let source = |what| SessionSource { what, rx: true, tx: false };
+    let full = HostConfig {
+        module: 3,
+        switch_name: "switch".to_owned(),
+        vlans: "1,10-20,4094".parse().unwrap(),
+        mac_aging_s: 300,
+        static_macs: vec![
+            StaticMac { vlan: vlan(10), mac: mac(1), port: Some(VETH) },
+            StaticMac { vlan: vlan(10), mac: mac(2), port: None },
+        ],
+        acls: acls(),
+        records: vec![Record { name: "r".to_owned(), fields: fields() }],
+        exporters: [Version::V5, Version::V9, Version::Ipfix].map(exporter).to_vec(),
+        monitors: vec![Monitor {
+            name: "m".to_owned(),
+            record: Some("r".to_owned()),
+            exporters: vec!["V9".to_owned()],
+            active_s: 1800,
+            inactive_s: 15,
+        }],
+        sessions: vec![Session {
+            id: 1,
+            sources: vec![
+                source(SourceKind::Interface(ETH)),
+                source(SourceKind::Vlan(vlan(10))),
+                source(SourceKind::Profile("web".to_owned())),
+            ],
+            destinations: vec![VETH],
+        }],
+        profiles: vec![Profile {
+            name: "web".to_owned(),
+            kind: ProfileType::Ethernet,
+            enabled: true,
+            settings: settings(),
+        }],
+        ports: vec![PortBinding {
+            nic: "vm-1/0".parse().unwrap(),
+            name: VETH,
+            profile: "web".to_owned(),
+            profile_usable: true,
+            settings: PortSettings::default(),
+        }],
+        protected_macs: vec![mac(9)],
+    };
+    vec![("config-full".to_owned(), full), ("config-empty".to_owned(), HostConfig::default())]
+}

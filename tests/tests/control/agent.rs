@@ -1,0 +1,162 @@
+//! The agent as it ships, its dataplane and a real tap, under a real supervisor: in a network namespace of its own.
+
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::JoinHandle;
+
+use proto::addr::VlanId;
+use proto::query::Query;
+use proto::report::{Answer, PortRow, PortState};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::Value;
+use vem::local::{Request, client};
+use vsm::config::model::{Model, Profile, Settings, Vlan};
+
+use crate::world::{World, uuid, wait_for};
+
+fn ip(words: &str) {
+    let done = Command::new("ip").args(words.split_whitespace()).output().unwrap();
+    assert!(done.status.success(), "ip {words}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Namespaces of this test; they are deleted at its end, and with them the taps.
+struct Namespaces([String; 2]);
+
+impl Namespaces {
+    fn new() -> Namespaces {
+        let names = ["host", "vm"].map(|name| format!("vem-{}-{name}", std::process::id()));
+        names.iter().for_each(|name| ip(&format!("netns add {name}")));
+        Namespaces(names)
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        for name in &self.0 {
+            let _ = Command::new("ip").args(["netns", "del", name]).status();
+        }
+    }
+}
+
+/// A running agent; it is stopped when this is dropped.
+struct Running {
+    stop: Option<UnixStream>,
+    thread: Option<JoinHandle<()>>,
+    socket: PathBuf,
+}
+
+impl Running {
+    fn start(file: &Path) -> Running {
+        let bootstrap = vem::bootstrap::read(file).unwrap();
+        let socket = bootstrap.socket.clone();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let thread = std::thread::spawn(move || vem::agent::run_until(bootstrap, theirs).unwrap());
+        wait_for("the agent's socket", || client::ask(&socket, &Request::Ports).is_ok());
+        Running { stop: Some(ours), thread: Some(thread), socket }
+    }
+
+    fn port(&self) -> Value {
+        client::ask(&self.socket, &Request::Ports).unwrap()["ports"][0].clone()
+    }
+
+    fn card(&self) -> String {
+        let answer = client::ask(&self.socket, &Request::Show { words: "show card".into() }).unwrap();
+        answer["text"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn add_web(model: &mut Model) -> Result<Vec<String>, String> {
+    let vlan = VlanId::new(10).unwrap();
+    model.vlans.insert(vlan, Vlan::default());
+    let own = Settings { admin_up: Some(true), access_vlan: Some(vlan), ..Settings::default() };
+    model.profiles.insert("web".to_owned(), Profile { enabled: true, own, ..Profile::default() });
+    Ok(Vec::new())
+}
+
+fn rows(world: &World) -> Vec<PortRow> {
+    match world.handle().ask(Query::Ports, None).pop() {
+        Some((_, Ok(Answer::Ports(rows)))) => rows,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn follow_the_supervisor(host: &str, vm: &str) {
+    let namespace = std::fs::File::open(format!("/run/netns/{host}")).unwrap();
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+    ip("link set lo up");
+    let mut world = World::new(100);
+    let state = world.enroll(1);
+    let file = state.path().join("vem.toml");
+    let text = format!(
+        "[vsm]\naddress = \"{}\"\n[host]\nname = \"host-1\"\nuuid = \"{}\"\ndomain = 100\nstate_dir = \"{}\"\nsocket = \"{}\"\n",
+        world.address(),
+        uuid(1),
+        state.path().display(),
+        state.path().join("vem.sock").display(),
+    );
+    std::fs::write(&file, text).unwrap();
+    let agent = Running::start(&file);
+    wait_for("the session", || agent.card().contains("up (module 3 of switch)"));
+
+    // A port of a profile that does not exist gets its number, and comes up when the profile is made.
+    let port = vem::request::Request {
+        profile: "web".into(),
+        device: "tap0".into(),
+        netns: Some(vm.to_owned()),
+        vm: Some("web1".into()),
+        ..Default::default()
+    };
+    client::ask(&agent.socket, &Request::Attach { port }).unwrap();
+    wait_for("a number", || agent.port()["interface"] == "Vethernet1");
+    assert_eq!(agent.port()["reason"], "profile 'web' does not exist");
+    world.handle().edit(Box::new(add_web)).unwrap();
+    assert_eq!(agent.port()["state"], "up", "an edit returns when it runs");
+    assert_eq!(rows(&world)[0].state, PortState::Up);
+    assert_eq!(rows(&world)[0].port.nic.as_str(), "web1/0");
+    world.wait_logged("Interface Vethernet1 is up");
+
+    // Every further edit is there when it returns, and is what is reported.
+    for i in 0..10 {
+        world.rename(&format!("name-{i}")).unwrap();
+        assert!(agent.card().contains(&format!("of name-{i},")), "{}", agent.card());
+    }
+    let applied = world.handle().inventory().modules[&3].applied;
+    assert!(agent.card().contains(&format!("version {}, ", applied.0)));
+
+    // The supervisor goes: nothing changes, and a restart brings back the same.
+    let model = (*world.handle().model()).clone();
+    world.stop();
+    wait_for("the loss", || agent.card().contains("Supervisor    : down"));
+    assert_eq!(agent.port()["state"], "up");
+    drop(agent);
+    let agent = Running::start(&file);
+    assert_eq!((&agent.port()["interface"], &agent.port()["state"]), (&"Vethernet1".into(), &"up".into()));
+    // It comes back: the agent is in step without a change.
+    world.start(model);
+    wait_for("resync", || {
+        let inventory = world.handle().inventory();
+        inventory.modules.get(&3).is_some_and(|m| m.applied.0 > 0 && m.applied == m.intended)
+    });
+    assert_eq!(agent.port()["state"], "up");
+}
+
+#[test]
+fn the_real_agent_follows_the_real_supervisor() {
+    if !rustix::process::geteuid().is_root() || !Path::new("/dev/net/tun").exists() {
+        eprintln!("skipped: needs root and /dev/net/tun");
+        return;
+    }
+    let namespaces = Namespaces::new();
+    let [host, vm] = namespaces.0.clone();
+    // A thread of its own enters the namespace; all that it starts is in there too.
+    std::thread::spawn(move || follow_the_supervisor(&host, &vm)).join().unwrap();
+}

@@ -1,0 +1,215 @@
+//! Nanoseconds and allocations per frame through memory ports: `cargo bench -p vswitch --bench road`.
+//!
+//! Each row is the median of several runs; `net` is the row less what the two memory ports cost alone with the same
+//! frames. A run takes the whole turn: receive, parse, lookup, verdict, meter, counters, transmit.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use proto::acl::{Acl, Action, AddrMatch, IpRule, PortMatch, Rules};
+use proto::addr::{MacAddr, VlanId};
+use proto::vlan::{PortMode, VlanSet};
+use vswitch::config::{AclConfig, Config, MonitorConfig, PortConfig, SessionConfig, StaticMac};
+use vswitch::frame::vnet::VnetHdr;
+use vswitch::frame::{BATCH, Buffer, TxFrame};
+use vswitch::port::memory::{Generator, Sink};
+use vswitch::port::{Offloads, Port, PortId};
+use vswitch::snapshot::Snapshot;
+use vswitch::time::Instant;
+use vswitch::worker::{Limits, switch};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call goes to the system allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const RUNS: usize = 7;
+const TURNS: usize = 20_000;
+
+fn mac(n: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 0, n])
+}
+
+/// A 64-octet UDP frame (60 without FCS) of flow `n`.
+fn frame(n: u32) -> (Vec<u8>, VnetHdr) {
+    let [a, b, c, d] = n.to_be_bytes();
+    let mut f = [mac(2).0, mac(1).0].concat();
+    f.extend_from_slice(&[8, 0, 0x45, 0, 0, 46, 0, 1, 0, 0, 64, 17, 0, 0, 10, a, b, c, 192, 0, 2, 1]);
+    f.extend_from_slice(&[3, d, 0, 80, 0, 26, 0, 0]);
+    f.extend_from_slice(&[0; 18]);
+    (f, VnetHdr::PLAIN)
+}
+
+fn port(id: u16) -> PortConfig {
+    PortConfig {
+        id: PortId(id),
+        uplink: false,
+        up: true,
+        mode: PortMode::Access(VlanId::DEFAULT),
+        protected: false,
+        mtu: 1500,
+        ip_acl_in: None,
+        ip_acl_out: None,
+        mac_acl_in: None,
+        mac_acl_out: None,
+        flow_in: None,
+        flow_out: None,
+    }
+}
+
+/// `count` rules of which the last matches every frame, as a list for port 1.
+fn rules(count: u32) -> AclConfig {
+    let rule = |i: u32| IpRule {
+        action: Action::Permit,
+        protocol: Some(17),
+        src: AddrMatch::ANY,
+        src_port: PortMatch::Any,
+        dst: if i + 1 == count { AddrMatch::ANY } else { AddrMatch { addr: i, wildcard: 0 } },
+        dst_port: PortMatch::Eq(80),
+        icmp_type: None,
+        icmp_code: None,
+        dscp: None,
+    };
+    let rules = Rules::Ip((0..count).map(|i| (i, rule(i))).collect());
+    AclConfig { acl: Acl { name: "bench".into(), statistics: true, rules }, rule_ids: (0..=count).collect() }
+}
+
+#[derive(Clone, Copy)]
+struct Case {
+    name: &'static str,
+    flows: u32,
+    meter: bool,
+    span: bool,
+    rules: u32,
+    /// Room for fewer flows than there are, so that every frame is the first of its flow.
+    miss: bool,
+}
+
+const PLAIN: Case = Case { name: "", flows: 1, meter: false, span: false, rules: 0, miss: false };
+
+const CASES: &[Case] = &[
+    Case { name: "plain L2, 1 flow", ..PLAIN },
+    Case { name: "cached verdict + meter, 1 flow", meter: true, ..PLAIN },
+    Case { name: "cached verdict + meter, 10,000 flows", meter: true, flows: 10_000, ..PLAIN },
+    Case { name: "cached verdict + meter, 100,000 flows", meter: true, flows: 100_000, ..PLAIN },
+    Case { name: "the same with 1,000 rules, 10,000 flows", meter: true, flows: 10_000, rules: 1_000, ..PLAIN },
+    Case { name: "with one SPAN session, 1 flow", meter: true, span: true, ..PLAIN },
+    Case { name: "with one SPAN session, 10,000 flows", meter: true, span: true, flows: 10_000, ..PLAIN },
+    Case { name: "miss + evict + report, 10 rules", meter: true, flows: 65_536, rules: 10, miss: true, ..PLAIN },
+    Case { name: "miss + evict + report, 1,000 rules", meter: true, flows: 65_536, rules: 1_000, miss: true, ..PLAIN },
+];
+
+fn config(case: &Case) -> Config {
+    let mut ports = vec![port(1), port(2), port(3)];
+    if let Some(first) = ports.first_mut() {
+        first.flow_in = case.meter.then_some(0);
+        first.ip_acl_in = (case.rules > 0).then_some(0);
+    }
+    let session =
+        SessionConfig { rx_ports: vec![PortId(1)], destinations: vec![PortId(3)], ..SessionConfig::default() };
+    Config {
+        version: 1,
+        vlans: VlanSet::all(),
+        mac_aging: Duration::from_secs(300),
+        static_macs: vec![StaticMac { vlan: VlanId::DEFAULT, mac: mac(2), port: Some(PortId(2)) }],
+        acls: if case.rules > 0 { vec![rules(case.rules)] } else { Vec::new() },
+        monitors: vec![MonitorConfig { active: Duration::from_secs(1800), inactive: Duration::from_secs(15) }],
+        sessions: if case.span { vec![session] } else { Vec::new() },
+        ports,
+        protected_macs: Vec::new(),
+    }
+}
+
+fn frames(case: &Case) -> Vec<(Vec<u8>, VnetHdr)> {
+    (0..case.flows).map(frame).collect()
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// The two ports without a switch between them.
+fn ports_alone(case: &Case) -> f64 {
+    let mut generator = Generator::new(frames(case));
+    let (mut sink, _) = Sink::new(Offloads::ALL);
+    let mut buffers: Vec<Buffer> = (0..BATCH).map(Buffer::new).collect();
+    let run = |_| {
+        let start = std::time::Instant::now();
+        for _ in 0..TURNS {
+            let count = generator.rx(&mut buffers).unwrap_or(0);
+            let out: Vec<TxFrame<'_>> =
+                buffers.iter().take(count).map(|b| TxFrame { head: &[], rest: b.frame(), vnet: b.vnet }).collect();
+            sink.tx(&out);
+        }
+        start.elapsed().as_nanos() as f64 / (TURNS * BATCH) as f64
+    };
+    median((0..RUNS).map(run).collect())
+}
+
+/// Nanoseconds and allocations per frame.
+fn through_the_switch(case: &Case) -> (f64, f64) {
+    let flows = if case.miss { 4_096 } else { 262_144 };
+    let (mut worker, control, mut reports) = switch(Limits { flows, ..Limits::default() });
+    let (sink, total) = Sink::new(Offloads::ALL);
+    let (copies, _) = Sink::new(Offloads::ALL);
+    let devices: [Box<dyn Port>; 3] = [Box::new(Generator::new(frames(case))), Box::new(sink), Box::new(copies)];
+    for (id, device) in (1..).zip(devices) {
+        assert!(worker.attach(PortId(id), device).is_ok());
+    }
+    worker.publish(Snapshot::build(&config(case)).unwrap_or_default());
+    let mut turn = 0u64;
+    let mut run = |turns: usize| {
+        for _ in 0..turns {
+            turn += 1;
+            worker.turn(Instant::from_ns(turn * 5_000));
+            while reports.pop().is_ok() {}
+        }
+    };
+    run(TURNS / 4 + case.flows as usize / BATCH);
+    let mut times = Vec::new();
+    let mut allocations = 0;
+    for _ in 0..RUNS {
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let start = std::time::Instant::now();
+        run(TURNS);
+        times.push(start.elapsed().as_nanos() as f64 / (TURNS * BATCH) as f64);
+        allocations += ALLOCATIONS.load(Ordering::Relaxed) - before;
+    }
+    let c = control.port_counters(PortId(1));
+    assert_eq!(c.rx.unicast, c.delivered, "every frame was delivered");
+    assert_eq!(total.frames(), c.delivered);
+    let stats = control.cache_stats();
+    let missed = stats.misses as f64 / c.rx.unicast as f64;
+    assert!(if case.miss { missed > 0.99 } else { missed < 0.2 }, "{stats:?}");
+    (median(times), allocations as f64 / (RUNS * TURNS * BATCH) as f64)
+}
+
+fn main() {
+    println!(
+        "{:<44} {:>9} {:>9} {:>7} {:>12}",
+        "64-octet frames, batches of 64", "ns/frame", "net", "Mpps", "allocs/frame"
+    );
+    for case in CASES {
+        let alone = ports_alone(case);
+        let (ns, allocations) = through_the_switch(case);
+        println!("{:<44} {:>9.1} {:>9.1} {:>7.2} {:>12.4}", case.name, ns, ns - alone, 1000.0 / ns, allocations);
+    }
+}

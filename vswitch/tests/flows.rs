@@ -1,0 +1,265 @@
+//! The meter: what is reported, when, and that nothing is lost (law 2).
+
+mod net;
+
+use net::frames::{ethernet, ipv4, tcp, tso4, udp4};
+use net::{Net, SMALL, access, acl, config, mac, monitor};
+use proto::acl::{Action, AddrMatch, IpRule, PortMatch, Rules};
+use proto::addr::MacAddr;
+use vswitch::control::FlowFilter;
+use vswitch::flow::record::{EndReason, Outcome, Record};
+use vswitch::port::{Offloads, PortId};
+use vswitch::verdict::DropReason;
+use vswitch::worker::Limits;
+
+/// Ports 1 to 3 in one VLAN; monitor 0 sees what enters at 1, monitor 1 what leaves at 2.
+fn metered(limits: Limits) -> Net {
+    let mut ports = vec![access(1, 10), access(2, 10), access(3, 10)];
+    ports[0].flow_in = Some(0);
+    ports[1].flow_out = Some(1);
+    let mut config = config(ports);
+    config.monitors = vec![monitor(60, 15), monitor(30, 20)];
+    let mut net = Net::with(config, limits, Offloads::ALL, 512);
+    net.through(2, &udp4(mac(1), mac(2), 5, 0));
+    net.through(3, &udp4(mac(1), mac(3), 5, 0));
+    net.after(60_000);
+    net.records();
+    net
+}
+
+fn sums(records: &[Record]) -> (u64, u64, u64) {
+    records.iter().fold((0, 0, 0), |s, r| (s.0 + r.packets, s.1 + r.octets, s.2 + r.l2_octets))
+}
+
+fn ended(records: &[Record]) -> Vec<(EndReason, u64, Outcome)> {
+    records.iter().map(|r| (r.end, r.packets, r.outcome)).collect()
+}
+
+#[test]
+fn a_silent_flow_is_reported_once_by_the_smaller_timeout() {
+    let mut net = metered(SMALL);
+    for _ in 0..3 {
+        net.through(1, &udp4(mac(2), mac(1), 80, 100));
+        net.after(1000);
+    }
+    net.after(13_000);
+    assert_eq!(net.records(), []);
+    net.after(1_300);
+    let records = net.records();
+    assert_eq!(ended(&records), [(EndReason::Idle, 3, Outcome::Forwarded(PortId(2)))]);
+    let r = records[0];
+    assert_eq!((r.octets, r.l2_octets, r.monitors_in, r.monitors_out), (3 * 128, 3 * 142, 1, 2));
+    assert_eq!((r.first.ms(), r.last.ms(), r.vlan.unwrap().get()), (60_001, 62_001, 10));
+    net.after(60_000);
+    assert_eq!(net.records(), []);
+    assert_eq!(net.control.cache_stats().active, 0);
+}
+
+#[test]
+fn a_long_flow_is_reported_by_the_smaller_active_timeout_and_adds_up() {
+    let mut net = metered(SMALL);
+    for _ in 0..70 {
+        net.through(1, &udp4(mac(2), mac(1), 80, 100));
+        net.after(1000);
+    }
+    net.after(30_000);
+    let records = net.records();
+    assert_eq!(
+        records.iter().map(|r| r.end).collect::<Vec<_>>(),
+        [EndReason::Active, EndReason::Active, EndReason::Idle]
+    );
+    assert_eq!(sums(&records), (70, 70 * 128, 70 * 142));
+    assert!(records[0].packets.abs_diff(30) <= 1, "{records:?}");
+    assert!(records.windows(2).all(|w| w[0].last < w[1].first));
+}
+
+#[test]
+fn timeouts_change_live() {
+    let mut net = metered(SMALL);
+    net.config.monitors = vec![monitor(3600, 3600), monitor(3600, 3600)];
+    net.publish();
+    net.through(1, &udp4(mac(2), mac(1), 80, 100));
+    net.after(100_000);
+    assert_eq!(net.records(), []);
+    net.config.monitors = vec![monitor(3600, 10), monitor(3600, 3600)];
+    net.publish();
+    net.after(200);
+    assert_eq!(ended(&net.records()), [(EndReason::Idle, 1, Outcome::Forwarded(PortId(2)))]);
+}
+
+#[test]
+fn the_end_of_a_connection_is_reported_two_seconds_later() {
+    let mut net = metered(SMALL);
+    let segment = |flags| {
+        ethernet(mac(2), mac(1), &[], 0x800, &ipv4([10, 0, 0, 1], [10, 0, 0, 2], 6, 0, 0, &tcp(5, 80, flags, &[])))
+    };
+    for flags in [2, 0x10, 0x11] {
+        net.through(1, &segment(flags));
+    }
+    net.after(1_500);
+    net.through(1, &segment(0x10));
+    assert_eq!(net.records(), []);
+    net.after(700);
+    let records = net.records();
+    assert_eq!(ended(&records), [(EndReason::EndDetected, 4, Outcome::Forwarded(PortId(2)))]);
+    assert_eq!(records[0].tcp_flags, 0x13);
+    net.through(1, &segment(4));
+    net.after(2_300);
+    assert_eq!(net.records()[0].end, EndReason::EndDetected);
+}
+
+#[test]
+fn super_frames_count_as_their_segments() {
+    let mut net = metered(SMALL);
+    let (frame, vnet) = tso4(mac(2), mac(1), 60_000, 1448);
+    net.through_vnet(1, &frame, vnet);
+    net.after(16_000);
+    let segments = 60_000u64.div_ceil(1448);
+    assert_eq!(sums(&net.records()), (segments, 60_000 + segments * 40, 60_000 + segments * 54));
+}
+
+#[test]
+fn denied_and_flooded_frames_are_flows_too() {
+    let mut net = metered(SMALL);
+    let deny = IpRule {
+        action: Action::Deny,
+        protocol: None,
+        src: AddrMatch::ANY,
+        src_port: PortMatch::Any,
+        dst: AddrMatch::ANY,
+        dst_port: PortMatch::Any,
+        icmp_type: None,
+        icmp_code: None,
+        dscp: None,
+    };
+    net.through(1, &udp4(MacAddr::BROADCAST, mac(1), 80, 1));
+    // The policy changes under a live flow: what was forwarded is reported as forwarded.
+    net.through(1, &udp4(mac(2), mac(1), 80, 1));
+    net.config.acls = vec![acl(Rules::Ip(vec![(1, deny)]), 0)];
+    net.port(1).ip_acl_in = Some(0);
+    net.publish();
+    net.through(1, &udp4(mac(2), mac(1), 80, 1));
+    net.after(20_000);
+    let mut got = ended(&net.records());
+    got.sort_by_key(|r| r.0 as u8);
+    assert_eq!(
+        got,
+        [
+            (EndReason::Idle, 1, Outcome::Dropped(DropReason::AclDeny)),
+            (EndReason::Idle, 1, Outcome::Flooded),
+            (EndReason::Forced, 1, Outcome::Forwarded(PortId(2))),
+        ]
+    );
+}
+
+#[test]
+fn an_output_monitor_sees_what_leaves_and_a_flow_is_seen_once_per_monitor() {
+    let mut net = metered(SMALL);
+    net.through(3, &udp4(mac(2), mac(3), 80, 1));
+    net.through(3, &udp4(MacAddr::BROADCAST, mac(3), 80, 1));
+    net.through(2, &udp4(mac(3), mac(2), 80, 1));
+    net.after(30_000);
+    let seen: Vec<_> = net.records().iter().map(|r| (r.key.in_port, r.monitors_in, r.monitors_out)).collect();
+    assert_eq!(seen, [(3, 0, 2), (3, 0, 2)], "nobody watches the last one");
+    net.port(2).flow_out = Some(0);
+    net.publish();
+    net.through(1, &udp4(mac(2), mac(1), 80, 1));
+    net.after(30_000);
+    let r = net.records()[0];
+    assert_eq!((r.monitors_in, r.monitors_out), (1, 0));
+}
+
+#[test]
+fn a_port_that_is_detached_reports_its_flows() {
+    let mut net = metered(SMALL);
+    net.through(1, &udp4(mac(2), mac(1), 80, 1));
+    net.worker_detach(2);
+    net.after(300);
+    assert_eq!(ended(&net.records()), [(EndReason::Forced, 1, Outcome::Forwarded(PortId(2)))]);
+    assert_eq!(net.control.cache_stats().forced, 1);
+}
+
+/// One frame a flow, far more flows than fit, an exporter that is slow: every packet is in a report or counted as lost.
+#[test]
+fn a_scan_keeps_memory_flat_and_the_sums_exact() {
+    let limits = Limits { flows: 64, records: 32, ..SMALL };
+    let mut net = metered(limits);
+    let mut records = Vec::new();
+    let mut sent = 0;
+    for n in 0..2_000u16 {
+        net.through(1, &udp4(mac(2), mac(1), n, usize::from(n % 50)));
+        sent += 1;
+        if n % 20 == 0 {
+            records.extend(net.records());
+        }
+    }
+    records.extend(net.records());
+    for _ in 0..20 {
+        net.after(5_000);
+        records.extend(net.records());
+    }
+    let stats = net.control.cache_stats();
+    assert_eq!(stats.unmetered, 0);
+    assert_eq!(stats.active, 0);
+    assert!(stats.evicted >= 1_900, "{stats:?}");
+    assert_eq!(sums(&records).0, sent);
+    let octets: u64 = (0..2_000u64).map(|n| 28 + n % 50).sum();
+    assert_eq!(sums(&records).1, octets);
+}
+
+/// Nobody takes reports: entries stay and their counters go on; only new flows go unmetered, and that is counted.
+#[test]
+fn a_full_ring_of_records_loses_nothing_that_has_an_entry() {
+    let limits = Limits { flows: 16, records: 4, ..SMALL };
+    let mut net = metered(limits);
+    for n in 0..40u16 {
+        net.through(1, &udp4(mac(2), mac(1), n, 0));
+    }
+    let unmetered = net.control.cache_stats().unmetered;
+    assert_eq!(unmetered, 40 - 4 - 16);
+    let mut records = Vec::new();
+    for _ in 0..30 {
+        net.after(5_000);
+        records.extend(net.records());
+    }
+    assert_eq!(sums(&records).0 + unmetered, 40);
+}
+
+#[test]
+fn live_flows_are_listed_by_octets_and_filter() {
+    let mut net = metered(SMALL);
+    for n in 1..=20u16 {
+        net.through(1, &udp4(mac(2), mac(1), n, usize::from(n)));
+    }
+    let mut ask = |filter: FlowFilter, top| net.ask(|c| c.flows(filter, top).unwrap());
+    let (top, matched) = ask(FlowFilter { monitors: 1, ..FlowFilter::default() }, 3);
+    assert_eq!(matched, 20);
+    assert_eq!(top.iter().map(|f| f.record.key.dst_port).collect::<Vec<_>>(), [20, 19, 18]);
+    let count =
+        |filter, ask: &mut dyn FnMut(FlowFilter, usize) -> (Vec<vswitch::control::LiveFlow>, u64)| ask(filter, 100).1;
+    assert_eq!(count(FlowFilter { port: Some(7), ..FlowFilter::default() }, &mut ask), 1);
+    assert_eq!(count(FlowFilter { protocol: Some(6), ..FlowFilter::default() }, &mut ask), 0);
+    assert_eq!(count(FlowFilter { interface: Some(PortId(2)), ..FlowFilter::default() }, &mut ask), 20);
+    assert_eq!(count(FlowFilter { dropped: true, ..FlowFilter::default() }, &mut ask), 0);
+    assert_eq!(count(FlowFilter { monitors: 4, ..FlowFilter::default() }, &mut ask), 0);
+}
+
+/// A changed list acts on the cached flow from the next frame on; a change elsewhere does not touch it.
+#[test]
+fn only_what_changed_is_judged_again() {
+    let mut net = metered(SMALL);
+    net.through(1, &udp4(mac(2), mac(1), 80, 1));
+    let misses = net.control.cache_stats().misses;
+    net.port(3).mtu = 900;
+    net.publish();
+    net.through(1, &udp4(mac(2), mac(1), 80, 1));
+    assert_eq!(net.control.cache_stats().misses, misses);
+    net.port(2).mtu = 900;
+    net.publish();
+    net.through(1, &udp4(mac(2), mac(1), 80, 1));
+    assert_eq!(net.control.cache_stats().misses, misses + 1);
+    net.config.sessions = vec![vswitch::config::SessionConfig { rx_ports: vec![PortId(1)], ..Default::default() }];
+    net.publish();
+    net.through(1, &udp4(mac(2), mac(1), 80, 1));
+    assert_eq!(net.control.cache_stats().misses, misses + 2);
+}
