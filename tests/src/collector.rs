@@ -88,8 +88,20 @@ impl Collector {
         Collector { name, dir: dir.to_owned() }
     }
 
+    /// A file is complete; before that nfdump finds nothing to read.
+    fn has_files(&self) -> bool {
+        let Ok(entries) = std::fs::read_dir(&self.dir) else { return false };
+        entries.filter_map(|e| e.ok()).any(|e| {
+            let name = e.file_name().to_string_lossy().into_owned();
+            name.strip_prefix("nfcapd.").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        })
+    }
+
     /// The flows that fit an nfdump filter, of what has been received until two seconds ago.
     pub fn flows(&self, filter: &str) -> Result<Vec<Flow>> {
+        if !self.has_files() {
+            return Ok(Vec::new());
+        }
         let dir = self.dir.display().to_string();
         let text = Run::new("nfdump -o json -R").arg(dir).arg(filter).text()?;
         // Without flows it prints a sentence inside of the brackets.
@@ -103,6 +115,9 @@ impl Collector {
 
     /// Datagrams that the collector missed, as it understands the sequence numbers.
     pub fn sequence_failures(&self) -> Result<u64> {
+        if !self.has_files() {
+            return Ok(0);
+        }
         let text = Run::new("nfdump -I -R").arg(self.dir.display().to_string()).text()?;
         let value = text.lines().find_map(|l| l.strip_prefix("Sequence failures: "));
         value.and_then(|v| v.trim().parse().ok()).ok_or_else(|| Error::Unreadable {
