@@ -240,10 +240,11 @@ impl Devices {
                 _ if sent.refused_set >> (i % 64) & 1 == 1 => Some(DropReason::TxError),
                 _ => None,
             };
-            let parsed = batch.parsed.get(usize::from(staged.frame)).copied().unwrap_or(Parsed::EMPTY);
-            let outcome = match failure {
-                Some(_) => Outcome { taken: 0, octets: 0, failure },
-                None => Outcome { taken: parsed.segments, octets: octets(&parsed, staged.rewrite), failure },
+            let taken = batch.parsed.get(usize::from(staged.frame)).filter(|_| failure.is_none());
+            let outcome = Outcome {
+                taken: taken.map_or(0, |parsed| parsed.segments),
+                octets: taken.map_or(0, |parsed| octets(parsed, staged.rewrite)),
+                failure,
             };
             self.settle(cx, batch, to, staged, outcome);
         }
@@ -288,7 +289,7 @@ impl Devices {
     /// Counts what became of a frame at one port, and makes the copies of what was sent.
     fn settle(&mut self, cx: &Cx<'_>, batch: &mut Batch, to: PortId, staged: &Staged, outcome: Outcome) {
         let at = usize::from(staged.frame);
-        let (Some(parsed), Some(fate)) = (batch.parsed.get(at).copied(), batch.fates.get_mut(at)) else { return };
+        let (Some(parsed), Some(fate)) = (batch.parsed.get(at), batch.fates.get_mut(at)) else { return };
         let lost = parsed.segments.saturating_sub(outcome.taken);
         let cells = cx.counters.port(to);
         cells.tx.add(Class::of(parsed.key.dst_mac), outcome.taken.into(), outcome.octets);
