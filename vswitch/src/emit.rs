@@ -192,16 +192,16 @@ impl Devices {
     fn stage(&mut self, cx: &Cx<'_>, batch: &mut Batch, at: u8, to: PortId, rewrite: Rewrite, session: Option<u8>) {
         let Some(parsed) = batch.parsed.get(usize::from(at)) else { return };
         let vnet = parsed.vnet.shifted(rewrite.growth());
-        let head = rewrite.head(cx.frame(at));
-        let staged = Staged { frame: at, session, rewrite, head, vnet };
+        // Made where it is used: built here and copied there, it would be read before it is written back.
+        let staged = || Staged { frame: at, session, rewrite, head: rewrite.head(cx.frame(at)), vnet };
         // A copy to a port that is shut is lost as if its queue were full.
         let open = session.is_none() || cx.snapshot.port(to).is_some_and(|port| port.config.up);
         let Some(device) = self.get_mut(to).filter(|_| open) else {
             let failed = Outcome { taken: 0, octets: 0, failure: Some(DropReason::EgressDown) };
-            return self.settle(cx, batch, to, &staged, failed);
+            return self.settle(cx, batch, to, &staged(), failed);
         };
         if takes(&device.offloads, &vnet, session.is_some()) {
-            device.staged.push(staged);
+            device.staged.push(staged());
             let full = device.staged.len() >= BATCH;
             self.dirty.insert(to);
             if full {
@@ -209,6 +209,7 @@ impl Devices {
             }
         } else {
             self.flush(cx, batch, to);
+            let staged = staged();
             let outcome = self.finish(cx, to, &staged);
             self.settle(cx, batch, to, &staged, outcome);
         }

@@ -1,5 +1,6 @@
 //! Which ports may have frames: epoll, level-triggered, for ports with a descriptor; the others are polled every turn.
 
+use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -14,7 +15,6 @@ const EVENTS: usize = 64;
 /// The set of ports that may have frames.
 pub(crate) struct Readiness {
     epoll: Option<OwnedFd>,
-    events: Vec<epoll::Event>,
     /// Was reported readable and gave full batches since.
     ready: PortSet,
     /// Has no descriptor, or none that could be watched.
@@ -29,7 +29,6 @@ impl Readiness {
     pub(crate) fn new() -> Self {
         Readiness {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC).ok(),
-            events: Vec::with_capacity(EVENTS),
             ready: PortSet::default(),
             polled: PortSet::default(),
             watched: 0,
@@ -97,11 +96,11 @@ impl Readiness {
             return;
         }
         let Some(epoll) = &self.epoll else { return std::thread::sleep(wait) };
-        self.events.clear();
         let timeout = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() };
+        let mut room = [const { MaybeUninit::<epoll::Event>::uninit() }; EVENTS];
         // An interrupted wait is an empty one.
-        let _ = epoll::wait(epoll, rustix::buffer::spare_capacity(&mut self.events), Some(&timeout));
-        for event in &self.events {
+        let Ok((events, _)) = epoll::wait(epoll, &mut room, Some(&timeout)) else { return };
+        for event in events.iter() {
             match event.data.u64() {
                 WAKER => {
                     if let Some(waker) = &self.waker {
