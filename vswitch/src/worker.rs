@@ -101,7 +101,7 @@ pub fn switch(limits: Limits) -> (Worker, Control, Consumer<Record>) {
     (worker, Control::new(shared, asks), reports)
 }
 
-/// The one that moves frames; see the module.
+/// The one that moves frames; see the module. It may be made in one thread and run in another.
 pub struct Worker {
     shared: Arc<Shared>,
     current: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
@@ -348,3 +348,10 @@ impl Worker {
         }
     }
 }
+
+const _: fn() = || {
+    fn sent<T: Send>() {}
+    fn shared<T: Send + Sync>() {}
+    sent::<Worker>();
+    shared::<Control>();
+};

@@ -10,7 +10,7 @@
 //!   made for, and the work of a lookup does not depend on what arrived before.
 
 use proto::addr::VlanId;
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::FromZeros;
 
 use super::hash::HashKey;
 use super::key::FlowKey;
@@ -45,9 +45,19 @@ const NO_PORT: u16 = u16::MAX;
 #[derive(Clone, Copy, FromZeros)]
 #[repr(C, align(64))]
 struct Bucket {
+    /// 0 for a free way.
     signatures: [u32; WAYS],
     /// Entry number + 1, 0 for a free way.
     entries: [u32; WAYS],
+}
+
+impl Bucket {
+    /// Bit `i`: way `i` has that signature. Written so that it becomes one vector comparison.
+    #[inline]
+    fn fits(&self, signature: u32) -> u32 {
+        const BITS: [u32; WAYS] = [1, 2, 4, 8, 16, 32, 64, 128];
+        self.signatures.iter().zip(BITS).fold(0, |set, (s, bit)| set | if *s == signature { bit } else { 0 })
+    }
 }
 
 /// A flow.
@@ -95,6 +105,13 @@ pub struct Entry {
 const _: () = assert!(size_of::<Entry>() == 192 && size_of::<Bucket>() == 64);
 
 impl Entry {
+    /// Its key is `key`: all 64 octets, without a branch for each.
+    #[inline]
+    pub fn has_key(&self, key: &FlowKey) -> bool {
+        let (a, b): ([u64; 8], [u64; 8]) = (zerocopy::transmute!(self.key), zerocopy::transmute!(*key));
+        a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+    }
+
     /// Last packet.
     pub fn last(&self) -> Instant {
         Instant::from_ns(self.last_ns)
@@ -246,54 +263,40 @@ impl FlowCache {
         [first, if second == first { first ^ 1 } else { second }]
     }
 
+    /// Never 0, which is that of a free way.
     fn signature(hash: u64) -> u32 {
-        (hash >> 32) as u32
-    }
-
-    /// The first entry of a bucket whose signature fits and whose key is `key`, if one is wanted.
-    #[inline]
-    fn probe(&self, bucket: usize, signature: u32, key: Option<&FlowKey>) -> Option<u32> {
-        let bucket = self.buckets.get(bucket)?;
-        let fits = bucket.signatures.iter().enumerate().fold(0u32, |set, (i, s)| set | u32::from(*s == signature) << i);
-        let mut rest = fits;
-        while rest != 0 {
-            let way = rest.trailing_zeros() as usize;
-            rest &= rest - 1;
-            let at = bucket.entries.get(way)?.wrapping_sub(1);
-            if let Some(entry) = self.entries.get(at as usize)
-                && key.is_none_or(|key| entry.key == *key)
-            {
-                return Some(at);
-            }
-        }
-        None
+        (hash >> 32) as u32 | 1
     }
 
     /// The entry that probably holds the key of that hash; touches the index only.
     #[inline]
     pub fn guess(&self, hash: u64) -> u32 {
-        let [first, second] = self.homes(hash);
         let signature = Self::signature(hash);
-        self.probe_index(first, signature).or_else(|| self.probe_index(second, signature)).unwrap_or(NONE)
-    }
-
-    #[inline]
-    fn probe_index(&self, bucket: usize, signature: u32) -> Option<u32> {
-        let bucket = self.buckets.get(bucket)?;
-        let fits = bucket
-            .signatures
-            .iter()
-            .zip(&bucket.entries)
-            .enumerate()
-            .fold(0u32, |set, (i, (s, e))| set | u32::from((*s == signature) & (*e != 0)) << i);
-        let way = (fits != 0).then(|| fits.trailing_zeros() as usize)?;
-        bucket.entries.get(way).map(|e| e.wrapping_sub(1))
+        for bucket in self.homes(hash) {
+            let Some(bucket) = self.buckets.get(bucket) else { continue };
+            let fits = bucket.fits(signature);
+            if fits != 0 {
+                return bucket.entries.get(fits.trailing_zeros() as usize).map_or(NONE, |e| e.wrapping_sub(1));
+            }
+        }
+        NONE
     }
 
     /// The entry of `key`.
     pub fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
         let signature = Self::signature(hash);
-        self.homes(hash).into_iter().find_map(|bucket| self.probe(bucket, signature, Some(key)))
+        for bucket in self.homes(hash) {
+            let bucket = self.buckets.get(bucket)?;
+            let mut rest = bucket.fits(signature);
+            while rest != 0 {
+                let at = bucket.entries.get(rest.trailing_zeros() as usize)?.wrapping_sub(1);
+                rest &= rest - 1;
+                if self.get(at).is_some_and(|entry| entry.has_key(key)) {
+                    return Some(at);
+                }
+            }
+        }
+        None
     }
 
     /// Entry `at`.
@@ -358,10 +361,11 @@ impl FlowCache {
     pub fn remove(&mut self, at: u32) {
         let Some(hash) = self.get(at).filter(|entry| entry.is(state::LIVE)).map(|entry| entry.hash) else { return };
         for home in self.homes(hash) {
-            if let Some(bucket) = self.buckets.get_mut(home)
-                && let Some(way) = bucket.entries.iter_mut().find(|e| **e == at + 1)
-            {
-                *way = 0;
+            let Some(bucket) = self.buckets.get_mut(home) else { continue };
+            for (signature, entry) in bucket.signatures.iter_mut().zip(&mut bucket.entries) {
+                if *entry == at + 1 {
+                    (*signature, *entry) = (0, 0);
+                }
             }
         }
         let free = self.free;
@@ -389,9 +393,6 @@ impl FlowCache {
     }
 }
 
-// The whole key is compared as octets; a key with padding would compare garbage.
-const _: fn(&FlowKey) -> &[u8] = FlowKey::as_bytes;
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -399,7 +400,7 @@ mod tests {
     use super::*;
 
     fn key(n: u32) -> FlowKey {
-        FlowKey { src: crate::wire::mapped(n.to_be_bytes()), in_port: 1, ..FlowKey::default() }
+        FlowKey { src: crate::wire::mapped(n), in_port: 1, ..FlowKey::default() }
     }
 
     /// Random insertions and removals against a map; a full table says who is to go, and it is an old one.
