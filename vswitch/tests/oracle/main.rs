@@ -8,6 +8,7 @@ mod draw;
 #[path = "../net/mod.rs"]
 mod net;
 mod plain;
+mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
 
