@@ -93,5 +93,5 @@ fn a_generation_moves_with_what_its_port_rests_on_and_only_then() {
     let gone = config.ports.remove(0);
     next(&config);
     config.ports.insert(0, gone);
-    assert_eq!(next(&config)[0], true);
+    assert!(next(&config)[0]);
 }
