@@ -2,6 +2,8 @@
 
 mod net;
 
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -9,8 +11,9 @@ use std::time::{Duration, Instant};
 use net::frames::udp4;
 use net::{Net, access, config, mac, monitor};
 use vswitch::control::Error;
+use vswitch::frame::{Buffer, TxFrame};
 use vswitch::port::memory::pair;
-use vswitch::port::{Offloads, PortId};
+use vswitch::port::{Offloads, Port, PortId, Sent};
 use vswitch::snapshot::Snapshot;
 use vswitch::verdict::DropReason;
 use vswitch::worker::{Limits, switch};
@@ -53,6 +56,78 @@ fn a_worker_thread_forwards_answers_and_reports_its_flows_when_it_stops() {
     let record = reports.pop().unwrap();
     assert_eq!((record.packets, record.monitors_in), (1, 1));
     assert_eq!(control.publish(Snapshot::build(&config).unwrap()), Err(Error::Stopped));
+}
+
+/// A port with a descriptor: one datagram is one frame.
+struct Socket(UnixDatagram);
+
+impl Port for Socket {
+    fn rx(&mut self, buffers: &mut [Buffer]) -> Result<usize, vswitch::port::Error> {
+        let mut filled = 0;
+        for buffer in buffers {
+            let Ok(len) = self.0.recv(buffer.room()) else { break };
+            buffer.set_len(len);
+            buffer.vnet = Default::default();
+            filled += 1;
+        }
+        Ok(filled)
+    }
+
+    fn tx(&mut self, frames: &[TxFrame<'_>]) -> Sent {
+        let mut sent = Sent::default();
+        for frame in frames {
+            match self.0.send(&[frame.head, frame.rest].concat()) {
+                Ok(_) => sent.accepted += 1,
+                Err(_) => break,
+            }
+        }
+        sent
+    }
+
+    fn offloads(&self) -> Offloads {
+        Offloads::NONE
+    }
+
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+}
+
+/// Nothing polls these ports, so every frame and every answer proves that the worker was woken, also out of its sleep.
+#[test]
+fn a_sleeping_worker_is_woken_by_frames_and_by_questions() {
+    let (worker, control, _reports) = switch(Limits { flows: 1024, macs: 64, macs_per_port: 32, records: 64 });
+    let stop = Arc::new(AtomicBool::new(false));
+    let thread = {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || worker.run(Instant::now(), stop))
+    };
+    control.publish(Snapshot::build(&config(vec![access(1, 10), access(2, 10)])).unwrap()).unwrap();
+    let ends: Vec<UnixDatagram> = (1..3)
+        .map(|id| {
+            let (ours, theirs) = UnixDatagram::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            theirs.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            control.attach(PortId(id), Box::new(Socket(ours))).unwrap();
+            theirs
+        })
+        .collect();
+    let mut room = [0; 2048];
+    for n in 0..200 {
+        for _ in 0..1 + n % 3 {
+            ends[0].send(&udp4(mac(2), mac(1), n, 10)).unwrap();
+            assert_eq!(ends[1].recv(&mut room).unwrap(), 52);
+        }
+        if n % 50 == 0 {
+            let counted = control.port_counters(PortId(1)).rx.frames();
+            // The worker goes to sleep when it has found nothing for a few turns; the answer ends it.
+            std::thread::sleep(Duration::from_millis(5));
+            assert_eq!(control.macs().unwrap().len(), 1);
+            assert_eq!(control.port_counters(PortId(1)).rx.frames(), counted);
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    thread.join().unwrap();
 }
 
 #[test]

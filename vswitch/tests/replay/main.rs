@@ -1,4 +1,4 @@
-//! The fuzz targets' bodies with pseudo-random input, and with every input that was kept in `fuzz/corpus`.
+//! The fuzz targets' bodies with pseudo-random input, and with every input that once failed, in `fuzz/kept/<target>`.
 
 mod body;
 #[path = "../oracle/draw.rs"]
@@ -18,7 +18,7 @@ impl Random {
 }
 
 fn kept(target: &str) -> Vec<Vec<u8>> {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/kept").join(target);
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     files.map(|file| std::fs::read(file.path()).unwrap()).collect()
 }
