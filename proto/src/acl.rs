@@ -128,7 +128,8 @@ impl PortMatch {
     }
 }
 
-/// A rule of an IP list. Conditions on ports or ICMP never match a fragment other than the first.
+/// A rule of an IP list. A fragment other than the first has no ports and no ICMP type: a permit rule with such a condition
+/// matches it by the rest of the rule, a deny rule with one never does.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
 pub struct IpRule {
     /// Permit or deny.
