@@ -7,8 +7,9 @@ LAB_DIR ?= /run/vswitch-lab
 # Seconds that `make fuzz` fuzzes.
 FUZZ_SECONDS ?= 600
 
-# The lab's programs, the judges of the tests, and the guest of the QEMU check, by Debian package.
-PACKAGES := iproute2 iputils-ping tcpdump tshark nfdump iperf3 ethtool qemu-system-x86 busybox-static cpio
+# The lab's programs, the judges of the tests, and the guest of the QEMU check,
+# by Debian package.
+PACKAGES := iproute2 nftables iputils-ping tcpdump tshark nfdump iperf3 ethtool qemu-system-x86 busybox-static cpio
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build lab check test bench fuzz clean

@@ -180,6 +180,10 @@ impl<'b, C> Decode<'b, C> for VlanSet {
 }
 
 /// How a port treats VLAN tags.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one a port; a pointer per look at a trunk would cost more than the room"
+)]
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub enum PortMode {
     /// Untagged (and priority-tagged) frames of one VLAN.

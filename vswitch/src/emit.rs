@@ -192,16 +192,16 @@ impl Devices {
     fn stage(&mut self, cx: &Cx<'_>, batch: &mut Batch, at: u8, to: PortId, rewrite: Rewrite, session: Option<u8>) {
         let Some(parsed) = batch.parsed.get(usize::from(at)) else { return };
         let vnet = parsed.vnet.shifted(rewrite.growth());
-        let head = rewrite.head(cx.frame(at));
-        let staged = Staged { frame: at, session, rewrite, head, vnet };
+        // Made where it is used: built here and copied there, it would be read before it is written back.
+        let staged = || Staged { frame: at, session, rewrite, head: rewrite.head(cx.frame(at)), vnet };
         // A copy to a port that is shut is lost as if its queue were full.
         let open = session.is_none() || cx.snapshot.port(to).is_some_and(|port| port.config.up);
         let Some(device) = self.get_mut(to).filter(|_| open) else {
             let failed = Outcome { taken: 0, octets: 0, failure: Some(DropReason::EgressDown) };
-            return self.settle(cx, batch, to, &staged, failed);
+            return self.settle(cx, batch, to, &staged(), failed);
         };
         if takes(&device.offloads, &vnet, session.is_some()) {
-            device.staged.push(staged);
+            device.staged.push(staged());
             let full = device.staged.len() >= BATCH;
             self.dirty.insert(to);
             if full {
@@ -209,6 +209,7 @@ impl Devices {
             }
         } else {
             self.flush(cx, batch, to);
+            let staged = staged();
             let outcome = self.finish(cx, to, &staged);
             self.settle(cx, batch, to, &staged, outcome);
         }
@@ -240,10 +241,11 @@ impl Devices {
                 _ if sent.refused_set >> (i % 64) & 1 == 1 => Some(DropReason::TxError),
                 _ => None,
             };
-            let parsed = batch.parsed.get(usize::from(staged.frame)).copied().unwrap_or(Parsed::EMPTY);
-            let outcome = match failure {
-                Some(_) => Outcome { taken: 0, octets: 0, failure },
-                None => Outcome { taken: parsed.segments, octets: octets(&parsed, staged.rewrite), failure },
+            let taken = batch.parsed.get(usize::from(staged.frame)).filter(|_| failure.is_none());
+            let outcome = Outcome {
+                taken: taken.map_or(0, |parsed| parsed.segments),
+                octets: taken.map_or(0, |parsed| octets(parsed, staged.rewrite)),
+                failure,
             };
             self.settle(cx, batch, to, staged, outcome);
         }
@@ -288,7 +290,7 @@ impl Devices {
     /// Counts what became of a frame at one port, and makes the copies of what was sent.
     fn settle(&mut self, cx: &Cx<'_>, batch: &mut Batch, to: PortId, staged: &Staged, outcome: Outcome) {
         let at = usize::from(staged.frame);
-        let (Some(parsed), Some(fate)) = (batch.parsed.get(at).copied(), batch.fates.get_mut(at)) else { return };
+        let (Some(parsed), Some(fate)) = (batch.parsed.get(at), batch.fates.get_mut(at)) else { return };
         let lost = parsed.segments.saturating_sub(outcome.taken);
         let cells = cx.counters.port(to);
         cells.tx.add(Class::of(parsed.key.dst_mac), outcome.taken.into(), outcome.octets);

@@ -6,7 +6,7 @@ use proto::addr::{MacAddr, VlanId};
 
 use crate::account::meter::report;
 use crate::control::{Error, FlowFilter, LiveFlow, MacEntry};
-use crate::flow::cache::{Entry, state};
+use crate::flow::entry::{Entry, state};
 use crate::flow::expire::SLICE;
 use crate::flow::record::{EndReason, Outcome, Record};
 use crate::port::{Port, PortId};

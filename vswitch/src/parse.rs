@@ -100,16 +100,24 @@ struct Layers {
 
 /// Reads `frame`, which `port` received and of which its device said `said`.
 pub fn parse(frame: &[u8], said: &VnetHdr, port: PortId) -> Result<Parsed, DropReason> {
-    let link = Ethernet::read(frame)?;
     let mut parsed = Parsed::EMPTY;
+    parse_into(frame, said, port, &mut parsed).map(|()| parsed)
+}
+
+/// As [`parse`], into the place where the result is to be. After an error only `segments`, `l2_octets` and the destination
+/// address mean something there: those of a frame that is counted and dropped.
+#[inline]
+pub fn parse_into(frame: &[u8], said: &VnetHdr, port: PortId, parsed: &mut Parsed) -> Result<(), DropReason> {
+    *parsed = Parsed::EMPTY;
     parsed.l2_octets = frame.len() as u32;
     parsed.octets = parsed.l2_octets;
+    parsed.key.dst_mac = frame.first_chunk().copied().unwrap_or_default();
+    let link = Ethernet::read(frame)?;
     parsed.tags = link.tags;
     parsed.tci = link.outer;
     let key = &mut parsed.key;
     key.in_port = port.0;
     key.src_mac = link.src;
-    key.dst_mac = link.dst;
     key.outer_vid = link.outer_vid();
     key.inner_vid = link.inner_vid();
     key.ethertype = link.ethertype;
@@ -119,8 +127,8 @@ pub fn parse(frame: &[u8], said: &VnetHdr, port: PortId) -> Result<Parsed, DropR
     }
     let packet = frame.get(link.payload..).unwrap_or_default();
     let layers = match link.ethertype {
-        ethernet::IPV4 => Some(ipv4(packet, &link, &mut parsed)?),
-        ethernet::IPV6 => Some(ipv6(packet, &link, &mut parsed)?),
+        ethernet::IPV4 => Some(ipv4(packet, &link, parsed)?),
+        ethernet::IPV6 => Some(ipv6(packet, &link, parsed)?),
         ethernet::ARP => {
             arp(&Arp::read(packet)?, key);
             None
@@ -128,9 +136,9 @@ pub fn parse(frame: &[u8], said: &VnetHdr, port: PortId) -> Result<Parsed, DropR
         _ => None,
     };
     if said.needs_csum() || said.is_gso() {
-        offload(frame.len(), said, layers.as_ref(), &mut parsed)?;
+        offload(frame.len(), said, layers.as_ref(), parsed)?;
     }
-    Ok(parsed)
+    Ok(())
 }
 
 fn arp(arp: &Arp, key: &mut FlowKey) {
@@ -140,6 +148,7 @@ fn arp(arp: &Arp, key: &mut FlowKey) {
     key.shape |= shape::ARP;
 }
 
+#[inline]
 fn ipv4(packet: &[u8], link: &Ethernet, parsed: &mut Parsed) -> Result<Layers, DropReason> {
     let ip = Ipv4::read(packet)?;
     parsed.key.src = mapped(ip.src);

@@ -96,12 +96,11 @@ impl Readiness {
             return;
         }
         let Some(epoll) = &self.epoll else { return std::thread::sleep(wait) };
-        // On the stack: events hold a pointer, and the worker moves to its thread.
-        let mut room = [MaybeUninit::<epoll::Event>::uninit(); EVENTS];
         let timeout = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() };
+        let mut room = [const { MaybeUninit::<epoll::Event>::uninit() }; EVENTS];
         // An interrupted wait is an empty one.
         let Ok((events, _)) = epoll::wait(epoll, &mut room, Some(&timeout)) else { return };
-        for event in events {
+        for event in events.iter() {
             match event.data.u64() {
                 WAKER => {
                     if let Some(waker) = &self.waker {

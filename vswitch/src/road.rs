@@ -14,11 +14,12 @@ use crate::egress::vlan::{Rewrite, rewrite};
 use crate::egress::{self, mtu};
 use crate::emit::{Batch, Cx, Devices};
 use crate::flow::Flows;
-use crate::flow::cache::{NONE, state};
+use crate::flow::cache::NONE;
+use crate::flow::entry::state;
 use crate::frame::{BATCH, Buffer};
 use crate::judge;
 use crate::observe::drops::Drops;
-use crate::parse::{Parsed, parse};
+use crate::parse::parse_into;
 use crate::port::PortId;
 use crate::snapshot::Snapshot;
 use crate::table::mac::MacTable;
@@ -78,17 +79,9 @@ impl Road {
         let slots = self.batch.parsed.iter_mut().zip(self.batch.fates.iter_mut());
         for (i, (buffer, (slot, fate))) in cx.buffers.iter().zip(slots).enumerate() {
             let frame = buffer.frame();
-            match parse(frame, &buffer.vnet, port) {
-                Ok(parsed) => {
-                    *slot = parsed;
-                    active |= 1 << i;
-                }
-                Err(reason) => {
-                    *slot = Parsed::EMPTY;
-                    slot.key.dst_mac = frame.first_chunk().copied().unwrap_or_default();
-                    slot.l2_octets = frame.len() as u32;
-                    fate.fail(reason, RuleRef::NONE);
-                }
+            match parse_into(frame, &buffer.vnet, port, slot) {
+                Ok(()) => active |= 1 << i,
+                Err(reason) => fate.fail(reason, RuleRef::NONE),
             }
             cells.rx.add(Class::of(slot.key.dst_mac), slot.segments.into(), slot.l2_octets.into());
         }
@@ -112,7 +105,7 @@ impl Road {
         let (Some(&hash), Some(&guess)) = (self.hashes.get(index), self.guesses.get(index)) else { return };
         let Some(parsed) = self.batch.parsed.get(index) else { return };
         let known = match self.flows.cache.get(guess) {
-            Some(entry) if entry.key == parsed.key && entry.is(state::LIVE) => guess,
+            Some(entry) if entry.is(state::LIVE) && entry.has_key(&parsed.key) => guess,
             _ => self.flows.cache.find(hash, &parsed.key).unwrap_or(NONE),
         };
         let held = self.flows.cache.get(known).map(|entry| entry.judgement());

@@ -43,8 +43,8 @@ const EMPTY_TURNS: u32 = 16;
 const NAP_MAX: Duration = Duration::from_millis(100);
 /// Longest sleep while a port has to be polled, or nothing can wake us.
 const NAP_POLLED: Duration = Duration::from_micros(500);
-/// Turns that the worker spends on its last reports when it stops.
-const LAST_TURNS: u32 = 10_000;
+/// Longest time that the worker spends on its last reports when it stops.
+const LAST_REPORTS: Duration = Duration::from_secs(1);
 
 /// How much a switch holds. Memory is taken at the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,11 +97,12 @@ pub fn switch(limits: Limits) -> (Worker, Control, Consumer<Record>) {
         buffers: (0..BATCH).map(Buffer::new).collect(),
         age_next: 0,
         now: Instant::default(),
+        behind: false,
     };
     (worker, Control::new(shared, asks), reports)
 }
 
-/// The one that moves frames; see the module.
+/// The one that moves frames; see the module. It may be made in one thread and run in another.
 pub struct Worker {
     shared: Arc<Shared>,
     current: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
@@ -117,6 +118,8 @@ pub struct Worker {
     /// Where in `attached` ageing goes on.
     age_next: usize,
     now: Instant,
+    /// Timers had more to do than a turn does.
+    behind: bool,
 }
 
 impl Worker {
@@ -217,8 +220,9 @@ impl Worker {
 
     /// Timers: flows and MAC addresses.
     fn tick(&mut self) {
-        self.road.flows.walk(self.now, &self.snapshot);
-        self.road.flows.expire(self.now, &self.snapshot);
+        let walking = self.road.flows.walk(self.now, &self.snapshot);
+        let expiring = self.road.flows.expire(self.now, &self.snapshot);
+        self.behind = walking || expiring;
         let aging = self.snapshot.mac_aging;
         if aging.is_zero() {
             return;
@@ -315,7 +319,7 @@ impl Worker {
         let clock = || Instant::from_ns(u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX));
         let mut empty = 0;
         while !stop.load(Ordering::Relaxed) {
-            if self.turn(clock()) > 0 || self.job.is_some() || self.road.flows.has_walk() {
+            if self.turn(clock()) > 0 || self.job.is_some() || self.behind {
                 empty = 0;
                 continue;
             }
@@ -338,13 +342,18 @@ impl Worker {
         while let Some(at) = from {
             from = self.road.flows.retire(None, at, clock());
         }
-        for _ in 0..LAST_TURNS {
-            if self.road.flows.cache.live() == 0 {
-                return;
-            }
+        let start = clock();
+        while self.road.flows.cache.live() > 0 && clock().since(start) < LAST_REPORTS {
             if !self.road.flows.expire(clock(), &self.snapshot) {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
     }
 }
+
+const _: fn() = || {
+    fn sent<T: Send>() {}
+    fn shared<T: Send + Sync>() {}
+    sent::<Worker>();
+    shared::<Control>();
+};

@@ -6,7 +6,8 @@
 //! A packet costs a few additions; it touches the timers only when it is the end of a TCP connection.
 
 use crate::flow::Flows;
-use crate::flow::cache::{Entry, NONE, Room, state};
+use crate::flow::cache::{NONE, Room};
+use crate::flow::entry::{Entry, state};
 use crate::flow::key::FlowKey;
 use crate::flow::record::{EndReason, MonitorSet, Outcome, Record};
 use crate::parse::Parsed;

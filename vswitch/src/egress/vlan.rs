@@ -11,8 +11,8 @@ use crate::frame::TxFrame;
 use crate::frame::vnet::VnetHdr;
 use crate::parse::Parsed;
 use crate::snapshot::PortPolicy;
-use crate::wire::array_at;
 use crate::wire::ethernet::{ADDRESSES, TAG, TPID_C};
+use crate::wire::{array_at, u16_at};
 
 /// What becomes of the outer tag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,23 +69,32 @@ impl Rewrite {
     }
 
     /// The front that makes `frame`, as received, leave as asked.
+    #[inline]
     pub fn head(self, frame: &[u8]) -> Head {
-        let Some([d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5]) = array_at::<ADDRESSES>(frame, 0) else {
-            return Head::default();
+        match self {
+            Rewrite::Keep => Head::default(),
+            _ => self.changed(frame),
+        }
+    }
+
+    fn changed(self, frame: &[u8]) -> Head {
+        let mut head = Head::default();
+        let (replaces, tag) = match self {
+            Rewrite::Keep => (0, None),
+            Rewrite::Push(tci) => (ADDRESSES, Some((TPID_C, tci))),
+            Rewrite::Pop => (ADDRESSES + TAG, None),
+            // The type of the tag stays.
+            Rewrite::Replace(tci) => (ADDRESSES + TAG, Some((u16_at(frame, ADDRESSES).unwrap_or(TPID_C), tci))),
         };
-        let [p0, p1] = match self {
-            Rewrite::Replace(_) => array_at(frame, ADDRESSES).unwrap_or_default(),
-            _ => TPID_C.to_be_bytes(),
-        };
-        let (len, replaces, tci) = match self {
-            Rewrite::Keep => (0, 0, 0),
-            Rewrite::Push(tci) => (ADDRESSES + TAG, ADDRESSES, tci),
-            Rewrite::Pop => (ADDRESSES, ADDRESSES + TAG, 0),
-            Rewrite::Replace(tci) => (ADDRESSES + TAG, ADDRESSES + TAG, tci),
-        };
-        let [t0, t1] = tci.to_be_bytes();
-        let octets = [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, p0, p1, t0, t1];
-        Head { octets, len: len as u8, replaces: replaces as u8 }
+        let Some((addresses, place)) = head.octets.split_first_chunk_mut::<ADDRESSES>() else { return head };
+        *addresses = array_at(frame, 0).unwrap_or_default();
+        head.len = ADDRESSES as u8;
+        head.replaces = replaces as u8;
+        if let (Some((tpid, tci)), Some(place)) = (tag, place.first_chunk_mut::<TAG>()) {
+            *place = (u32::from(tpid) << 16 | u32::from(tci)).to_be_bytes();
+            head.len += TAG as u8;
+        }
+        head
     }
 }
 

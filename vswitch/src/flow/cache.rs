@@ -9,184 +9,33 @@
 //! * **No wildcards.** The key holds every field that a judge reads, so a verdict can't be used for a frame that it was not
 //!   made for, and the work of a lookup does not depend on what arrived before.
 
-use proto::addr::VlanId;
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::FromZeros;
 
+use super::entry::{Entry, state};
 use super::hash::HashKey;
 use super::key::FlowKey;
-use crate::port::PortId;
-use crate::table::mac::SlotRef;
-use crate::time::Instant;
-use crate::verdict::{DropReason, Judgement, RuleRef, Verdict};
 
 const WAYS: usize = 8;
 /// No entry.
 pub const NONE: u32 = u32::MAX;
 
-/// Bits of [`Entry::state`].
-pub mod state {
-    /// In use.
-    pub const LIVE: u8 = 1;
-    /// TCP FIN or RST was seen at `ended`.
-    pub const ENDED: u8 = 2;
-    /// Is to be reported and removed: its port is going away.
-    pub const FORCED: u8 = 4;
-    /// At least one frame since the last report went out.
-    pub const DELIVERED: u8 = 8;
-    /// The frame passed the ingress judges, so its source was looked up.
-    pub const ADMITTED: u8 = 16;
-}
-
-const FORWARD: u8 = 0;
-const FLOOD: u8 = 1;
-const DROP: u8 = 2;
-const NO_PORT: u16 = u16::MAX;
-
 #[derive(Clone, Copy, FromZeros)]
 #[repr(C, align(64))]
 struct Bucket {
+    /// 0 for a free way.
     signatures: [u32; WAYS],
     /// Entry number + 1, 0 for a free way.
     entries: [u32; WAYS],
 }
 
-/// A flow.
-#[derive(Clone, Copy, FromZeros)]
-#[repr(C, align(64))]
-pub struct Entry {
-    /// What makes it this flow.
-    pub key: FlowKey,
+const _: () = assert!(size_of::<Bucket>() == 64);
 
-    generation_in: u32,
-    generation_out: u32,
-    source: SlotRef,
-    destination: SlotRef,
-    kind: u8,
-    reason: u8,
-    out: u16,
-    vlan: u16,
-    /// OR of the TCP flags since the last report.
-    pub tcp_flags: u8,
-    /// Bits of [`state`].
-    pub state: u8,
-    rule_in: RuleRef,
-    rule_out: RuleRef,
-    /// Packets since the last report.
-    pub packets: u64,
-    /// IP octets since the last report.
-    pub octets: u64,
-    /// Octets of the frames since the last report.
-    pub l2_octets: u64,
-
-    last_ns: u64,
-    first_ns: u64,
-    ended_ns: u64,
-    rx_sessions: u32,
-    tx_sessions: u32,
-    /// Monitors that look at it where it enters.
-    pub monitors_in: u32,
-    /// Monitors that look at it where it leaves.
-    pub monitors_out: u32,
-    hash: u64,
-    next_free: u32,
-    reserved: [u32; 3],
-}
-
-const _: () = assert!(size_of::<Entry>() == 192 && size_of::<Bucket>() == 64);
-
-impl Entry {
-    /// Last packet.
-    pub fn last(&self) -> Instant {
-        Instant::from_ns(self.last_ns)
-    }
-
-    /// First packet since the last report.
-    pub fn first(&self) -> Instant {
-        Instant::from_ns(self.first_ns)
-    }
-
-    /// When its end was seen.
-    pub fn ended(&self) -> Instant {
-        Instant::from_ns(self.ended_ns)
-    }
-
-    /// Bits of [`state`] are set.
-    pub fn is(&self, bits: u8) -> bool {
-        self.state & bits == bits
-    }
-
-    /// A packet at `now`.
+impl Bucket {
+    /// Bit `i`: way `i` has that signature. Written so that it becomes one vector comparison.
     #[inline]
-    pub fn see(&mut self, now: Instant) {
-        if self.packets == 0 {
-            self.first_ns = now.ns();
-        }
-        self.last_ns = now.ns();
-    }
-
-    /// The end of a TCP connection was seen at `now`.
-    pub fn end(&mut self, now: Instant) {
-        self.state |= state::ENDED;
-        self.ended_ns = now.ns();
-    }
-
-    /// Counters back to zero, after a report.
-    pub fn restart(&mut self) {
-        (self.packets, self.octets, self.l2_octets, self.tcp_flags) = (0, 0, 0, 0);
-        self.state &= !state::DELIVERED;
-    }
-
-    /// Why the frame is dropped, or for a flood why the last one reached nobody.
-    pub fn reason(&self) -> DropReason {
-        DropReason::from_number(self.reason).unwrap_or(DropReason::NoDestination)
-    }
-
-    /// A flood reached nobody.
-    pub fn set_reason(&mut self, reason: DropReason) {
-        self.reason = reason as u8;
-    }
-
-    /// What the judges said.
-    #[inline]
-    pub fn judgement(&self) -> Judgement {
-        let out = (self.out != NO_PORT).then_some(PortId(self.out));
-        Judgement {
-            verdict: match (self.kind, out) {
-                (FORWARD, Some(port)) => Verdict::Forward(port),
-                (FLOOD, _) => Verdict::Flood,
-                _ => Verdict::Drop(self.reason()),
-            },
-            admitted: self.is(state::ADMITTED),
-            vlan: VlanId::new(self.vlan),
-            out,
-            rule_in: self.rule_in,
-            rule_out: self.rule_out,
-            source: self.source,
-            destination: self.destination,
-            generation_in: self.generation_in,
-            generation_out: self.generation_out,
-            rx_sessions: self.rx_sessions,
-            tx_sessions: self.tx_sessions,
-            monitors_in: self.monitors_in,
-            monitors_out: self.monitors_out,
-        }
-    }
-
-    /// Keeps what the judges said.
-    pub fn set_judgement(&mut self, j: &Judgement) {
-        (self.kind, self.reason) = match j.verdict {
-            Verdict::Forward(_) => (FORWARD, 0),
-            Verdict::Flood => (FLOOD, DropReason::NoDestination as u8),
-            Verdict::Drop(reason) => (DROP, reason as u8),
-        };
-        self.state = self.state & !state::ADMITTED | if j.admitted { state::ADMITTED } else { 0 };
-        self.out = j.out.map_or(NO_PORT, |port| port.0);
-        self.vlan = j.vlan.map_or(0, VlanId::get);
-        (self.rule_in, self.rule_out) = (j.rule_in, j.rule_out);
-        (self.source, self.destination) = (j.source, j.destination);
-        (self.generation_in, self.generation_out) = (j.generation_in, j.generation_out);
-        (self.rx_sessions, self.tx_sessions) = (j.rx_sessions, j.tx_sessions);
-        (self.monitors_in, self.monitors_out) = (j.monitors_in, j.monitors_out);
+    fn fits(&self, signature: u32) -> u32 {
+        const BITS: [u32; WAYS] = [1, 2, 4, 8, 16, 32, 64, 128];
+        self.signatures.iter().zip(BITS).fold(0, |set, (s, bit)| set | if *s == signature { bit } else { 0 })
     }
 }
 
@@ -246,54 +95,40 @@ impl FlowCache {
         [first, if second == first { first ^ 1 } else { second }]
     }
 
+    /// Never 0, which is that of a free way.
     fn signature(hash: u64) -> u32 {
-        (hash >> 32) as u32
-    }
-
-    /// The first entry of a bucket whose signature fits and whose key is `key`, if one is wanted.
-    #[inline]
-    fn probe(&self, bucket: usize, signature: u32, key: Option<&FlowKey>) -> Option<u32> {
-        let bucket = self.buckets.get(bucket)?;
-        let fits = bucket.signatures.iter().enumerate().fold(0u32, |set, (i, s)| set | u32::from(*s == signature) << i);
-        let mut rest = fits;
-        while rest != 0 {
-            let way = rest.trailing_zeros() as usize;
-            rest &= rest - 1;
-            let at = bucket.entries.get(way)?.wrapping_sub(1);
-            if let Some(entry) = self.entries.get(at as usize)
-                && key.is_none_or(|key| entry.key == *key)
-            {
-                return Some(at);
-            }
-        }
-        None
+        (hash >> 32) as u32 | 1
     }
 
     /// The entry that probably holds the key of that hash; touches the index only.
     #[inline]
     pub fn guess(&self, hash: u64) -> u32 {
-        let [first, second] = self.homes(hash);
         let signature = Self::signature(hash);
-        self.probe_index(first, signature).or_else(|| self.probe_index(second, signature)).unwrap_or(NONE)
-    }
-
-    #[inline]
-    fn probe_index(&self, bucket: usize, signature: u32) -> Option<u32> {
-        let bucket = self.buckets.get(bucket)?;
-        let fits = bucket
-            .signatures
-            .iter()
-            .zip(&bucket.entries)
-            .enumerate()
-            .fold(0u32, |set, (i, (s, e))| set | u32::from((*s == signature) & (*e != 0)) << i);
-        let way = (fits != 0).then(|| fits.trailing_zeros() as usize)?;
-        bucket.entries.get(way).map(|e| e.wrapping_sub(1))
+        for bucket in self.homes(hash) {
+            let Some(bucket) = self.buckets.get(bucket) else { continue };
+            let fits = bucket.fits(signature);
+            if fits != 0 {
+                return bucket.entries.get(fits.trailing_zeros() as usize).map_or(NONE, |e| e.wrapping_sub(1));
+            }
+        }
+        NONE
     }
 
     /// The entry of `key`.
     pub fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
         let signature = Self::signature(hash);
-        self.homes(hash).into_iter().find_map(|bucket| self.probe(bucket, signature, Some(key)))
+        for bucket in self.homes(hash) {
+            let bucket = self.buckets.get(bucket)?;
+            let mut rest = bucket.fits(signature);
+            while rest != 0 {
+                let at = bucket.entries.get(rest.trailing_zeros() as usize)?.wrapping_sub(1);
+                rest &= rest - 1;
+                if self.get(at).is_some_and(|entry| entry.has_key(key)) {
+                    return Some(at);
+                }
+            }
+        }
+        None
     }
 
     /// Entry `at`.
@@ -358,10 +193,11 @@ impl FlowCache {
     pub fn remove(&mut self, at: u32) {
         let Some(hash) = self.get(at).filter(|entry| entry.is(state::LIVE)).map(|entry| entry.hash) else { return };
         for home in self.homes(hash) {
-            if let Some(bucket) = self.buckets.get_mut(home)
-                && let Some(way) = bucket.entries.iter_mut().find(|e| **e == at + 1)
-            {
-                *way = 0;
+            let Some(bucket) = self.buckets.get_mut(home) else { continue };
+            for (signature, entry) in bucket.signatures.iter_mut().zip(&mut bucket.entries) {
+                if *entry == at + 1 {
+                    (*signature, *entry) = (0, 0);
+                }
             }
         }
         let free = self.free;
@@ -389,17 +225,15 @@ impl FlowCache {
     }
 }
 
-// The whole key is compared as octets; a key with padding would compare garbage.
-const _: fn(&FlowKey) -> &[u8] = FlowKey::as_bytes;
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::time::Instant;
 
     fn key(n: u32) -> FlowKey {
-        FlowKey { src: crate::wire::mapped(n.to_be_bytes()), in_port: 1, ..FlowKey::default() }
+        FlowKey { src: crate::wire::mapped(n), in_port: 1, ..FlowKey::default() }
     }
 
     /// Random insertions and removals against a map; a full table says who is to go, and it is an old one.

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use super::Flows;
-use super::cache::state;
+use super::entry::state;
 use super::record::EndReason;
 use crate::config::MonitorConfig;
 use crate::port::PortId;
@@ -109,11 +109,6 @@ impl Flows {
     /// The timeouts have changed.
     pub fn retime(&mut self) {
         self.retime = Some(0);
-    }
-
-    /// There is more for [`Flows::walk`] to do.
-    pub fn has_walk(&self) -> bool {
-        self.retime.is_some()
     }
 
     /// Brings timers forward after [`Flows::retime`]; `true` when there is more to do.

@@ -71,8 +71,7 @@ mod tests {
         let hash = HashKey::random();
         let mut buckets = [0u32; 256];
         for n in 0..25_600u32 {
-            let [a, b, c, d] = n.to_be_bytes();
-            let key = FlowKey { src: crate::wire::mapped([a, b, c, d]), ..FlowKey::default() };
+            let key = FlowKey { src: crate::wire::mapped(n), ..FlowKey::default() };
             buckets[(hash.of(&key) & 255) as usize] += 1;
         }
         assert!(buckets.iter().all(|n| (50..160).contains(n)), "{buckets:?}");

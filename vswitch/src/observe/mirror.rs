@@ -2,7 +2,7 @@
 //!
 //! * A received frame is copied as it was received, also when a judge then drops it; a sent frame as it was sent. Each
 //!   session gets one copy of a frame, the first sighting, which is the received one. The road keeps the set of sessions
-//!   that have had theirs.
+//!   that have had theirs. Of a flood, a sent copy is as the first port that took the frame sent it.
 //! * A destination in access mode gets the tags of that moment. To a destination trunk every copy goes with the tag of its
 //!   VLAN, so that both directions of a conversation look the same to an intrusion detector that keys on VLANs.
 //! * Copies are complete: checksums that the guest left to its device are computed, super-frames are cut into segments.

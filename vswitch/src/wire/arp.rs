@@ -1,6 +1,6 @@
 //! ARP for Ethernet and IPv4 (RFC 826).
 
-use super::array_at;
+use super::{array_at, u32_at};
 use crate::verdict::DropReason;
 
 /// What a judge may read of an ARP packet.
@@ -9,9 +9,9 @@ pub struct Arp {
     /// 1 request, 2 reply.
     pub operation: u16,
     /// Protocol address of the sender.
-    pub sender: [u8; 4],
+    pub sender: u32,
     /// Protocol address that is asked for, or told.
-    pub target: [u8; 4],
+    pub target: u32,
 }
 
 impl Arp {
@@ -19,7 +19,7 @@ impl Arp {
     pub fn read(packet: &[u8]) -> Result<Self, DropReason> {
         let fixed: Option<[u8; 8]> = array_at(packet, 0);
         let Some([0, 1, 8, 0, 6, 4, o0, o1]) = fixed else { return Err(DropReason::ArpMalformed) };
-        match (array_at(packet, 14), array_at(packet, 24)) {
+        match (u32_at(packet, 14), u32_at(packet, 24)) {
             (Some(sender), Some(target)) => Ok(Arp { operation: u16::from_be_bytes([o0, o1]), sender, target }),
             _ => Err(DropReason::ArpMalformed),
         }

@@ -50,24 +50,18 @@ pub struct Ethernet {
 
 impl Ethernet {
     /// Reads a frame from its first octet. A frame of length 0 is one that the device cut.
+    #[inline]
     pub fn read(frame: &[u8]) -> Result<Self, DropReason> {
-        let Some(&[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1]) = frame.first_chunk::<14>() else {
+        let (Some(dst), Some(src), Some(ethertype)) =
+            (array_at(frame, 0), array_at(frame, 6), u16_at(frame, ADDRESSES))
+        else {
             return Err(if frame.is_empty() { DropReason::Oversize } else { DropReason::Runt });
         };
-        let src = [s0, s1, s2, s3, s4, s5];
         if !MacAddr(src).is_station() {
             return Err(DropReason::SourceMacInvalid);
         }
-        let mut link = Ethernet {
-            dst: [d0, d1, d2, d3, d4, d5],
-            src,
-            tags: 0,
-            outer: 0,
-            inner: 0,
-            ethertype: u16::from_be_bytes([t0, t1]),
-            payload: ADDRESSES + 2,
-            snap: false,
-        };
+        let mut link =
+            Ethernet { dst, src, tags: 0, outer: 0, inner: 0, ethertype, payload: ADDRESSES + 2, snap: false };
         while matches!(link.ethertype, TPID_C | TPID_S) {
             link.untag(frame)?;
         }

@@ -35,6 +35,7 @@ pub struct Transport {
 impl Transport {
     /// Reads the header of `protocol` at the start of `segment`, which ends where the IP packet ends. `None` for protocols
     /// without ports. A first fragment (`first`) holds less than the whole segment, but must hold the whole header.
+    #[inline]
     pub fn read(protocol: u8, ipv6: bool, first: bool, segment: &[u8]) -> Result<Option<Self>, DropReason> {
         let short = if first { DropReason::FragmentTiny } else { DropReason::L4Header };
         match (protocol, ipv6) {

@@ -8,6 +8,7 @@ mod draw;
 #[path = "../net/mod.rs"]
 mod net;
 mod plain;
+mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +16,7 @@ use draw::{Draw, PORTS};
 use net::Net;
 use plain::{Counts, Plain};
 use proptest::prelude::*;
+use vswitch::frame::vnet::VnetHdr;
 use vswitch::port::{Offloads, PortId};
 use vswitch::verdict::DropReason;
 use vswitch::worker::Limits;
@@ -51,6 +53,7 @@ fn run(octets: &[u8]) {
     net.config = config.clone();
     net.publish();
     let mut plain = Plain::new(config.clone(), bare);
+    let mut seen: Vec<(u16, Vec<u8>, VnetHdr)> = Vec::new();
     for step in 0..FRAMES_PER_CASE {
         if draw.one_in(20) {
             let fresh = draw.config(config.version + 1);
@@ -65,10 +68,17 @@ fn run(octets: &[u8]) {
             net.publish();
             plain.change(config.clone());
         }
-        let from = draw.below(PORTS.into()) as u16;
-        let (frame, vnet) = draw.frame();
-        let again = 1 + draw.below(2);
-        for _ in 0..again {
+        // Half of the frames were there before, so that they find their flow cached and the world changed.
+        let (from, frame, vnet) = match draw.below(2) {
+            0 if !seen.is_empty() => seen[draw.below(seen.len())].clone(),
+            _ => {
+                let from = draw.below(PORTS.into()) as u16;
+                let (frame, vnet) = draw.frame();
+                seen.push((from, frame.clone(), vnet));
+                (from, frame, vnet)
+            }
+        };
+        for _ in 0..1 + draw.below(2) {
             net.send_vnet(from, &frame, vnet);
             plain.frame(PortId(from), &frame, vnet);
         }

@@ -41,7 +41,7 @@ pub fn attach(path: &Path, commands: Option<String>) -> Result<ExitCode, Error> 
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The commands of `-c`: separated by line ends, and by semicolons that stand between blanks and outside quotes.
+/// The commands of `-c`: separated by line ends, and by semicolons beside a blank and outside quotes (`a; b` and `a ; b`).
 pub fn split_commands(text: &str) -> impl Iterator<Item = &str> {
     text.lines().flat_map(split_line).map(str::trim).filter(|command| !command.is_empty())
 }
@@ -52,7 +52,7 @@ fn split_line(line: &str) -> Vec<&str> {
     for (at, c) in line.char_indices() {
         let behind = line[at + c.len_utf8()..].chars().next().unwrap_or(' ');
         match (quote, c) {
-            (None, ';') if before.is_whitespace() && behind.is_whitespace() => {
+            (None, ';') if before.is_whitespace() || behind.is_whitespace() => {
                 parts.push(&line[from..at]);
                 from = at + 1;
             }

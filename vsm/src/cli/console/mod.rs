@@ -179,6 +179,7 @@ mod tests {
     fn commands_are_split_at_semicolons_that_stand_alone() {
         let split = |text| split_commands(text).collect::<Vec<_>>();
         assert_eq!(split("conf t ; vlan 10;name a\nend ;"), ["conf t", "vlan 10;name a", "end"]);
+        assert_eq!(split("show clock; show version"), ["show clock", "show version"]);
         assert_eq!(split("show run | inc 'a ; b' ; end"), ["show run | inc 'a ; b'", "end"]);
         assert_eq!(split(" ; ;").len(), 0);
     }
