@@ -3,12 +3,13 @@
 /// Shortest wait, milliseconds.
 pub const SHORTEST_MS: u64 = 1000;
 /// Longest wait, milliseconds.
-pub const LONGEST_MS: u64 = 30_000;
+pub const LONGEST_MS: u64 = 5_000;
 /// A session of this length, milliseconds, was a good one: the next wait is short again.
 pub const GOOD_MS: u64 = 10_000;
 
-/// Doubles from one second to thirty. The wait is a random three to four quarters of that, so that the hosts of a
-/// supervisor that comes back don't all come at once.
+/// Doubles from one second to five: 64 hosts at the most are no load, and a person who restarts a supervisor waits for them.
+/// The wait is a random three to four quarters of that, so that the hosts of a supervisor that comes back don't all come at
+/// once.
 #[derive(Debug)]
 pub struct Backoff {
     next_ms: u64,
@@ -37,15 +38,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_doubles_up_to_half_a_minute_and_starts_again_after_a_good_session() {
+    fn it_doubles_up_to_five_seconds_and_starts_again_after_a_good_session() {
         let mut backoff = Backoff::default();
         let waits: Vec<u64> = (0..7).map(|_| backoff.wait_ms(0, 0)).collect();
-        assert_eq!(waits, [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
-        assert_eq!(backoff.wait_ms(GOOD_MS - 1, 0), 30_000);
+        assert_eq!(waits, [1000, 2000, 4000, 5000, 5000, 5000, 5000]);
+        assert_eq!(backoff.wait_ms(GOOD_MS - 1, 0), 5000);
         assert_eq!(backoff.wait_ms(GOOD_MS, 0), 1000);
         for random in 0..10_000 {
             let wait = Backoff { next_ms: LONGEST_MS }.wait_ms(0, random * 77_777);
-            assert!((22_500..=30_000).contains(&wait));
+            assert!((3_750..=5_000).contains(&wait));
         }
     }
 }
