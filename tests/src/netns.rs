@@ -3,12 +3,30 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::command::Run;
 use crate::error::{Error, Result, Tried};
+
+/// Why this machine, or this user, can have no lab: what the system said. `None` when it can.
+pub fn unable() -> Option<String> {
+    // Asked once: tests of one program run at the same time, and the answer does not change.
+    static ANSWER: OnceLock<Option<String>> = OnceLock::new();
+    ANSWER.get_or_init(probe).clone()
+}
+
+fn probe() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("needs root".to_owned());
+    }
+    let name = format!("probe-{}", std::process::id());
+    let made = add(&name).and_then(|()| ip(&name, "tuntap add tap0 mode tap"));
+    let removed = delete(&name);
+    made.err().or(removed.err()).map(|e| format!("can't make namespaces and taps here: {e}"))
+}
 
 /// Makes a namespace with loopback up. IPv6 stays possible, but nothing is sent that nobody asked for: no router
 /// solicitation, no link-local address of its own, no duplicate detection.

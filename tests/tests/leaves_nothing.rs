@@ -1,7 +1,7 @@
 //! A lab that fails half-way, or loses its parts, leaves nothing behind and says why.
 //!
-//! The supervisor is a script here: what is tested is the lab itself. Needs root; without it there is nothing to test and
-//! the test says so.
+//! The supervisor is a script here: what is tested is the lab itself. Needs root and taps; without them there is nothing to
+//! test and the test says so.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,12 +11,12 @@ use tests::lab::plan::Plan;
 use tests::lab::{Lab, build};
 use tests::{netns, process::Process};
 
-fn root() -> bool {
-    let root = rustix::process::geteuid().is_root() && Path::new("/dev/net/tun").exists();
-    if !root {
-        eprintln!("skipped: needs root and /dev/net/tun");
+fn able() -> bool {
+    let reason = netns::unable();
+    if let Some(reason) = &reason {
+        eprintln!("skipped: {reason}");
     }
-    root
+    reason.is_none()
 }
 
 fn script(folder: &Path, name: &str, text: &str) {
@@ -34,7 +34,7 @@ fn nothing_left(plan: &Plan) {
 
 #[test]
 fn an_up_that_fails_shows_the_log_and_cleans_up() {
-    if !root() {
+    if !able() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -48,7 +48,7 @@ fn an_up_that_fails_shows_the_log_and_cleans_up() {
 
 #[test]
 fn down_also_removes_what_is_not_written_down() {
-    if !root() {
+    if !able() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -74,7 +74,7 @@ fn down_also_removes_what_is_not_written_down() {
 
 #[test]
 fn does_not_take_what_is_not_its_own() {
-    if !root() {
+    if !able() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");

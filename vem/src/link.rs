@@ -17,7 +17,7 @@
 //! | `Down`     | goes on with what runs; forgets what was prepared                                               |
 //!
 //! The link sends the hello and the heartbeats itself. After a loss it connects again, first after a second, then after
-//! twice as long each time up to half a minute; a refusal is a loss as well. Names are resolved in the link's thread, the
+//! twice as long each time up to five seconds; a refusal is a loss as well. Names are resolved in the link's thread, the
 //! only thing in it that may take long; it holds up nobody else.
 
 mod backoff;

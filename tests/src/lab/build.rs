@@ -43,16 +43,13 @@ pub fn up(plan: Plan, progress: &mut dyn FnMut(&str)) -> Result<Lab> {
 }
 
 fn prerequisites(plan: &Plan) -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        return Err(Error::State("the lab makes network namespaces and needs root".to_owned()));
-    }
-    if !std::path::Path::new("/dev/net/tun").exists() {
-        return Err(Error::State("there is no /dev/net/tun: the kernel has no taps (modprobe tun)".to_owned()));
-    }
     for (program, package) in PROGRAMS {
         if !installed(program) {
             return Err(Error::State(format!("{program} is not installed (package {package}); run `make deps`")));
         }
+    }
+    if let Some(reason) = netns::unable() {
+        return Err(Error::State(format!("the lab {reason}")));
     }
     for name in ["vsm", "vem"] {
         let path = plan.bin.join(name);
