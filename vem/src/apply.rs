@@ -17,9 +17,9 @@
 //!
 //! Pure. Whether a plan is right is decided by [`vswitch::snapshot::Snapshot::build`].
 
-use std::collections::HashMap;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use proto::addr::NicId;
 use proto::config::{HostConfig, PortBinding, PortSettings, ProfileType, Session, SourceKind};
 use proto::name::IfName;

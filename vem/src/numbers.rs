@@ -10,8 +10,9 @@
 //!
 //! Pure: a new plan is made from the old one, which stays as it is until the change is committed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
+use hashbrown::HashMap;
 use proto::acl::{Acl, IpRule, MacRule, Rules};
 use vswitch::config::{AclConfig, Error, RULES_MAX};
 use vswitch::flow::record::MONITORS_MAX;

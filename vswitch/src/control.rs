@@ -4,7 +4,6 @@
 //! the worker can know (its MAC table, its flow cache) is asked for by a message on a bounded channel; the worker answers
 //! between two batches, a bounded slice at a time, so a question never holds up frames.
 
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -12,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use hashbrown::HashMap;
 use proto::addr::{MacAddr, VlanId};
 
 use crate::account::counters::Counters;

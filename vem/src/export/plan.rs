@@ -3,9 +3,9 @@
 //! A record goes once to each exporter of each monitor that saw it. Exporters are known by their names: one that stays keeps
 //! its sequence, its sockets and its counters; another version or module begins a new sequence.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use proto::flow::{Exporter, Monitor, Version};
 use proto::report::ExporterRow;
 use vswitch::flow::record::{MONITORS_MAX, MonitorSet, Outcome, Record};

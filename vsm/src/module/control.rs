@@ -12,12 +12,13 @@
 
 mod changes;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError};
+use hashbrown::HashMap;
 use mio::{Events, Poll, Token, Waker};
 use proto::msg::{Enroll, Event, FromVem, FromVsm, Hello};
 use proto::query::Query;

@@ -5,8 +5,7 @@
 //! from another one by claiming it; and during a migration the card moves when the old host lets it go. A host that is
 //! away loses a card to whoever has it now.
 
-use std::collections::HashSet;
-
+use hashbrown::HashSet;
 use proto::addr::NicId;
 use proto::config::ProfileType;
 use proto::name::ETHERNET_PORT_MAX;

@@ -8,11 +8,11 @@
 //! oldest making room. A connection that is ended on our side is first flushed, then half-closed and drained, so that the
 //! reason for the end (a refusal, a TLS alert) arrives before the reset would.
 
-use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use proto::msg::{FromVem, FromVsm};
