@@ -30,7 +30,8 @@ impl Drop for Removed {
 /// `cargo test` builds the binaries of other packages only when it tests those too.
 fn built(bin: &Path) {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "-p", "vsm", "-p", "vem", "--bins"]);
+    // The whole workspace, as `make test` builds it: a part of it would be built with other features, from the beginning.
+    cargo.args(["build", "--quiet", "--workspace", "--bins"]);
     if bin.ends_with("release") {
         cargo.arg("--release");
     }
