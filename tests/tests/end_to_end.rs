@@ -32,6 +32,11 @@ fn built(bin: &Path) {
     let mut cargo = Command::new(env!("CARGO"));
     // The whole workspace, as `make test` builds it: a part of it would be built with other features, from the beginning.
     cargo.args(["build", "--quiet", "--workspace", "--bins"]);
+    // What cargo tells a test about itself would make build scripts of dependencies run again.
+    let about_us = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| about_us(&name.to_string_lossy())) {
+        cargo.env_remove(name);
+    }
     if bin.ends_with("release") {
         cargo.arg("--release");
     }
