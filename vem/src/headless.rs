@@ -124,12 +124,31 @@ impl Store {
         Ok(Some((last, config)))
     }
 
+    /// Brings a configuration to the disk beside the last good one, so that making it the last good one needs no room any
+    /// more: a full disk refuses a change while it can still be refused everywhere.
+    ///
+    /// # Errors
+    /// The disk refuses; nothing has changed.
+    pub fn stage_config(&self, next: &LastGood) -> Result<(), Error> {
+        let octets = self.encode("config", next)?;
+        stage(&self.dir, "config", &octets).map_err(|source| Error::File { path: self.dir.join("config"), source })
+    }
+
+    /// Makes the staged configuration the last good one.
+    ///
+    /// # Errors
+    /// The disk refuses; the last good configuration is then as it was.
+    pub fn keep_staged_config(&self) -> Result<(), Error> {
+        put(&self.dir, "config").map_err(|source| Error::File { path: self.dir.join("config"), source })
+    }
+
     /// Keeps the last good configuration.
     ///
     /// # Errors
     /// The disk refuses; the file is then as it was.
     pub fn save_config(&self, last: &LastGood) -> Result<(), Error> {
-        self.save("config", last)
+        self.stage_config(last)?;
+        self.keep_staged_config()
     }
 
     /// The attachments; none when none were kept.
@@ -168,8 +187,13 @@ impl Store {
     }
 
     fn save<T: Encode<()>>(&self, name: &str, value: &T) -> Result<(), Error> {
-        let path = self.dir.join(name);
-        let fail = |source| Error::File { path: path.clone(), source };
+        let octets = self.encode(name, value)?;
+        write_whole(&self.dir, name, &octets).map_err(|source| Error::File { path: self.dir.join(name), source })
+    }
+
+    /// The octets of a file: magic word, checksum, value.
+    fn encode<T: Encode<()>>(&self, name: &str, value: &T) -> Result<Vec<u8>, Error> {
+        let fail = |source| Error::File { path: self.dir.join(name), source };
         let mut body = Vec::new();
         minicbor::encode(value, &mut body).map_err(|_| fail(io::Error::other("can't be encoded")))?;
         if body.len() > 2 * MESSAGE_MAX {
@@ -178,17 +202,32 @@ impl Store {
         let mut octets = MAGIC.to_vec();
         octets.extend_from_slice(&Sha256::digest(&body));
         octets.extend_from_slice(&body);
-        write_whole(&self.dir, name, &octets).map_err(fail)
+        Ok(octets)
     }
 }
 
 /// Writes a file so that after a crash it is either as before or as asked for.
 fn write_whole(dir: &Path, name: &str, octets: &[u8]) -> io::Result<()> {
+    stage(dir, name, octets)?;
+    put(dir, name)
+}
+
+/// Writes a file under its temporary name and flushes it. What can't be written whole is removed: the room is needed.
+fn stage(dir: &Path, name: &str, octets: &[u8]) -> io::Result<()> {
     let temporary = dir.join(format!("{name}.new"));
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
-    file.write_all(octets)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, dir.join(name))?;
+    let write = || {
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+        file.write_all(octets)?;
+        file.sync_all()
+    };
+    write().inspect_err(|_| {
+        let _ = std::fs::remove_file(&temporary);
+    })
+}
+
+/// Gives a staged file its name.
+fn put(dir: &Path, name: &str) -> io::Result<()> {
+    std::fs::rename(dir.join(format!("{name}.new")), dir.join(name))?;
     File::open(dir)?.sync_all()
 }
 
@@ -232,6 +271,18 @@ mod tests {
         let newer = LastGood::of(43, &HostConfig { module: 4, ..some_config() });
         store.save_config(&newer).unwrap();
         assert_eq!(store.load_config().unwrap().unwrap().1.module, 4);
+    }
+
+    #[test]
+    fn what_is_staged_counts_when_it_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        store.save_config(&LastGood::of(42, &some_config())).unwrap();
+        store.stage_config(&LastGood::of(43, &some_config())).unwrap();
+        assert_eq!(store.load_config().unwrap().unwrap().0.version, 42);
+        store.keep_staged_config().unwrap();
+        assert_eq!(store.load_config().unwrap().unwrap().0.version, 43);
+        assert!(store.keep_staged_config().is_err(), "nothing is staged any more");
     }
 
     #[test]

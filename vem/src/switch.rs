@@ -231,10 +231,10 @@ impl Switch {
         }
     }
 
-    /// Checks a configuration and keeps it for its commit. Nothing that runs changes.
+    /// Checks a configuration and brings it to the disk for its commit. Nothing that runs changes.
     ///
     /// # Errors
-    /// It is not one for this host, or contradicts itself.
+    /// It is not one for this host, contradicts itself, or finds no room on the disk.
     pub fn prepare(&mut self, version: u64, hash: ConfigHash, config: Vec<u8>) -> Result<(), Error> {
         self.prepared = None;
         let prepared = match (&self.last, &self.host) {
@@ -253,19 +253,20 @@ impl Switch {
         let plan = apply::plan(self.generation, Some(&prepared.host), &self.attached(), &self.plan.numbers)?;
         Snapshot::build(&plan.config)?;
         export::plan::check(&self.export_config(&prepared.host, &plan))?;
+        self.store.stage_config(&prepared.last)?;
         self.prepared = Some(prepared);
         Ok(())
     }
 
-    /// Stores and publishes what was prepared.
+    /// Makes what was prepared the last good configuration and publishes it.
     ///
     /// # Errors
-    /// It was not prepared, can't be stored, or the dataplane does not take it; what ran before goes on running.
+    /// It was not prepared, can't be kept, or the dataplane does not take it; what ran before goes on running.
     pub fn commit(&mut self, version: u64, now: Instant) -> Result<(), Error> {
         let prepared = self.prepared.take().filter(|p| p.last.version == version);
         let Prepared { last, host } = prepared.ok_or(Error::NotPrepared(version))?;
         let before = (self.last.clone(), self.host.clone(), self.attachments.clone());
-        self.store.save_config(&last)?;
+        self.store.keep_staged_config()?;
         (self.last, self.host) = (Some(last), Some(host));
         let nics: Vec<NicId> = self.attachments.iter().map(|a| a.nic.clone()).collect();
         for nic in nics {

@@ -145,10 +145,18 @@ fn a_disk_that_refuses_keeps_what_runs() {
     let mut rig = Rig::new(&state);
     rig.prepare(5, &config("one")).unwrap();
     rig.commit(5).unwrap();
-    rig.prepare(6, &config("two")).unwrap();
     // A directory in the place of the temporary file: it can't be written, whoever we are.
     std::fs::create_dir(state.join("config.new")).unwrap();
-    assert!(matches!(rig.commit(6), Err(Error::Store(_))));
+    assert!(
+        matches!(rig.prepare(6, &config("two")), Err(Error::Store(_))),
+        "while the change can be refused everywhere"
+    );
+    assert!(matches!(rig.commit(6), Err(Error::NotPrepared(6))));
+    assert_eq!(rig.switch().applied().0, 5);
+    std::fs::remove_dir(state.join("config.new")).unwrap();
+    rig.prepare(7, &config("two")).unwrap();
+    std::fs::remove_file(state.join("config.new")).unwrap();
+    assert!(matches!(rig.commit(7), Err(Error::Store(_))));
     assert_eq!(rig.switch().applied().0, 5);
     assert_eq!(rig.switch().host_config().unwrap().switch_name, "one");
 }
