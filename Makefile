@@ -52,8 +52,10 @@ bench: deps
 	$(CARGO) build --release -p vswitch --example bare_loop
 	target/release/bench_tap
 
+# Needs the nightly toolchain, for the sanitizer.
 fuzz:
-	cd vswitch/fuzz && $(CARGO) fuzz run road -- -max_total_time=$(FUZZ_SECONDS)
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install cargo-fuzz
+	cd vswitch/fuzz && $(CARGO) +nightly fuzz run road -- -max_total_time=$(FUZZ_SECONDS)
 
 clean:
 	$(CARGO) clean
