@@ -50,7 +50,7 @@ pub struct Ethernet {
 
 impl Ethernet {
     /// Reads a frame from its first octet. A frame of length 0 is one that the device cut.
-    #[inline]
+    #[inline(always)]
     pub fn read(frame: &[u8]) -> Result<Self, DropReason> {
         let (Some(dst), Some(src), Some(ethertype)) =
             (array_at(frame, 0), array_at(frame, 6), u16_at(frame, ADDRESSES))
