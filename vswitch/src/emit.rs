@@ -173,6 +173,7 @@ impl Devices {
     }
 
     /// Stages frame `at` for port `to`, with `rewrite` done to its tag.
+    #[inline]
     pub fn send(&mut self, cx: &Cx<'_>, batch: &mut Batch, at: u8, to: PortId, rewrite: Rewrite) {
         self.stage(cx, batch, at, to, rewrite, None);
     }
@@ -203,7 +204,7 @@ impl Devices {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn stage(&mut self, cx: &Cx<'_>, batch: &mut Batch, at: u8, to: PortId, rewrite: Rewrite, session: Option<u8>) {
         let Some(parsed) = batch.parsed.get(usize::from(at)) else { return };
         let staged = Staged { frame: at, session, rewrite };
@@ -243,15 +244,22 @@ impl Devices {
         }
     }
 
+    #[inline(never)]
     fn flush(&mut self, cx: &Cx<'_>, batch: &mut Batch, to: PortId) {
         self.dirty.remove(to);
         let mut list = self.spares.pop().unwrap_or_default();
         let sent = match self.get_mut(to) {
             Some(device) if !device.staged.is_empty() => {
                 std::mem::swap(&mut list, &mut device.staged);
-                let heads: ArrayVec<Head, BATCH> = list.iter().take(BATCH).map(|staged| staged.head(cx)).collect();
+                let changed = list.iter().take(BATCH).filter(|staged| staged.rewrite != Rewrite::Keep);
+                let heads: ArrayVec<Head, BATCH> = changed.map(|staged| staged.head(cx)).collect();
+                let mut heads = heads.iter();
+                let mut head = |staged: &Staged| match staged.rewrite {
+                    Rewrite::Keep => &Head::NONE,
+                    _ => heads.next().unwrap_or(&Head::NONE),
+                };
                 let frames: ArrayVec<TxFrame<'_>, BATCH> =
-                    list.iter().zip(&heads).map(|(staged, head)| staged.view(cx, batch, head)).collect();
+                    list.iter().take(BATCH).map(|staged| staged.view(cx, batch, head(staged))).collect();
                 device.port.tx(&frames)
             }
             _ => Sent::default(),
@@ -321,7 +329,7 @@ impl Devices {
     }
 
     /// Adds up what became of a frame at one port, and makes the copies of what was sent.
-    #[inline]
+    #[inline(always)]
     fn settle(
         &mut self,
         cx: &Cx<'_>,

@@ -136,7 +136,7 @@ pub fn parse_into(frame: &[u8], said: &VnetHdr, port: PortId, parsed: &mut Parse
         _ => None,
     };
     if said.needs_csum() || said.is_gso() {
-        offload(frame.len(), said, layers.as_ref(), parsed)?;
+        offload(frame.len(), said, layers, parsed)?;
     }
     Ok(())
 }
@@ -221,7 +221,7 @@ fn upper(
 
 /// Holds the device's header against the frame, makes the clean one, and counts segments.
 #[inline(never)]
-fn offload(length: usize, said: &VnetHdr, layers: Option<&Layers>, parsed: &mut Parsed) -> Result<(), DropReason> {
+fn offload(length: usize, said: &VnetHdr, layers: Option<Layers>, parsed: &mut Parsed) -> Result<(), DropReason> {
     let lie = DropReason::OffloadInvalid;
     let layers = layers.ok_or(lie)?;
     let transport = layers.transport.ok_or(lie)?;

@@ -126,7 +126,7 @@ impl Road {
 
     /// The usual frame: the verdict of its flow holds and sends it to one port, and only the meter looks at it. `false` when
     /// there is more to it, and nothing was done.
-    #[inline]
+    #[inline(always)]
     fn pass(
         &mut self,
         cx: &Cx<'_>,
@@ -152,6 +152,7 @@ impl Road {
 
     /// Decides one frame: the verdict of its flow if that holds, else that of the judges; counts, copies and stages it.
     /// `true` when the flow's verdict held.
+    #[inline(never)]
     fn decide(
         &mut self,
         cx: &Cx<'_>,
@@ -221,7 +222,7 @@ impl Road {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn forward(&mut self, cx: &Cx<'_>, devices: &mut Devices, at: u8, to: PortId, vlan: Option<VlanId>) {
         let (Some(parsed), Some(policy)) = (self.batch.parsed.get(usize::from(at)), cx.snapshot.port(to)) else {
             return;
