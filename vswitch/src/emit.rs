@@ -207,7 +207,8 @@ impl Devices {
     #[inline(always)]
     fn stage(&mut self, cx: &Cx<'_>, batch: &mut Batch, at: u8, to: PortId, rewrite: Rewrite, session: Option<u8>) {
         let Some(parsed) = batch.parsed.get(usize::from(at)) else { return };
-        let staged = Staged { frame: at, session, rewrite };
+        // Made where it is used: built here and copied there, it would be read before it is written back.
+        let staged = || Staged { frame: at, session, rewrite };
         // A copy to a port that is shut is lost as if its queue were full.
         let open = session.is_none() || cx.snapshot.port(to).is_some_and(|port| port.config.up);
         match self.devices.get_mut(to.index()) {
@@ -215,15 +216,15 @@ impl Devices {
                 if device.staged.is_empty() {
                     self.dirty.insert(to);
                 }
-                device.staged.push(staged);
+                device.staged.push(staged());
                 if device.staged.len() >= BATCH {
                     self.flush(cx, batch, to);
                 }
             }
-            Some(Some(_)) if open => self.send_finished(cx, batch, to, &staged),
+            Some(Some(_)) if open => self.send_finished(cx, batch, to, &staged()),
             _ => {
                 let failed = Outcome { taken: 0, octets: 0, failure: Some(DropReason::EgressDown) };
-                self.settle_one(cx, batch, to, &staged, failed);
+                self.settle_one(cx, batch, to, &staged(), failed);
             }
         }
     }

@@ -127,15 +127,7 @@ impl Road {
     /// The usual frame: the verdict of its flow holds and sends it to one port, and only the meter looks at it. `false` when
     /// there is more to it, and nothing was done.
     #[inline(always)]
-    fn pass(
-        &mut self,
-        cx: &Cx<'_>,
-        devices: &mut Devices,
-        at: u8,
-        known: u32,
-        generation: u32,
-        now: Instant,
-    ) -> bool {
+    fn pass(&mut self, cx: &Cx<'_>, devices: &mut Devices, at: u8, known: u32, generation: u32, now: Instant) -> bool {
         let (Some(parsed), Some(entry)) = (self.batch.parsed.get(usize::from(at)), self.flows.cache.get(known)) else {
             return false;
         };
