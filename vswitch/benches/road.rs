@@ -1,12 +1,18 @@
 //! Nanoseconds and allocations per frame through memory ports: `cargo bench -p vswitch --bench road`.
 //!
-//! Each row is the best of several runs, with their median beside it for a machine that is not idle; `net` is the row less what the two memory ports cost alone with the same
-//! frames. A run takes the whole turn: receive, parse, lookup, verdict, meter, counters, transmit.
+//! A run takes the whole turn: receive, parse, lookup, verdict, meter, counters, transmit. Between any two runs comes one of
+//! the bare loop, the same two memory ports and frames without a switch, so that a machine which is not idle slows both.
+//! Each row has the best run and the median; `bare` is the best of the bare loop, `net` what the switch adds to it, and
+//! `x plain` the median against that of the first row.
+//!
+//! Words behind `--` choose the rows that have them all in their names, `turns=N` sets the length of a run:
+//! `cargo bench -p vswitch --bench road -- turns=100 meter "10,000"`.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant as Clock};
 
+use arrayvec::ArrayVec;
 use proto::acl::{Acl, Action, AddrMatch, IpRule, PortMatch, Rules};
 use proto::addr::{MacAddr, VlanId};
 use proto::vlan::{PortMode, VlanSet};
@@ -41,6 +47,9 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 const RUNS: usize = 9;
+/// Orders in which the frames of the flows come, one after the other.
+const ROUNDS: usize = 4;
+/// Turns of a run, one batch each.
 const TURNS: usize = 10_000;
 
 fn mac(n: u8) -> MacAddr {
@@ -137,37 +146,80 @@ fn config(case: &Case) -> Config {
     }
 }
 
+/// The frames in the order in which they come: every flow once a round, and each round in another order, so that nothing
+/// that reads ahead can know which entry is next.
 fn frames(case: &Case) -> Vec<(Vec<u8>, VnetHdr)> {
-    (0..case.flows).map(frame).collect()
+    let mut seed = 7u64;
+    let mut order: Vec<u32> = (0..case.flows).collect();
+    let mut list = Vec::new();
+    for _ in 0..if case.miss { 1 } else { ROUNDS } {
+        for i in (1..order.len()).rev() {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            order.swap(i, (seed >> 33) as usize % (i + 1));
+        }
+        list.extend(order.iter().map(|n| frame(*n)));
+    }
+    list
 }
 
-/// The best and the median.
-fn summary(mut times: Vec<f64>) -> (f64, f64) {
-    times.sort_by(f64::total_cmp);
-    let at = |i: usize| times.get(i).copied().unwrap_or_default();
-    (at(0), at(times.len() / 2))
+/// Nanoseconds per frame of several runs.
+#[derive(Default)]
+struct Times(Vec<f64>);
+
+impl Times {
+    fn measure(&mut self, turns: usize, run: impl FnOnce(usize)) {
+        let start = Clock::now();
+        run(turns);
+        self.0.push(start.elapsed().as_nanos() as f64 / (turns * BATCH) as f64);
+    }
+
+    fn at(&self, part: f64) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get((sorted.len() as f64 * part) as usize).copied().unwrap_or_default()
+    }
+
+    fn best(&self) -> f64 {
+        self.at(0.0)
+    }
+
+    fn median(&self) -> f64 {
+        self.at(0.5)
+    }
 }
 
 /// The two ports without a switch between them.
-fn ports_alone(case: &Case) -> f64 {
-    let mut generator = Generator::new(frames(case));
-    let (mut sink, _) = Sink::new(Offloads::ALL);
-    let mut buffers: Vec<Buffer> = (0..BATCH).map(Buffer::new).collect();
-    let run = |_| {
-        let start = std::time::Instant::now();
-        for _ in 0..TURNS {
-            let count = generator.rx(&mut buffers).unwrap_or(0);
-            let out: Vec<TxFrame<'_>> =
-                buffers.iter().take(count).map(|b| TxFrame { head: &[], rest: b.frame(), vnet: b.vnet }).collect();
-            sink.tx(&out);
-        }
-        start.elapsed().as_nanos() as f64 / (TURNS * BATCH) as f64
-    };
-    summary((0..RUNS).map(run).collect()).0
+struct Bare {
+    generator: Generator,
+    sink: Sink,
+    buffers: Vec<Buffer>,
 }
 
-/// Nanoseconds (best, median) and allocations per frame.
-fn through_the_switch(case: &Case) -> (f64, f64, f64) {
+impl Bare {
+    fn new(case: &Case) -> Self {
+        let (sink, _) = Sink::new(Offloads::ALL);
+        Bare { generator: Generator::new(frames(case)), sink, buffers: (0..BATCH).map(Buffer::new).collect() }
+    }
+
+    fn run(&mut self, turns: usize) {
+        for _ in 0..turns {
+            let count = self.generator.rx(&mut self.buffers).unwrap_or(0);
+            let views = self.buffers.iter().take(count);
+            let frames: ArrayVec<TxFrame<'_>, BATCH> =
+                views.map(|b| TxFrame { head: &[], rest: b.frame(), vnet: b.vnet }).collect();
+            self.sink.tx(&frames);
+        }
+    }
+}
+
+/// What a row says.
+struct Row {
+    bare: Times,
+    switch: Times,
+    allocations: f64,
+}
+
+fn measure(case: &Case, turns: usize) -> Row {
     let flows = if case.miss { 4_096 } else { 262_144 };
     let (mut worker, control, mut reports) = switch(Limits { flows, ..Limits::default() });
     let (sink, total) = Sink::new(Offloads::ALL);
@@ -178,40 +230,48 @@ fn through_the_switch(case: &Case) -> (f64, f64, f64) {
     }
     worker.publish(Snapshot::build(&config(case)).unwrap_or_default());
     let mut turn = 0u64;
+    let mut allocations = 0;
     let mut run = |turns: usize| {
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
         for _ in 0..turns {
             turn += 1;
             worker.turn(Instant::from_ns(turn * 5_000));
             while reports.pop().is_ok() {}
         }
-    };
-    run(TURNS / 4 + case.flows as usize / BATCH);
-    let mut times = Vec::new();
-    let mut allocations = 0;
-    for _ in 0..RUNS {
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
-        let start = std::time::Instant::now();
-        run(TURNS);
-        times.push(start.elapsed().as_nanos() as f64 / (TURNS * BATCH) as f64);
         allocations += ALLOCATIONS.load(Ordering::Relaxed) - before;
+    };
+    let mut alone = Bare::new(case);
+    let warm = turns / 4 + case.flows as usize * ROUNDS / BATCH;
+    run(warm);
+    alone.run(warm);
+    let (mut bare, mut switch) = (Times::default(), Times::default());
+    for _ in 0..RUNS {
+        bare.measure(turns, |turns| alone.run(turns));
+        switch.measure(turns, &mut run);
     }
     let c = control.port_counters(PortId(1));
     assert_eq!(c.rx.unicast, c.delivered, "every frame was delivered");
     assert_eq!(total.frames(), c.delivered);
     let stats = control.cache_stats();
-    let missed = stats.misses as f64 / c.rx.unicast as f64;
-    assert!(if case.miss { missed > 0.99 } else { missed < 0.2 }, "{stats:?}");
-    let (best, median) = summary(times);
-    (best, median, allocations as f64 / (RUNS * TURNS * BATCH) as f64)
+    // All were misses, or the first frames of the flows alone.
+    let firsts = if case.miss { c.rx.unicast * 99 / 100 } else { case.flows.into() };
+    assert!(if case.miss { stats.misses > firsts } else { stats.misses == firsts }, "{stats:?}");
+    Row { bare, switch, allocations: allocations as f64 / c.rx.unicast as f64 }
 }
 
 fn main() {
-    let head = ["ns/frame", "net", "median", "Mpps"].map(|name| format!("{name:>9}")).concat();
+    // Cargo adds a flag of its own.
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let (settings, words): (Vec<_>, Vec<_>) = words.into_iter().partition(|word| word.starts_with("turns="));
+    let turns = settings.first().and_then(|word| word.trim_start_matches("turns=").parse().ok()).unwrap_or(TURNS);
+    let head = ["best ns", "median", "bare", "net", "Mpps", "x plain"].map(|name| format!("{name:>9}")).concat();
     println!("{:<44}{head} {:>13}", "64-octet frames, batches of 64", "allocs/frame");
-    for case in CASES {
-        let alone = ports_alone(case);
-        let (best, median, allocations) = through_the_switch(case);
-        let figures = [best, best - alone, median, 1000.0 / best].map(|x| format!("{x:>9.1}")).concat();
-        println!("{:<44}{figures} {allocations:>13.4}", case.name);
+    let mut plain = None;
+    for case in CASES.iter().filter(|case| words.iter().all(|word| case.name.contains(word.as_str()))) {
+        let row = measure(case, turns);
+        let (best, median, bare) = (row.switch.best(), row.switch.median(), row.bare.best());
+        let times = median / *plain.get_or_insert(median);
+        let figures = [best, median, bare, best - bare, 1000.0 / best].map(|x| format!("{x:>9.1}")).concat();
+        println!("{:<44}{figures}{times:>9.2} {:>13.4}", case.name, row.allocations);
     }
 }

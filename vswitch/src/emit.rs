@@ -8,7 +8,7 @@
 //! segments the most successful port took, and the first reason of a failure. When all ports are flushed, each frame is
 //! delivered, dropped under that reason, or (segments of a frame that met a full queue) in parts both.
 
-use crate::account::counters::{Class, Counters};
+use crate::account::counters::{Class, Counters, Tally};
 use crate::egress::vlan::{Head, Rewrite};
 use crate::frame::vnet::{self, VnetHdr};
 use crate::frame::{BATCH, Buffer, FRAME_MAX, TxFrame};
@@ -37,8 +37,21 @@ struct Staged {
     /// The session that this is a copy for.
     session: Option<u8>,
     rewrite: Rewrite,
-    head: Head,
-    vnet: VnetHdr,
+}
+
+impl Staged {
+    /// The front that the frame leaves with.
+    #[inline]
+    fn head(&self, cx: &Cx<'_>) -> Head {
+        self.rewrite.head(cx.frame(self.frame))
+    }
+
+    /// The frame as it leaves behind `head`, and as its device is told of it.
+    #[inline]
+    fn view<'a>(&self, cx: &Cx<'a>, batch: &Batch, head: &'a Head) -> TxFrame<'a> {
+        let vnet = batch.parsed.get(usize::from(self.frame)).map_or(VnetHdr::PLAIN, |parsed| parsed.vnet);
+        head.with(cx.frame(self.frame), vnet.shifted(self.rewrite.growth()))
+    }
 }
 
 /// What became of a frame so far.
@@ -100,8 +113,9 @@ pub struct Cx<'a> {
     pub counters: &'a Counters,
 }
 
-impl Cx<'_> {
-    fn frame(&self, at: u8) -> &[u8] {
+impl<'a> Cx<'a> {
+    #[inline]
+    fn frame(&self, at: u8) -> &'a [u8] {
         self.buffers.get(usize::from(at)).map(Buffer::frame).unwrap_or_default()
     }
 }
@@ -159,6 +173,7 @@ impl Devices {
     }
 
     /// Stages frame `at` for port `to`, with `rewrite` done to its tag.
+    #[inline]
     pub fn send(&mut self, cx: &Cx<'_>, batch: &mut Batch, at: u8, to: PortId, rewrite: Rewrite) {
         self.stage(cx, batch, at, to, rewrite, None);
     }
@@ -189,30 +204,37 @@ impl Devices {
         }
     }
 
+    #[inline(always)]
     fn stage(&mut self, cx: &Cx<'_>, batch: &mut Batch, at: u8, to: PortId, rewrite: Rewrite, session: Option<u8>) {
         let Some(parsed) = batch.parsed.get(usize::from(at)) else { return };
-        let vnet = parsed.vnet.shifted(rewrite.growth());
         // Made where it is used: built here and copied there, it would be read before it is written back.
-        let staged = || Staged { frame: at, session, rewrite, head: rewrite.head(cx.frame(at)), vnet };
+        let staged = || Staged { frame: at, session, rewrite };
         // A copy to a port that is shut is lost as if its queue were full.
         let open = session.is_none() || cx.snapshot.port(to).is_some_and(|port| port.config.up);
-        let Some(device) = self.get_mut(to).filter(|_| open) else {
-            let failed = Outcome { taken: 0, octets: 0, failure: Some(DropReason::EgressDown) };
-            return self.settle(cx, batch, to, &staged(), failed);
-        };
-        if takes(&device.offloads, &vnet, session.is_some()) {
-            device.staged.push(staged());
-            let full = device.staged.len() >= BATCH;
-            self.dirty.insert(to);
-            if full {
-                self.flush(cx, batch, to);
+        match self.devices.get_mut(to.index()) {
+            Some(Some(device)) if open && takes(&device.offloads, &parsed.vnet, session.is_some()) => {
+                if device.staged.is_empty() {
+                    self.dirty.insert(to);
+                }
+                device.staged.push(staged());
+                if device.staged.len() >= BATCH {
+                    self.flush(cx, batch, to);
+                }
             }
-        } else {
-            self.flush(cx, batch, to);
-            let staged = staged();
-            let outcome = self.finish(cx, to, &staged);
-            self.settle(cx, batch, to, &staged, outcome);
+            Some(Some(_)) if open => self.send_finished(cx, batch, to, &staged()),
+            _ => {
+                let failed = Outcome { taken: 0, octets: 0, failure: Some(DropReason::EgressDown) };
+                self.settle_one(cx, batch, to, &staged(), failed);
+            }
         }
+    }
+
+    /// Finishes a frame that its port can't take as it is, and sends it after what is staged before it.
+    #[cold]
+    fn send_finished(&mut self, cx: &Cx<'_>, batch: &mut Batch, to: PortId, staged: &Staged) {
+        self.flush(cx, batch, to);
+        let outcome = self.finish(cx, batch, to, staged);
+        self.settle_one(cx, batch, to, staged, outcome);
     }
 
     /// Sends everything that is staged.
@@ -223,18 +245,27 @@ impl Devices {
         }
     }
 
+    #[inline(never)]
     fn flush(&mut self, cx: &Cx<'_>, batch: &mut Batch, to: PortId) {
         self.dirty.remove(to);
         let mut list = self.spares.pop().unwrap_or_default();
         let sent = match self.get_mut(to) {
             Some(device) if !device.staged.is_empty() => {
                 std::mem::swap(&mut list, &mut device.staged);
+                let changed = list.iter().take(BATCH).filter(|staged| staged.rewrite != Rewrite::Keep);
+                let heads: ArrayVec<Head, BATCH> = changed.map(|staged| staged.head(cx)).collect();
+                let mut heads = heads.iter();
+                let mut head = |staged: &Staged| match staged.rewrite {
+                    Rewrite::Keep => &Head::NONE,
+                    _ => heads.next().unwrap_or(&Head::NONE),
+                };
                 let frames: ArrayVec<TxFrame<'_>, BATCH> =
-                    list.iter().take(BATCH).map(|s| s.head.with(cx.frame(s.frame), s.vnet)).collect();
+                    list.iter().take(BATCH).map(|staged| staged.view(cx, batch, head(staged))).collect();
                 device.port.tx(&frames)
             }
             _ => Sent::default(),
         };
+        let mut tally = Tally::default();
         for (i, staged) in list.iter().enumerate() {
             let failure = match i {
                 _ if i >= sent.accepted + sent.refused => Some(DropReason::TxFull),
@@ -247,17 +278,20 @@ impl Devices {
                 octets: taken.map_or(0, |parsed| octets(parsed, staged.rewrite)),
                 failure,
             };
-            self.settle(cx, batch, to, staged, outcome);
+            self.settle(cx, batch, to, staged, outcome, &mut tally);
         }
+        cx.counters.port(to).tx.add(&tally);
         list.clear();
         let _ = self.spares.try_push(list);
     }
 
     /// Completes or cuts the frame and sends it at once.
-    fn finish(&mut self, cx: &Cx<'_>, to: PortId, staged: &Staged) -> Outcome {
+    fn finish(&mut self, cx: &Cx<'_>, batch: &Batch, to: PortId, staged: &Staged) -> Outcome {
         let mut outcome = Outcome { taken: 0, octets: 0, failure: None };
         let Some(device) = self.devices.get_mut(to.index()).and_then(Option::as_mut) else { return outcome };
-        let view = staged.head.with(cx.frame(staged.frame), staged.vnet);
+        let head = staged.head(cx);
+        let view = staged.view(cx, batch, &head);
+        let vnet = view.vnet;
         self.whole.clear();
         self.whole.extend_from_slice(view.head);
         self.whole.extend_from_slice(view.rest);
@@ -276,10 +310,10 @@ impl Devices {
                 }
             }
         };
-        let done = if staged.vnet.is_gso() {
-            segment(&self.whole, &staged.vnet, &mut self.scratch, &mut send).map(|_| ())
+        let done = if vnet.is_gso() {
+            segment(&self.whole, &vnet, &mut self.scratch, &mut send).map(|_| ())
         } else {
-            complete_checksum(&mut self.whole, &staged.vnet).map(|()| send(&self.whole))
+            complete_checksum(&mut self.whole, &vnet).map(|()| send(&self.whole))
         };
         if let Err(reason) = done {
             outcome.failure.get_or_insert(reason);
@@ -287,13 +321,29 @@ impl Devices {
         outcome
     }
 
-    /// Counts what became of a frame at one port, and makes the copies of what was sent.
-    fn settle(&mut self, cx: &Cx<'_>, batch: &mut Batch, to: PortId, staged: &Staged, outcome: Outcome) {
+    /// As [`Devices::settle`], for one frame.
+    #[cold]
+    fn settle_one(&mut self, cx: &Cx<'_>, batch: &mut Batch, to: PortId, staged: &Staged, outcome: Outcome) {
+        let mut tally = Tally::default();
+        self.settle(cx, batch, to, staged, outcome, &mut tally);
+        cx.counters.port(to).tx.add(&tally);
+    }
+
+    /// Adds up what became of a frame at one port, and makes the copies of what was sent.
+    #[inline(always)]
+    fn settle(
+        &mut self,
+        cx: &Cx<'_>,
+        batch: &mut Batch,
+        to: PortId,
+        staged: &Staged,
+        outcome: Outcome,
+        tally: &mut Tally,
+    ) {
         let at = usize::from(staged.frame);
         let (Some(parsed), Some(fate)) = (batch.parsed.get(at), batch.fates.get_mut(at)) else { return };
         let lost = parsed.segments.saturating_sub(outcome.taken);
-        let cells = cx.counters.port(to);
-        cells.tx.add(Class::of(parsed.key.dst_mac), outcome.taken.into(), outcome.octets);
+        tally.add(Class::of(parsed.key.dst_mac), outcome.taken.into(), outcome.octets);
         if let Some(session) = staged.session {
             if let Some(cells) = cx.counters.session(session.into()) {
                 cells.copied.add(outcome.taken.into());
@@ -302,7 +352,7 @@ impl Devices {
             return;
         }
         if let Some(reason) = outcome.failure {
-            cells.drop_tx(reason, lost.into());
+            cx.counters.port(to).drop_tx(reason, lost.into());
             fate.fail(reason, RuleRef::NONE);
         }
         fate.sent = fate.sent.max(outcome.taken);

@@ -136,11 +136,12 @@ pub fn parse_into(frame: &[u8], said: &VnetHdr, port: PortId, parsed: &mut Parse
         _ => None,
     };
     if said.needs_csum() || said.is_gso() {
-        offload(frame.len(), said, layers.as_ref(), parsed)?;
+        offload(frame.len(), said, layers, parsed)?;
     }
     Ok(())
 }
 
+#[inline(never)]
 fn arp(arp: &Arp, key: &mut FlowKey) {
     key.src = mapped(arp.sender);
     key.dst = mapped(arp.target);
@@ -148,7 +149,8 @@ fn arp(arp: &Arp, key: &mut FlowKey) {
     key.shape |= shape::ARP;
 }
 
-#[inline]
+// Inlined with all that it calls, so that what they return stays in registers.
+#[inline(always)]
 fn ipv4(packet: &[u8], link: &Ethernet, parsed: &mut Parsed) -> Result<Layers, DropReason> {
     let ip = Ipv4::read(packet)?;
     parsed.key.src = mapped(ip.src);
@@ -160,6 +162,7 @@ fn ipv4(packet: &[u8], link: &Ethernet, parsed: &mut Parsed) -> Result<Layers, D
     Ok(layers(link, ip.header, ip.total, ip.protocol, transport, !link.snap, parsed))
 }
 
+#[inline(never)]
 fn ipv6(packet: &[u8], link: &Ethernet, parsed: &mut Parsed) -> Result<Layers, DropReason> {
     let ip = Ipv6::read(packet)?;
     parsed.key.src = ip.src;
@@ -171,6 +174,7 @@ fn ipv6(packet: &[u8], link: &Ethernet, parsed: &mut Parsed) -> Result<Layers, D
     Ok(layers(link, ip.header, ip.total, ip.protocol, transport, ip.plain && !link.snap, parsed))
 }
 
+#[inline(always)]
 fn layers(
     link: &Ethernet,
     l3_header: usize,
@@ -186,6 +190,7 @@ fn layers(
 }
 
 /// Fills in what is behind the IP header: ports and flags, or that it is a fragment and has none.
+#[inline(always)]
 fn upper(
     protocol: u8,
     ipv6: bool,
@@ -215,7 +220,8 @@ fn upper(
 }
 
 /// Holds the device's header against the frame, makes the clean one, and counts segments.
-fn offload(length: usize, said: &VnetHdr, layers: Option<&Layers>, parsed: &mut Parsed) -> Result<(), DropReason> {
+#[inline(never)]
+fn offload(length: usize, said: &VnetHdr, layers: Option<Layers>, parsed: &mut Parsed) -> Result<(), DropReason> {
     let lie = DropReason::OffloadInvalid;
     let layers = layers.ok_or(lie)?;
     let transport = layers.transport.ok_or(lie)?;

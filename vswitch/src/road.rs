@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use crate::account::counters::{Class, Counters};
+use crate::account::counters::{Class, Counters, Tally};
 use crate::bridge::flood::flood;
 use crate::egress::vlan::{Rewrite, rewrite};
 use crate::egress::{self, mtu};
@@ -25,6 +25,7 @@ use crate::snapshot::Snapshot;
 use crate::table::mac::MacTable;
 use crate::time::Instant;
 use crate::verdict::{DropReason, Judgement, RuleRef, Verdict};
+use proto::addr::VlanId;
 
 /// What a worker knows beside its ports.
 pub struct Road {
@@ -37,7 +38,8 @@ pub struct Road {
     counters: Arc<Counters>,
     batch: Batch,
     hashes: [u64; BATCH],
-    guesses: [u32; BATCH],
+    /// The entry of each frame's flow as the batch began, if there was one.
+    known: [u32; BATCH],
 }
 
 impl Road {
@@ -50,7 +52,7 @@ impl Road {
             counters,
             batch: Batch::default(),
             hashes: [0; BATCH],
-            guesses: [NONE; BATCH],
+            known: [NONE; BATCH],
         }
     }
 
@@ -62,12 +64,19 @@ impl Road {
         let active = self.parse(&cx, port);
         self.look_up(active);
         let generation = snapshot.generation(port);
+        let removals = self.flows.cache.removals();
+        let mut hits = 0;
         let mut rest = active;
         while rest != 0 {
             let at = rest.trailing_zeros() as u8;
             rest &= rest - 1;
-            self.decide(&cx, devices, at, generation, now);
+            let known = self.known.get(usize::from(at)).copied().unwrap_or(NONE);
+            let unchanged = known != NONE && self.flows.cache.removals() == removals;
+            let known = if unchanged { known } else { self.find_again(at, known) };
+            let passed = self.pass(&cx, devices, at, known, generation, now);
+            hits += u64::from(passed || self.decide(&cx, devices, at, known, generation, now));
         }
+        counters.cache.hits.add(hits);
         devices.flush_all(&cx, &mut self.batch);
         self.settle(&cx, port, now);
     }
@@ -75,7 +84,7 @@ impl Road {
     /// Parses every frame and counts it as received; the set of those that are what they claim.
     fn parse(&mut self, cx: &Cx<'_>, port: PortId) -> u64 {
         let mut active = 0u64;
-        let cells = cx.counters.port(port);
+        let mut tally = Tally::default();
         let slots = self.batch.parsed.iter_mut().zip(self.batch.fates.iter_mut());
         for (i, (buffer, (slot, fate))) in cx.buffers.iter().zip(slots).enumerate() {
             let frame = buffer.frame();
@@ -83,36 +92,74 @@ impl Road {
                 Ok(()) => active |= 1 << i,
                 Err(reason) => fate.fail(reason, RuleRef::NONE),
             }
-            cells.rx.add(Class::of(slot.key.dst_mac), slot.segments.into(), slot.l2_octets.into());
+            tally.add(Class::of(slot.key.dst_mac), slot.segments.into(), slot.l2_octets.into());
         }
+        cx.counters.port(port).rx.add(&tally);
         active
     }
 
-    /// Hashes the keys, then finds the entries that probably hold them.
+    /// Hashes the keys, then finds the entries that probably hold them, then sees whether they do. In three passes, so that
+    /// the loads of a pass do not wait for each other.
     fn look_up(&mut self, active: u64) {
         let cache = &self.flows.cache;
         for (hash, parsed) in self.hashes.iter_mut().zip(&self.batch.parsed).take(used(active)) {
             *hash = cache.hash(&parsed.key);
         }
-        for (guess, hash) in self.guesses.iter_mut().zip(&self.hashes).take(used(active)) {
-            *guess = cache.guess(*hash);
+        for (known, hash) in self.known.iter_mut().zip(&self.hashes).take(used(active)) {
+            *known = cache.guess(*hash);
+        }
+        for (known, parsed) in self.known.iter_mut().zip(&self.batch.parsed).take(used(active)) {
+            *known = if cache.confirms(*known, &parsed.key) { *known } else { NONE };
         }
     }
 
-    /// Decides one frame: the verdict of its flow if that holds, else that of the judges; counts, copies and stages it.
-    fn decide(&mut self, cx: &Cx<'_>, devices: &mut Devices, at: u8, generation: u32, now: Instant) {
+    /// The entry of a frame's flow when frames before it may have added or removed it.
+    #[cold]
+    fn find_again(&self, at: u8, known: u32) -> u32 {
         let index = usize::from(at);
-        let (Some(&hash), Some(&guess)) = (self.hashes.get(index), self.guesses.get(index)) else { return };
-        let Some(parsed) = self.batch.parsed.get(index) else { return };
-        let known = match self.flows.cache.get(guess) {
-            Some(entry) if entry.is(state::LIVE) && entry.has_key(&parsed.key) => guess,
-            _ => self.flows.cache.find(hash, &parsed.key).unwrap_or(NONE),
+        let (Some(hash), Some(parsed)) = (self.hashes.get(index), self.batch.parsed.get(index)) else { return NONE };
+        match self.flows.cache.confirms(known, &parsed.key) {
+            true => known,
+            false => self.flows.cache.find(*hash, &parsed.key).unwrap_or(NONE),
+        }
+    }
+
+    /// The usual frame: the verdict of its flow holds and sends it to one port, and only the meter looks at it. `false` when
+    /// there is more to it, and nothing was done.
+    #[inline(always)]
+    fn pass(&mut self, cx: &Cx<'_>, devices: &mut Devices, at: u8, known: u32, generation: u32, now: Instant) -> bool {
+        let (Some(parsed), Some(entry)) = (self.batch.parsed.get(usize::from(at)), self.flows.cache.get(known)) else {
+            return false;
         };
+        let j = entry.judgement();
+        let (true, Verdict::Forward(to)) = (entry.is(state::PLAIN), j.verdict) else { return false };
+        if !judge::holds(&j, cx.snapshot, &self.macs, parsed, generation) {
+            return false;
+        }
+        self.macs.refresh(j.source, now);
+        self.flows.count(known, parsed, now);
+        self.forward(cx, devices, at, to, j.vlan);
+        true
+    }
+
+    /// Decides one frame: the verdict of its flow if that holds, else that of the judges; counts, copies and stages it.
+    /// `true` when the flow's verdict held.
+    #[inline(never)]
+    fn decide(
+        &mut self,
+        cx: &Cx<'_>,
+        devices: &mut Devices,
+        at: u8,
+        known: u32,
+        generation: u32,
+        now: Instant,
+    ) -> bool {
+        let index = usize::from(at);
+        let (Some(&hash), Some(parsed)) = (self.hashes.get(index), self.batch.parsed.get(index)) else { return false };
         let held = self.flows.cache.get(known).map(|entry| entry.judgement());
         let held = held.filter(|j| judge::holds(j, cx.snapshot, &self.macs, parsed, generation));
         let (entry, j) = match held {
             Some(j) => {
-                cx.counters.cache.hits.add(1);
                 self.macs.refresh(j.source, now);
                 (known, j)
             }
@@ -144,7 +191,7 @@ impl Road {
             devices.copy(cx, &mut self.batch, at, j.rx_sessions, Rewrite::Keep);
         }
         match j.verdict {
-            Verdict::Forward(to) => self.forward(cx, devices, at, to, &j),
+            Verdict::Forward(to) => self.forward(cx, devices, at, to, j.vlan),
             Verdict::Flood => self.flood(cx, devices, at, entry, &j, now),
             Verdict::Drop(reason) => {
                 let rule = match reason {
@@ -158,6 +205,7 @@ impl Road {
                 }
             }
         }
+        held.is_some()
     }
 
     fn fail(&mut self, at: u8, reason: DropReason, rule: RuleRef) {
@@ -166,7 +214,8 @@ impl Road {
         }
     }
 
-    fn forward(&mut self, cx: &Cx<'_>, devices: &mut Devices, at: u8, to: PortId, j: &Judgement) {
+    #[inline(always)]
+    fn forward(&mut self, cx: &Cx<'_>, devices: &mut Devices, at: u8, to: PortId, vlan: Option<VlanId>) {
         let (Some(parsed), Some(policy)) = (self.batch.parsed.get(usize::from(at)), cx.snapshot.port(to)) else {
             return;
         };
@@ -174,7 +223,7 @@ impl Road {
             cx.counters.port(to).drop_tx(DropReason::MtuExceeded, parsed.segments.into());
             return self.fail(at, DropReason::MtuExceeded, RuleRef::NONE);
         }
-        let tag = j.vlan.map_or(Rewrite::Keep, |vlan| rewrite(policy, vlan, parsed));
+        let tag = vlan.map_or(Rewrite::Keep, |vlan| rewrite(policy, vlan, parsed));
         devices.send(cx, &mut self.batch, at, to, tag);
     }
 
@@ -219,15 +268,17 @@ impl Road {
     /// Counts each frame as delivered or dropped; keeps samples of the dropped.
     fn settle(&mut self, cx: &Cx<'_>, port: PortId, now: Instant) {
         let cells = cx.counters.port(port);
+        let mut delivered = 0;
         for (buffer, (parsed, fate)) in cx.buffers.iter().zip(self.batch.parsed.iter().zip(&self.batch.fates)) {
             let sent = fate.sent.min(parsed.segments);
-            cells.delivered.add(sent.into());
+            delivered += u64::from(sent);
             if sent < parsed.segments {
                 let reason = fate.reason.unwrap_or(DropReason::NoDestination);
                 cells.drop_rx(reason, u64::from(parsed.segments - sent));
                 self.drops.record(now, port, reason, fate.rule, buffer.frame());
             }
         }
+        cells.delivered.add(delivered);
     }
 }
 

@@ -45,12 +45,35 @@ pub enum Class {
 
 impl Class {
     /// Of a destination address.
+    #[inline]
     pub fn of(dst: [u8; 6]) -> Self {
         match dst {
             [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => Class::Broadcast,
             [first, ..] if first & 1 == 1 => Class::Multicast,
             _ => Class::Unicast,
         }
+    }
+}
+
+/// Frames and octets that are added up before a port counts them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    unicast: u64,
+    multicast: u64,
+    broadcast: u64,
+    octets: u64,
+}
+
+impl Tally {
+    /// `frames` frames with `octets` octets in all.
+    #[inline]
+    pub fn add(&mut self, class: Class, frames: u64, octets: u64) {
+        match class {
+            Class::Unicast => self.unicast += frames,
+            Class::Multicast => self.multicast += frames,
+            Class::Broadcast => self.broadcast += frames,
+        }
+        self.octets += octets;
     }
 }
 
@@ -64,15 +87,13 @@ pub struct TrafficCells {
 }
 
 impl TrafficCells {
-    /// `frames` frames with `octets` octets in all.
+    /// All that was added up.
     #[inline]
-    pub fn add(&self, class: Class, frames: u64, octets: u64) {
-        match class {
-            Class::Unicast => self.unicast.add(frames),
-            Class::Multicast => self.multicast.add(frames),
-            Class::Broadcast => self.broadcast.add(frames),
-        }
-        self.octets.add(octets);
+    pub fn add(&self, tally: &Tally) {
+        self.unicast.add(tally.unicast);
+        self.multicast.add(tally.multicast);
+        self.broadcast.add(tally.broadcast);
+        self.octets.add(tally.octets);
     }
 
     fn read(&self) -> Traffic {

@@ -140,11 +140,19 @@ impl Flows {
         entry.l2_octets += u64::from(frame.l2_octets);
         entry.tcp_flags |= frame.tcp_flags;
         let ends = frame.tcp_flags & (FIN | RST) != 0 && !entry.is(state::ENDED);
-        if ends {
+        if ends || entry.octets >= OCTETS_MAX {
+            self.turn_page(at, ends, now);
+        }
+    }
+
+    /// The flow of entry `at` ends, or has counted much.
+    #[cold]
+    fn turn_page(&mut self, at: u32, ends: bool, now: Instant) {
+        if !ends {
+            self.report(at, EndReason::Active);
+        } else if let Some(entry) = self.cache.get_mut(at) {
             entry.end(now);
             self.arm_end(at, now);
-        } else if entry.octets >= OCTETS_MAX {
-            self.report(at, EndReason::Active);
         }
     }
 }

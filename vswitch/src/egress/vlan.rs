@@ -72,7 +72,7 @@ impl Rewrite {
     #[inline]
     pub fn head(self, frame: &[u8]) -> Head {
         match self {
-            Rewrite::Keep => Head::default(),
+            Rewrite::Keep => Head::NONE,
             _ => self.changed(frame),
         }
     }
@@ -99,7 +99,11 @@ impl Rewrite {
 }
 
 impl Head {
+    /// That of a frame which leaves as it came.
+    pub const NONE: Head = Head { octets: [0; ADDRESSES + TAG], len: 0, replaces: 0 };
+
     /// The outgoing frame: this front, and the rest of `frame` as received.
+    #[inline]
     pub fn with<'a>(&'a self, frame: &'a [u8], vnet: VnetHdr) -> TxFrame<'a> {
         TxFrame {
             head: self.octets.get(..self.len.into()).unwrap_or_default(),

@@ -1,8 +1,8 @@
 //! The exact-match table: a key, what the judges said of it, and the counters of its flow.
 //!
 //! * **Layout.** A bucket is one cache line: eight 32-bit signatures and eight entry numbers. A key may be in either of two
-//!   buckets. An entry is three lines: the key, what a hit reads and writes, and the rest. So a hit costs one line of
-//!   index and three of entry, and the loads of a batch overlap.
+//!   buckets. An entry is three lines: the key, what a hit reads and writes, and the rest. So the usual hit costs one line
+//!   of index and two of entry, and the loads of a batch overlap.
 //! * **Fixed size.** All memory is taken at the start (untouched pages cost nothing); insertion never allocates. With no free
 //!   entry, or both buckets full, the least recently seen of the (at most 16) entries there is the victim, which the
 //!   caller reports before it removes it.
@@ -62,6 +62,7 @@ pub struct FlowCache {
     /// Entries from here on were never used.
     fresh: u32,
     live: usize,
+    removals: u64,
     /// Where to look for a victim when the buckets of a new key are empty.
     hand: u32,
 }
@@ -78,6 +79,7 @@ impl FlowCache {
             free: NONE,
             fresh: 0,
             live: 0,
+            removals: 0,
             hand: 0,
         }
     }
@@ -112,6 +114,12 @@ impl FlowCache {
             }
         }
         NONE
+    }
+
+    /// Entry `at`, as guessed, holds `key`. Touches its first two lines, so that they are near when the frame is decided.
+    #[inline]
+    pub fn confirms(&self, at: u32, key: &FlowKey) -> bool {
+        self.get(at).is_some_and(|entry| entry.has_key(key) & entry.is(state::LIVE))
     }
 
     /// The entry of `key`.
@@ -206,7 +214,13 @@ impl FlowCache {
             entry.next_free = free;
             self.free = at;
             self.live -= 1;
+            self.removals = self.removals.wrapping_add(1);
         }
+    }
+
+    /// Moves with every removal: while it stands still, an entry that held a key holds it.
+    pub fn removals(&self) -> u64 {
+        self.removals
     }
 
     /// Flows in the table.

@@ -1,4 +1,7 @@
 //! A flow: its key, what the judges said of it, and its counters, in three cache lines.
+//!
+//! The first line is the key. The second is all that the usual frame reads and writes: what its verdict rests on, where it
+//! goes, and what is counted. The third is for the first frame of a report, for mirrors and counted rules, and for timers.
 
 use proto::addr::VlanId;
 use zerocopy::FromZeros;
@@ -21,6 +24,8 @@ pub mod state {
     pub const DELIVERED: u8 = 8;
     /// The frame passed the ingress judges, so its source was looked up.
     pub const ADMITTED: u8 = 16;
+    /// Goes to one port, is copied by no session and counted by no rule: the third line says nothing about its frames.
+    pub const PLAIN: u8 = 32;
 }
 
 const FORWARD: u8 = 0;
@@ -47,8 +52,7 @@ pub struct Entry {
     pub tcp_flags: u8,
     /// Bits of [`state`].
     pub state: u8,
-    rule_in: RuleRef,
-    rule_out: RuleRef,
+    pub(super) last_ns: u64,
     /// Packets since the last report.
     pub packets: u64,
     /// IP octets since the last report.
@@ -56,9 +60,10 @@ pub struct Entry {
     /// Octets of the frames since the last report.
     pub l2_octets: u64,
 
-    pub(super) last_ns: u64,
     first_ns: u64,
     ended_ns: u64,
+    rule_in: RuleRef,
+    rule_out: RuleRef,
     rx_sessions: u32,
     tx_sessions: u32,
     /// Monitors that look at it where it enters.
@@ -73,6 +78,7 @@ pub struct Entry {
 }
 
 const _: () = assert!(size_of::<Entry>() == 192);
+const _: () = assert!(std::mem::offset_of!(Entry, generation_in) == 64 && std::mem::offset_of!(Entry, first_ns) == 128);
 
 impl Entry {
     /// Its key is `key`: all 64 octets, without a branch for each.
@@ -98,6 +104,7 @@ impl Entry {
     }
 
     /// Bits of [`state`] are set.
+    #[inline]
     pub fn is(&self, bits: u8) -> bool {
         self.state & bits == bits
     }
@@ -166,7 +173,11 @@ impl Entry {
             Verdict::Flood => (FLOOD, DropReason::NoDestination as u8),
             Verdict::Drop(reason) => (DROP, reason as u8),
         };
-        self.state = self.state & !state::ADMITTED | if j.admitted { state::ADMITTED } else { 0 };
+        let counted = [j.rule_in, j.rule_out].iter().any(|rule| rule.counted().is_some());
+        let plain = matches!(j.verdict, Verdict::Forward(_)) && j.rx_sessions | j.tx_sessions == 0 && !counted;
+        let bit = |set: bool, bit: u8| if set { bit } else { 0 };
+        self.state &= !(state::ADMITTED | state::PLAIN);
+        self.state |= bit(j.admitted, state::ADMITTED) | bit(plain, state::PLAIN);
         self.out = j.out.map_or(NO_PORT, |port| port.0);
         self.vlan = j.vlan.map_or(0, VlanId::get);
         (self.rule_in, self.rule_out) = (j.rule_in, j.rule_out);

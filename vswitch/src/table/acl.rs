@@ -37,10 +37,10 @@ struct Lanes {
     /// Protocol, DSCP, ICMP type and code, one octet each.
     meta: [u32; LANES],
     meta_care: [u32; LANES],
-    src_low: [u32; LANES],
-    src_span: [u32; LANES],
-    dst_low: [u32; LANES],
-    dst_span: [u32; LANES],
+    src_low: [u16; LANES],
+    src_span: [u16; LANES],
+    dst_low: [u16; LANES],
+    dst_span: [u16; LANES],
 }
 
 impl Lanes {
@@ -58,24 +58,36 @@ impl Lanes {
         dst_span: [0; LANES],
     };
 
-    /// Bit `i`: rule `i` matches.
+    /// Not zero where a rule does not match.
     #[inline]
-    fn scan(&self, packet: &Fields) -> u32 {
-        let mut hits = [0u32; LANES];
+    fn misses(&self, packet: &Fields) -> [u32; LANES] {
+        let mut misses = [0u32; LANES];
         let addresses = self.src.iter().zip(&self.src_care).zip(self.dst.iter().zip(&self.dst_care));
-        for (hit, ((src, src_care), (dst, dst_care))) in hits.iter_mut().zip(addresses) {
-            *hit = (packet.src ^ src) & src_care | (packet.dst ^ dst) & dst_care;
+        for (miss, ((src, src_care), (dst, dst_care))) in misses.iter_mut().zip(addresses) {
+            *miss = (packet.src ^ src) & src_care | (packet.dst ^ dst) & dst_care;
         }
-        for (hit, (meta, care)) in hits.iter_mut().zip(self.meta.iter().zip(&self.meta_care)) {
-            *hit |= (packet.meta ^ meta) & care;
+        for (miss, (meta, care)) in misses.iter_mut().zip(self.meta.iter().zip(&self.meta_care)) {
+            *miss |= (packet.meta ^ meta) & care;
         }
         let ports = self.src_low.iter().zip(&self.src_span).zip(self.dst_low.iter().zip(&self.dst_span));
-        for (hit, ((src, src_span), (dst, dst_span))) in hits.iter_mut().zip(ports) {
-            let off_src = u32::from(packet.src_port.wrapping_sub(*src) & 0xffff > *src_span);
-            let off_dst = u32::from(packet.dst_port.wrapping_sub(*dst) & 0xffff > *dst_span);
-            *hit |= off_src | off_dst;
+        for (miss, ((src, src_span), (dst, dst_span))) in misses.iter_mut().zip(ports) {
+            // How far beyond the span: the difference at zero is one instruction for eight ports, a comparison is not.
+            let off_src = packet.src_port.wrapping_sub(*src).saturating_sub(*src_span);
+            let off_dst = packet.dst_port.wrapping_sub(*dst).saturating_sub(*dst_span);
+            *miss |= u32::from(off_src | off_dst);
         }
-        hits.iter().enumerate().fold(0, |set, (i, miss)| set | u32::from(*miss == 0) << i)
+        misses
+    }
+
+    /// A rule matches.
+    #[inline]
+    fn any(&self, packet: &Fields) -> bool {
+        self.misses(packet).iter().fold(false, |any, miss| any | (*miss == 0))
+    }
+
+    /// The first rule that matches.
+    fn first(&self, packet: &Fields) -> Option<usize> {
+        self.misses(packet).iter().position(|miss| *miss == 0)
     }
 }
 
@@ -84,8 +96,8 @@ struct Fields {
     src: u32,
     dst: u32,
     meta: u32,
-    src_port: u32,
-    dst_port: u32,
+    src_port: u16,
+    dst_port: u16,
 }
 
 impl Fields {
@@ -99,9 +111,16 @@ impl Fields {
             src: v4(&key.src),
             dst: v4(&key.dst),
             meta: meta(key.protocol, key.tos >> 2, (icmp >> 8) as u8, icmp as u8),
-            src_port: key.src_port.into(),
-            dst_port: key.dst_port.into(),
+            src_port: key.src_port,
+            dst_port: key.dst_port,
         }
+    }
+}
+
+/// Puts a condition of rule `slot` into its lane.
+fn set<T>(slot: usize, field: &mut [T; LANES], value: T) {
+    if let Some(lane) = field.get_mut(slot) {
+        *lane = value;
     }
 }
 
@@ -158,24 +177,27 @@ impl IpList {
                 self.lanes.push(Lanes::NEVER);
             }
             let Some(lanes) = self.lanes.last_mut() else { return };
-            let set = |field: &mut [u32; LANES], value: u32| {
-                if let Some(lane) = field.get_mut(slot) {
-                    *lane = value;
-                }
-            };
             let octet = |value: Option<u8>| value.map_or(0, |_| 0xff);
-            set(&mut lanes.src, rule.src.addr);
-            set(&mut lanes.src_care, !rule.src.wildcard);
-            set(&mut lanes.dst, rule.dst.addr);
-            set(&mut lanes.dst_care, !rule.dst.wildcard);
+            set(slot, &mut lanes.src, rule.src.addr);
+            set(slot, &mut lanes.src_care, !rule.src.wildcard);
+            set(slot, &mut lanes.dst, rule.dst.addr);
+            set(slot, &mut lanes.dst_care, !rule.dst.wildcard);
             let want = |value: Option<u8>| value.unwrap_or(0);
-            set(&mut lanes.meta, meta(want(*protocol), want(rule.dscp), want(rule.icmp_type), want(rule.icmp_code)));
+            set(
+                slot,
+                &mut lanes.meta,
+                meta(want(*protocol), want(rule.dscp), want(rule.icmp_type), want(rule.icmp_code)),
+            );
             let code = rule.icmp_type.and(rule.icmp_code);
-            set(&mut lanes.meta_care, meta(octet(*protocol), octet(rule.dscp), octet(rule.icmp_type), octet(code)));
-            set(&mut lanes.src_low, src.0);
-            set(&mut lanes.src_span, src.1);
-            set(&mut lanes.dst_low, dst.0);
-            set(&mut lanes.dst_span, dst.1);
+            set(
+                slot,
+                &mut lanes.meta_care,
+                meta(octet(*protocol), octet(rule.dscp), octet(rule.icmp_type), octet(code)),
+            );
+            set(slot, &mut lanes.src_low, src.0);
+            set(slot, &mut lanes.src_span, src.1);
+            set(slot, &mut lanes.dst_low, dst.0);
+            set(slot, &mut lanes.dst_span, dst.1);
             self.answers.push(answer);
         }
     }
@@ -188,11 +210,10 @@ impl IpList {
     }
 
     fn find_whole(&self, packet: &Fields) -> Option<Found> {
-        self.lanes.iter().zip(self.answers.chunks(LANES)).find_map(|(lanes, answers)| {
-            let hits = lanes.scan(packet);
-            let first = (hits != 0).then(|| hits.trailing_zeros() as usize)?;
-            answers.get(first).map(|answer| answer.found)
-        })
+        // Which of the sixteen it is, is asked once and not in the scan.
+        let (lanes, answers) =
+            self.lanes.iter().zip(self.answers.chunks(LANES)).find(|(lanes, _)| lanes.any(packet))?;
+        answers.get(lanes.first(packet)?).map(|answer| answer.found)
     }
 
     /// As `find_whole`, with the conditions that a later fragment can't be tested on left out.
@@ -214,14 +235,14 @@ impl IpList {
 }
 
 /// First port and number of ports behind it, modulo 2^16; `None` when no port fits.
-fn span(ports: PortMatch) -> Option<(u32, u32)> {
+fn span(ports: PortMatch) -> Option<(u16, u16)> {
     match ports {
         PortMatch::Any => Some((0, 0xffff)),
-        PortMatch::Eq(p) => Some((p.into(), 0)),
-        PortMatch::Neq(p) => Some((p.wrapping_add(1).into(), 0xfffe)),
-        PortMatch::Lt(p) => p.checked_sub(1).map(|last| (0, last.into())),
-        PortMatch::Gt(p) => p.checked_add(1).map(|first| (first.into(), (0xffff - first).into())),
-        PortMatch::Range(first, last) => last.checked_sub(first).map(|span| (first.into(), span.into())),
+        PortMatch::Eq(p) => Some((p, 0)),
+        PortMatch::Neq(p) => Some((p.wrapping_add(1), 0xfffe)),
+        PortMatch::Lt(p) => p.checked_sub(1).map(|last| (0, last)),
+        PortMatch::Gt(p) => p.checked_add(1).map(|first| (first, 0xffff - first)),
+        PortMatch::Range(first, last) => last.checked_sub(first).map(|span| (first, span)),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::time::Instant;
 
 /// An entry that is seen again within this time is not touched.
 pub const REFRESH: Duration = Duration::from_secs(1);
+const REFRESH_NS: u64 = REFRESH.as_nanos() as u64;
 
 const NONE: u32 = u32::MAX;
 
@@ -167,7 +168,7 @@ impl MacTable {
     #[inline]
     pub fn refresh(&mut self, held: SlotRef, now: Instant) {
         if let Some(slot) = self.slot(held.slot)
-            && now.since(slot.seen) >= REFRESH
+            && now.ns().saturating_sub(slot.seen.ns()) >= REFRESH_NS
         {
             self.touch(held.slot, now);
         }

@@ -10,6 +10,7 @@ pub struct PortSet([u64; WORDS]);
 
 impl PortSet {
     /// Adds `port`; a number past [`PORTS_MAX`] is ignored.
+    #[inline]
     pub fn insert(&mut self, port: PortId) {
         if let Some(word) = self.0.get_mut(port.index() / 64) {
             *word |= 1 << (port.index() % 64);

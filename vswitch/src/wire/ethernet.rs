@@ -50,7 +50,7 @@ pub struct Ethernet {
 
 impl Ethernet {
     /// Reads a frame from its first octet. A frame of length 0 is one that the device cut.
-    #[inline]
+    #[inline(always)]
     pub fn read(frame: &[u8]) -> Result<Self, DropReason> {
         let (Some(dst), Some(src), Some(ethertype)) =
             (array_at(frame, 0), array_at(frame, 6), u16_at(frame, ADDRESSES))
@@ -63,15 +63,14 @@ impl Ethernet {
         let mut link =
             Ethernet { dst, src, tags: 0, outer: 0, inner: 0, ethertype, payload: ADDRESSES + 2, snap: false };
         while matches!(link.ethertype, TPID_C | TPID_S) {
-            link.untag(frame)?;
+            link = link.untag(frame)?;
         }
-        if link.ethertype < TYPE_MIN {
-            link.see_through_snap(frame);
-        }
-        Ok(link)
+        Ok(if link.ethertype < TYPE_MIN { link.see_through_snap(frame) } else { link })
     }
 
-    fn untag(&mut self, frame: &[u8]) -> Result<(), DropReason> {
+    // By value, as `see_through_snap`: a link that nothing points to stays in registers.
+    #[inline(always)]
+    fn untag(mut self, frame: &[u8]) -> Result<Self, DropReason> {
         let tci = u16_at(frame, self.payload).ok_or(DropReason::Runt)?;
         match self.tags {
             0 => self.outer = tci,
@@ -84,10 +83,11 @@ impl Ethernet {
         self.tags += 1;
         self.ethertype = u16_at(frame, self.payload + 2).ok_or(DropReason::Runt)?;
         self.payload += TAG;
-        Ok(())
+        Ok(self)
     }
 
-    fn see_through_snap(&mut self, frame: &[u8]) {
+    #[inline(always)]
+    fn see_through_snap(mut self, frame: &[u8]) -> Self {
         self.ethertype = 0;
         if let Some([0xaa, 0xaa, 3, 0, 0, 0, t0, t1]) = array_at::<8>(frame, self.payload) {
             let ethertype = u16::from_be_bytes([t0, t1]);
@@ -97,6 +97,7 @@ impl Ethernet {
                 self.snap = true;
             }
         }
+        self
     }
 
     /// VLAN id of the outer tag, 0 without one.

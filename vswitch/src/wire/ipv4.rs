@@ -26,7 +26,7 @@ pub struct Ipv4 {
 
 impl Ipv4 {
     /// Reads a packet from its first octet; `packet` may be longer than it (padding).
-    #[inline]
+    #[inline(always)]
     pub fn read(packet: &[u8]) -> Result<Self, DropReason> {
         let fixed: &[u8; 20] = packet.first_chunk().ok_or(DropReason::Ipv4Header)?;
         let [v, tos, l0, l1, _, _, f0, f1, _, protocol, _, _, addresses @ ..] = fixed;

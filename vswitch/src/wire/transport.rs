@@ -35,7 +35,7 @@ pub struct Transport {
 impl Transport {
     /// Reads the header of `protocol` at the start of `segment`, which ends where the IP packet ends. `None` for protocols
     /// without ports. A first fragment (`first`) holds less than the whole segment, but must hold the whole header.
-    #[inline]
+    #[inline(always)]
     pub fn read(protocol: u8, ipv6: bool, first: bool, segment: &[u8]) -> Result<Option<Self>, DropReason> {
         let short = if first { DropReason::FragmentTiny } else { DropReason::L4Header };
         match (protocol, ipv6) {
@@ -47,6 +47,7 @@ impl Transport {
         }
     }
 
+    #[inline(always)]
     fn tcp(segment: &[u8], short: DropReason) -> Result<Option<Self>, DropReason> {
         let fixed: [u8; 20] = array_at(segment, 0).ok_or(short)?;
         let [s0, s1, d0, d1, _, _, _, _, _, _, _, _, offset, flags, ..] = fixed;
@@ -61,6 +62,7 @@ impl Transport {
         Ok(Some(Transport { src_port, dst_port, header, flags, checksum: Some(16) }))
     }
 
+    #[inline(always)]
     fn udp(segment: &[u8], short: DropReason, first: bool) -> Result<Option<Self>, DropReason> {
         let [s0, s1, d0, d1, l0, l1, _, _] = array_at(segment, 0).ok_or(short)?;
         let length = usize::from(u16::from_be_bytes([l0, l1]));
