@@ -84,6 +84,9 @@ pub fn read(kind: Kind, line: &str, rest: &[Piece<'_>]) -> Reading {
     match kind {
         Kind::Word => word(text, 64),
         Kind::Word80 => word(text, 80),
+        // With a dot, as `version 9` of a flow exporter is something else.
+        Kind::Release if text.starts_with(|c: char| c.is_ascii_digit()) && text.contains('.') => word(text, 64),
+        Kind::Release => Reading::No,
         Kind::Line => {
             let text = line.get(first.offset..).unwrap_or_default().trim_end();
             Reading::Value(Value::Text(text.to_owned()), rest.len())

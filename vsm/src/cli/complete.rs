@@ -81,8 +81,7 @@ fn offers(tree: &Tree, edge: &Edge) -> Vec<Candidate> {
     };
     let help = explain(tree, edge, name);
     let form = match kind {
-        Kind::Word => "WORD".to_owned(),
-        Kind::Word80 => "WORD".to_owned(),
+        Kind::Word | Kind::Word80 | Kind::Release => "WORD".to_owned(),
         Kind::Line => "LINE".to_owned(),
         Kind::Number(low, high) => format!("<{low}-{high}>"),
         Kind::Vlan => "<1-4094>".to_owned(),
