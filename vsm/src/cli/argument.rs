@@ -250,6 +250,9 @@ fn interfaces(rest: &[Piece<'_>]) -> Reading {
             _ => Reading::No,
         };
     }
+    if let Some(word) = text.rsplit(',').next().and_then(interface_word).filter(|_| used == rest.len()) {
+        return Reading::NeedsNumber(word);
+    }
     let mut names: Vec<IfName> = Vec::new();
     for item in text.split(',') {
         match range(item) {
@@ -328,6 +331,7 @@ mod tests {
             assert_eq!(names(line), None, "{line}");
         }
         assert_eq!(reading(Kind::Interfaces, "ve"), Reading::NeedsNumber("vethernet"));
+        assert_eq!(reading(Kind::Interfaces, "veth 1, e"), Reading::NeedsNumber("ethernet"));
         assert_eq!(reading(Kind::Interface, "eth"), Reading::NeedsNumber("ethernet"));
         assert_eq!(reading(Kind::Interface, "eth3/1-2"), Reading::Wrong("Invalid interface format".into()));
     }

@@ -21,7 +21,8 @@ pub struct Candidate {
 
 /// What can follow `line`, which ends at the cursor; and whether the command is complete as it is.
 pub fn candidates(tree: &Tree, mode: Mode, line: &str) -> (Vec<Candidate>, bool) {
-    if let Some((command, filter)) = pipe::split(line) {
+    // A description may hold a bar.
+    if let Some((command, filter)) = pipe::split(line).filter(|_| !is_complete(tree, mode, line)) {
         let known = !candidates(tree, mode, command).0.is_empty() || is_complete(tree, mode, command);
         return (if known { pipe::candidates(filter) } else { Vec::new() }, false);
     }
@@ -168,6 +169,7 @@ mod tests {
         assert_eq!(words(Mode::Exec, "terminal length "), ["<0-511>"]);
         assert_eq!(words(Mode::Exec, "conf t"), ["terminal"]);
         assert!(words(Mode::Exec, "show module xx ").is_empty());
+        assert!(words(Mode::Interface, "description one | c").is_empty());
         assert_eq!(words(Mode::Exec, "show terminal | inc"), ["include"]);
         let help = help(Tree::shared(), Mode::Exec, "terminal ");
         assert!(help.contains("  length           "), "{help}");

@@ -23,13 +23,13 @@ pub fn commands() -> Vec<Command> {
     let switchport = "system default switchport";
     let shut = "system default switchport shutdown";
     vec![
-        config(netflow, "Flow export is on, always", Some(netflow), |_, args| {
+        config(netflow, "Flow export is always on; 'no' is refused", Some(netflow), |_, args| {
             always(args, "netflow is always enabled")
         }),
-        config(switchport, "Every interface is a switch port", Some(switchport), |_, args| {
+        config(switchport, "Every interface is a switch port; 'no' is refused", Some(switchport), |_, args| {
             always(args, "every interface is a switch port")
         }),
-        config(shut, "Refused: ports say it themselves", Some(shut), |_, args| {
+        config(shut, "Only 'no' is accepted: ports say it themselves", Some(shut), |_, args| {
             let why = "each port-profile and interface says 'shutdown' or 'no shutdown' itself";
             if args.negated { Ok(Output::none()) } else { Err(Error::Refused(why.to_owned())) }
         }),
