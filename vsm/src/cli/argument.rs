@@ -115,7 +115,13 @@ pub fn read(kind: Kind, line: &str, rest: &[Piece<'_>]) -> Reading {
         },
         Kind::Port => match service::number(text) {
             Some(port) => one(Value::Number(port.into())),
-            None => number(text, 0, 65_535).map_or_else(Reading::from, |n| one(Value::Number(n))),
+            None if is_digits(text) => number(text, 0, 65_535).map_or_else(Reading::from, |n| one(Value::Number(n))),
+            // A name may be shortened like any keyword.
+            None => match service::beginning(text).as_slice() {
+                [] => Reading::No,
+                [port] => one(Value::Number((*port).into())),
+                _ => Reading::Wrong("Ambiguous command".into()),
+            },
         },
     }
 }
@@ -350,6 +356,10 @@ mod tests {
         assert_eq!((reading(Kind::Ip6, "1"), reading(Kind::Ip6, "a:b")), (Reading::No, Reading::No));
         assert_eq!(reading(Kind::Hex16, "0x86dd"), one(Value::Number(0x86dd)));
         assert_eq!(reading(Kind::Port, "www"), one(Value::Number(80)));
+        assert_eq!(reading(Kind::Port, "dom"), one(Value::Number(53)));
+        assert_eq!(reading(Kind::Port, "ftp"), one(Value::Number(21)));
+        assert_eq!(reading(Kind::Port, "t"), Reading::Wrong("Ambiguous command".into()));
+        assert_eq!((reading(Kind::Port, "zz"), reading(Kind::Port, "é")), (Reading::No, Reading::No));
         assert_eq!(reading(Kind::Vlans, "1-5, 7 active").clone(), {
             Reading::Value(Value::Vlans("1-5,7".parse().unwrap()), 2)
         });

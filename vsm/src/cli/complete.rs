@@ -6,6 +6,7 @@ use super::argument::pieces;
 use super::graph::{Edge, Kind, Token, Tree};
 use super::parse::{Walk, abbreviates, is_no};
 use super::pipe;
+use super::service;
 use super::tree::Mode;
 
 /// A word that can follow.
@@ -92,7 +93,15 @@ fn offers(tree: &Tree, edge: &Edge) -> Vec<Candidate> {
         Kind::Prefix => "A.B.C.D/LEN".to_owned(),
         Kind::Mac => "E.E.E".to_owned(),
         Kind::Hex16 => "<0x0-0xffff>".to_owned(),
-        Kind::Port => "<0-65535>".to_owned(),
+        Kind::Port => {
+            let named = |(name, port): (&str, u16)| Candidate {
+                word: name.to_owned(),
+                help: format!("Port {port}"),
+                keyword: true,
+            };
+            let number = Candidate { word: "<0-65535>".to_owned(), help, keyword: false };
+            return service::all().map(named).chain([number]).collect();
+        }
         Kind::Interface | Kind::Interfaces => {
             let words = [("ethernet", "Uplink of a module"), ("vethernet", "Card of a VM")];
             return words
@@ -173,6 +182,8 @@ mod tests {
         assert_eq!(words(Mode::Exec, "show terminal | inc"), ["include"]);
         let help = help(Tree::shared(), Mode::Exec, "terminal ");
         assert!(help.contains("  length           "), "{help}");
+        assert!(words(Mode::IpAcl, "permit tcp any any eq ").contains(&"<0-65535>".to_owned()));
+        assert_eq!(words(Mode::IpAcl, "permit tcp any any eq te"), ["telnet"]);
         assert!(words(Mode::Config, "").contains(&"no".to_owned()));
     }
 
