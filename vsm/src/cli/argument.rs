@@ -84,6 +84,9 @@ pub fn read(kind: Kind, line: &str, rest: &[Piece<'_>]) -> Reading {
     match kind {
         Kind::Word => word(text, 64),
         Kind::Word80 => word(text, 80),
+        // With a dot, as `version 9` of a flow exporter is something else.
+        Kind::Release if text.starts_with(|c: char| c.is_ascii_digit()) && text.contains('.') => word(text, 64),
+        Kind::Release => Reading::No,
         Kind::Line => {
             let text = line.get(first.offset..).unwrap_or_default().trim_end();
             Reading::Value(Value::Text(text.to_owned()), rest.len())
@@ -112,7 +115,13 @@ pub fn read(kind: Kind, line: &str, rest: &[Piece<'_>]) -> Reading {
         },
         Kind::Port => match service::number(text) {
             Some(port) => one(Value::Number(port.into())),
-            None => number(text, 0, 65_535).map_or_else(Reading::from, |n| one(Value::Number(n))),
+            None if is_digits(text) => number(text, 0, 65_535).map_or_else(Reading::from, |n| one(Value::Number(n))),
+            // A name may be shortened like any keyword.
+            None => match service::beginning(text).as_slice() {
+                [] => Reading::No,
+                [port] => one(Value::Number((*port).into())),
+                _ => Reading::Wrong("Ambiguous command".into()),
+            },
         },
     }
 }
@@ -247,6 +256,9 @@ fn interfaces(rest: &[Piece<'_>]) -> Reading {
             _ => Reading::No,
         };
     }
+    if let Some(word) = text.rsplit(',').next().and_then(interface_word).filter(|_| used == rest.len()) {
+        return Reading::NeedsNumber(word);
+    }
     let mut names: Vec<IfName> = Vec::new();
     for item in text.split(',') {
         match range(item) {
@@ -325,6 +337,7 @@ mod tests {
             assert_eq!(names(line), None, "{line}");
         }
         assert_eq!(reading(Kind::Interfaces, "ve"), Reading::NeedsNumber("vethernet"));
+        assert_eq!(reading(Kind::Interfaces, "veth 1, e"), Reading::NeedsNumber("ethernet"));
         assert_eq!(reading(Kind::Interface, "eth"), Reading::NeedsNumber("ethernet"));
         assert_eq!(reading(Kind::Interface, "eth3/1-2"), Reading::Wrong("Invalid interface format".into()));
     }
@@ -343,6 +356,10 @@ mod tests {
         assert_eq!((reading(Kind::Ip6, "1"), reading(Kind::Ip6, "a:b")), (Reading::No, Reading::No));
         assert_eq!(reading(Kind::Hex16, "0x86dd"), one(Value::Number(0x86dd)));
         assert_eq!(reading(Kind::Port, "www"), one(Value::Number(80)));
+        assert_eq!(reading(Kind::Port, "dom"), one(Value::Number(53)));
+        assert_eq!(reading(Kind::Port, "ftp"), one(Value::Number(21)));
+        assert_eq!(reading(Kind::Port, "t"), Reading::Wrong("Ambiguous command".into()));
+        assert_eq!((reading(Kind::Port, "zz"), reading(Kind::Port, "é")), (Reading::No, Reading::No));
         assert_eq!(reading(Kind::Vlans, "1-5, 7 active").clone(), {
             Reading::Value(Value::Vlans("1-5,7".parse().unwrap()), 2)
         });

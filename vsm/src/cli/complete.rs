@@ -6,6 +6,7 @@ use super::argument::pieces;
 use super::graph::{Edge, Kind, Token, Tree};
 use super::parse::{Walk, abbreviates, is_no};
 use super::pipe;
+use super::service;
 use super::tree::Mode;
 
 /// A word that can follow.
@@ -21,7 +22,8 @@ pub struct Candidate {
 
 /// What can follow `line`, which ends at the cursor; and whether the command is complete as it is.
 pub fn candidates(tree: &Tree, mode: Mode, line: &str) -> (Vec<Candidate>, bool) {
-    if let Some((command, filter)) = pipe::split(line) {
+    // A description may hold a bar.
+    if let Some((command, filter)) = pipe::split(line).filter(|_| !is_complete(tree, mode, line)) {
         let known = !candidates(tree, mode, command).0.is_empty() || is_complete(tree, mode, command);
         return (if known { pipe::candidates(filter) } else { Vec::new() }, false);
     }
@@ -81,8 +83,7 @@ fn offers(tree: &Tree, edge: &Edge) -> Vec<Candidate> {
     };
     let help = explain(tree, edge, name);
     let form = match kind {
-        Kind::Word => "WORD".to_owned(),
-        Kind::Word80 => "WORD".to_owned(),
+        Kind::Word | Kind::Word80 | Kind::Release => "WORD".to_owned(),
         Kind::Line => "LINE".to_owned(),
         Kind::Number(low, high) => format!("<{low}-{high}>"),
         Kind::Vlan => "<1-4094>".to_owned(),
@@ -92,7 +93,15 @@ fn offers(tree: &Tree, edge: &Edge) -> Vec<Candidate> {
         Kind::Prefix => "A.B.C.D/LEN".to_owned(),
         Kind::Mac => "E.E.E".to_owned(),
         Kind::Hex16 => "<0x0-0xffff>".to_owned(),
-        Kind::Port => "<0-65535>".to_owned(),
+        Kind::Port => {
+            let named = |(name, port): (&str, u16)| Candidate {
+                word: name.to_owned(),
+                help: format!("Port {port}"),
+                keyword: true,
+            };
+            let number = Candidate { word: "<0-65535>".to_owned(), help, keyword: false };
+            return service::all().map(named).chain([number]).collect();
+        }
         Kind::Interface | Kind::Interfaces => {
             let words = [("ethernet", "Uplink of a module"), ("vethernet", "Card of a VM")];
             return words
@@ -169,9 +178,12 @@ mod tests {
         assert_eq!(words(Mode::Exec, "terminal length "), ["<0-511>"]);
         assert_eq!(words(Mode::Exec, "conf t"), ["terminal"]);
         assert!(words(Mode::Exec, "show module xx ").is_empty());
+        assert!(words(Mode::Interface, "description one | c").is_empty());
         assert_eq!(words(Mode::Exec, "show terminal | inc"), ["include"]);
         let help = help(Tree::shared(), Mode::Exec, "terminal ");
         assert!(help.contains("  length           "), "{help}");
+        assert!(words(Mode::IpAcl, "permit tcp any any eq ").contains(&"<0-65535>".to_owned()));
+        assert_eq!(words(Mode::IpAcl, "permit tcp any any eq te"), ["telnet"]);
         assert!(words(Mode::Config, "").contains(&"no".to_owned()));
     }
 

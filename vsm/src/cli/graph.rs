@@ -22,6 +22,8 @@ pub enum Kind {
     Word,
     /// `word80`
     Word80,
+    /// `release`
+    Release,
     /// `line`
     Line,
     /// `num:LOW-HIGH`
@@ -339,6 +341,7 @@ fn token(lexeme: &'static str) -> Result<Node, String> {
     let kind = match kind {
         "word" => Kind::Word,
         "word80" => Kind::Word80,
+        "release" => Kind::Release,
         "line" => Kind::Line,
         "vlan" => Kind::Vlan,
         "vlans" => Kind::Vlans,

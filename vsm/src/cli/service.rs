@@ -71,6 +71,20 @@ pub fn number(name: &str) -> Option<u16> {
     TCP.iter().chain(UDP).find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, port)| *port)
 }
 
+/// Every name with its port; some are there twice.
+pub fn all() -> impl Iterator<Item = (&'static str, u16)> {
+    TCP.iter().chain(UDP).copied()
+}
+
+/// The ports whose names begin with `text`, in any case.
+pub fn beginning(text: &str) -> Vec<u16> {
+    let begins = |name: &str| name.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text));
+    let mut ports: Vec<u16> = all().filter(|(name, _)| begins(name)).map(|(_, port)| port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
 /// The name of a port of IP protocol 6 (TCP) or 17 (UDP).
 pub fn name(protocol: u8, port: u16) -> Option<&'static str> {
     let names = match protocol {
@@ -92,6 +106,7 @@ mod tests {
                 assert_eq!((number(text), name(protocol, *port)), (Some(*port), Some(*text)));
             }
         }
+        assert_eq!((beginning("Dom"), beginning("ftp"), beginning("zz")), (vec![53], vec![20, 21], vec![]));
         assert_eq!((number("WWW"), number("http"), name(6, 443), name(1, 80)), (Some(80), None, None, None));
     }
 }

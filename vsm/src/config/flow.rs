@@ -13,6 +13,16 @@ pub const MONITOR_EXPORTERS_MAX: usize = 2;
 /// UDP port of a collector, unless configured.
 pub const COLLECTOR_PORT: u16 = 9995;
 
+/// Names of the built-in record with all fields that a monitor may give, as they are typed and printed.
+pub const NETFLOW_ORIGINAL: &str = "netflow-original";
+/// As [`NETFLOW_ORIGINAL`]. The blanks keep it apart from every name of a user's record.
+pub const ORIGINAL_INPUT: &str = "netflow ipv4 original-input";
+
+/// The name stands for the built-in record.
+pub fn is_predefined(record: &str) -> bool {
+    record == NETFLOW_ORIGINAL || record == ORIGINAL_INPUT
+}
+
 /// `flow record NAME`
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FlowRecord {
@@ -63,6 +73,8 @@ pub struct FlowExporter {
     pub description: Option<String>,
     /// Collectors, in the order in which they were typed; the port when it differs from `transport udp`.
     pub destinations: Vec<(Ipv4Addr, Option<u16>)>,
+    /// `source mgmt 0` was said; datagrams come from the host's own address in any case.
+    pub source_mgmt: bool,
     /// `transport udp`
     pub udp_port: Option<u16>,
     /// `version`; 9 unless said.
@@ -80,7 +92,7 @@ pub struct FlowExporter {
 pub struct FlowMonitor {
     /// Free text.
     pub description: Option<String>,
-    /// A user's record; `None` is the full built-in one.
+    /// A user's record or a name of the built-in one ([`is_predefined`]), which is also what `None` means.
     pub record: Option<String>,
     /// Exporters, in the order in which they were typed.
     pub exporters: Vec<String>,

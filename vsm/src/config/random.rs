@@ -16,6 +16,7 @@ use proto::msg::HostUuid;
 use proto::name::IfName;
 use proto::vlan::VlanSet;
 
+use super::flow::{NETFLOW_ORIGINAL, ORIGINAL_INPUT};
 use super::model::{
     AccessList, Entries, Entry, FlowExporter, FlowMonitor, FlowRecord, Interface, Model, MonitorSession, Profile,
     RECORD_ITEMS, SessionSource, Settings, Vlan, kind_of,
@@ -129,13 +130,14 @@ fn vlans() -> impl Strategy<Value = BTreeMap<VlanId, Vlan>> {
 fn exporter() -> impl Strategy<Value = FlowExporter> {
     let addr = (1u8..224, any::<u8>()).prop_map(|(a, b)| Ipv4Addr::new(a, 0, 0, b));
     let version = of(prop_oneof![Just(Version::V5), Just(Version::V9), Just(Version::Ipfix)]);
-    let times = (of(1u32..86_401), of(1u32..86_401));
+    let times = (of(1u32..86_401), of(1u32..86_401), any::<bool>());
     (of(line()), btree_map((addr, of(1u16..)), Just(()), 0..5), of(1u16..), version, of(0u8..64), times).prop_map(
-        |(description, destinations, udp_port, version, dscp, (template, option))| {
+        |(description, destinations, udp_port, version, dscp, (template, option, source_mgmt))| {
             let has_templates = matches!(version, Some(Version::V9 | Version::Ipfix));
             FlowExporter {
                 description,
                 destinations: destinations.into_keys().collect(),
+                source_mgmt,
                 udp_port,
                 version,
                 dscp,
@@ -249,7 +251,8 @@ fn add_interfaces(model: &mut Model, interfaces: Interfaces) {
 }
 
 fn add_monitors(model: &mut Model, monitors: BTreeMap<String, (Option<String>, Picks)>) {
-    let records: Vec<String> = model.records.keys().cloned().collect();
+    let predefined = [NETFLOW_ORIGINAL, ORIGINAL_INPUT].map(str::to_owned);
+    let records: Vec<String> = model.records.keys().cloned().chain(predefined).collect();
     let exporters: Vec<String> = model.exporters.keys().cloned().collect();
     for (name, (description, (exports, record, active_s, inactive_s))) in monitors {
         let mut chosen: Vec<String> = Vec::new();
@@ -259,7 +262,7 @@ fn add_monitors(model: &mut Model, monitors: BTreeMap<String, (Option<String>, P
                 chosen.push(exporter.clone());
             }
         }
-        let record = record.filter(|_| !records.is_empty()).map(|index| records[index.index(records.len())].clone());
+        let record = record.map(|index| records[index.index(records.len())].clone());
         model.monitors.insert(name, FlowMonitor { description, record, exporters: chosen, active_s, inactive_s });
     }
 }

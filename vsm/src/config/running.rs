@@ -37,6 +37,10 @@ pub enum Part {
     Vlans,
     /// Access lists, and where they are applied.
     AccessLists,
+    /// Records, exporters and monitors, and where they are applied.
+    Netflow,
+    /// Monitor sessions.
+    Monitor,
 }
 
 /// The part under its header: `!Command:`, `!Time:` (UTC) and `version`.
@@ -63,8 +67,13 @@ pub fn body(model: &Model, part: &Part) -> String {
         Part::Vlans => vlans(&mut out, model),
         Part::AccessLists => {
             acls(&mut out, model);
-            out.acl_uses(model);
+            out.uses(model, acl_lines);
         }
+        Part::Netflow => {
+            flow(&mut out, model);
+            out.uses(model, flow_lines);
+        }
+        Part::Monitor => model.sessions.iter().for_each(|(id, session)| out.session(*id, session)),
     }
     out.text
 }
@@ -223,13 +232,13 @@ impl Text {
         setting_lines(&settings).iter().for_each(|line| self.line(1, line));
     }
 
-    /// Every `access-group` line, in its block.
-    fn acl_uses(&mut self, model: &Model) {
+    /// Some lines of every profile and interface, in their block.
+    fn uses(&mut self, model: &Model, pick: fn(&Settings) -> Vec<String>) {
         let profiles = model.profiles.iter().filter(|(name, _)| !is_builtin(name));
         let profiles = profiles.map(|(name, p)| (format!("port-profile type {} {name}", kind_word(p.kind)), &p.own));
         let interfaces = model.interfaces.iter().map(|(name, i)| (format!("interface {name}"), &i.own));
         for (head, own) in profiles.chain(interfaces) {
-            let lines = acl_lines(own);
+            let lines = pick(own);
             if !lines.is_empty() {
                 self.blank();
                 self.line(0, head);
@@ -248,6 +257,7 @@ impl Text {
                 None => self.line(1, format_args!("destination {addr}")),
             }
         }
+        self.flag("source mgmt 0", exporter.source_mgmt || self.all);
         self.said_or("transport udp", exporter.udp_port, COLLECTOR_PORT);
         self.said_or("dscp", exporter.dscp, 0);
         let version = exporter.version.or(self.all.then_some(Version::V9));
@@ -335,8 +345,7 @@ pub fn setting_lines(settings: &Settings) -> Vec<String> {
     .flatten()
     .collect();
     lines.extend(acl_lines(settings));
-    let monitors = settings.flow_monitors().into_iter().zip(["input", "output"]);
-    lines.extend(monitors.filter_map(|(name, way)| name.map(|name| format!("ip flow monitor {name} {way}"))));
+    lines.extend(flow_lines(settings));
     lines.extend(said("mtu", &settings.mtu));
     lines.extend(settings.admin_up.map(|up| if up { "no shutdown" } else { "shutdown" }.to_owned()));
     lines
@@ -350,6 +359,12 @@ pub fn acl_lines(settings: &Settings) -> Vec<String> {
         named.map(move |(name, way)| format!("{kind} port access-group {name} {way}")).collect::<Vec<_>>()
     };
     [lines("ip", ip), lines("mac", mac)].concat()
+}
+
+/// `ip flow monitor NAME input` and the like.
+pub fn flow_lines(settings: &Settings) -> Vec<String> {
+    let monitors = settings.flow_monitors().into_iter().zip(["input", "output"]);
+    monitors.filter_map(|(name, way)| name.map(|name| format!("ip flow monitor {name} {way}"))).collect()
 }
 
 /// `Sat Nov 21 01:14:23 2026`, in UTC. A time before 1970 is shown as its first second.

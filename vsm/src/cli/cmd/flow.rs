@@ -1,16 +1,16 @@
-//! Flow export: records, exporters and monitors.
+//! Flow export: records and exporters; monitors are in [`super::flow_monitor`].
 
 use proto::flow::Version;
 
-use super::target::{edit_exporter, edit_monitor, edit_record, make_room, name, short, some, text, wanted};
+use super::target::{edit_exporter, edit_record, make_room, name, short, some, text, wanted};
 use crate::cli::render::Output;
 use crate::cli::session::{Session, Subject};
 use crate::cli::tree::{Args, Command, Error, Mode, Run};
-use crate::config::model::{
-    DESTINATIONS_MAX, FlowExporter, FlowRecord, MONITOR_EXPORTERS_MAX, MONITORS_MAX, Model, RECORD_ITEMS,
-};
+use crate::config::flow::is_predefined;
+use crate::config::model::{DESTINATIONS_MAX, FlowExporter, FlowRecord, MONITORS_MAX, RECORD_ITEMS};
 
-const WORDS: &[(&str, &str)] = &[
+/// What `?` says.
+pub const WORDS: &[(&str, &str)] = &[
     ("flow", "Flow export"),
     ("record", "Which fields are exported"),
     ("exporter", "Where flows are exported to"),
@@ -42,6 +42,10 @@ const WORDS: &[(&str, &str)] = &[
     ("output", "Interface where the flow leaves"),
     ("counter", "Counter"),
     ("bytes", "Octets"),
+    ("long", "64 bits, as it always is"),
+    ("mgmt", "The address of each host, which datagrams always come from"),
+    ("0", "The address of each host, which datagrams always come from"),
+    ("original-input", "All fields, of frames as they enter the switch"),
     ("packets", "Packets"),
     ("timestamp", "Time"),
     ("sys-uptime", "Since the module started"),
@@ -71,13 +75,18 @@ const WORDS: &[(&str, &str)] = &[
     ("seconds", "Seconds"),
 ];
 
-const CONFIG: &[Mode] = &[Mode::Config];
+pub(super) const CONFIG: &[Mode] = &[Mode::Config];
 const RECORD: &[Mode] = &[Mode::FlowRecord];
 const EXPORTER: &[Mode] = &[Mode::FlowExporter];
 const VERSION: &[Mode] = &[Mode::FlowExporterVersion];
-const MONITOR: &[Mode] = &[Mode::FlowMonitor];
 
-fn command(modes: &'static [Mode], syntax: &'static str, help: &'static str, no: &'static str, run: Run) -> Command {
+pub(super) fn command(
+    modes: &'static [Mode],
+    syntax: &'static str,
+    help: &'static str,
+    no: &'static str,
+    run: Run,
+) -> Command {
     Command { modes, syntax, help, words: WORDS, no: Some(no), run }
 }
 
@@ -99,13 +108,6 @@ pub fn commands() -> Vec<Command> {
             "flow exporter <name:word>",
             exporter,
         ),
-        command(
-            CONFIG,
-            "flow monitor <name:word>",
-            "Create a flow monitor and change it",
-            "flow monitor <name:word>",
-            monitor,
-        ),
         command(RECORD, described, "Free text", "description [<text:line>]", |session, args| {
             let text = description(args)?;
             edit_record(session, |record| {
@@ -120,21 +122,20 @@ pub fn commands() -> Vec<Command> {
                 Ok(())
             })
         }),
-        command(MONITOR, described, "Free text", "description [<text:line>]", |session, args| {
-            let text = description(args)?;
-            edit_monitor(session, |monitor| {
-                monitor.description = text;
-                Ok(())
-            })
-        }),
     ];
     commands.extend(RECORD_ITEMS.iter().map(|item| {
         let help =
             if item.line.starts_with("match") { "Field that tells flows apart" } else { "Field that is exported" };
-        command(RECORD, item.line, help, item.line, field)
+        // The counters that are exported have 64 bits with and without `long`.
+        let line = match item.line {
+            "collect counter bytes" => "collect counter bytes [long]",
+            "collect counter packets" => "collect counter packets [long]",
+            line => line,
+        };
+        command(RECORD, line, help, line, field)
     }));
     commands.extend(exporter_commands());
-    commands.extend(monitor_commands());
+    commands.extend(super::flow_monitor::commands());
     commands
 }
 
@@ -146,6 +147,19 @@ fn exporter_commands() -> Vec<Command> {
             "Collector; up to four",
             "destination <addr:ip> [port <port:num:1-65535>]",
             destination,
+        ),
+        command(
+            EXPORTER,
+            "source mgmt 0",
+            "Where datagrams come from: each host",
+            "source [mgmt 0]",
+            |session, args| {
+                let said = !args.negated;
+                edit_exporter(session, move |exporter| {
+                    exporter.source_mgmt = said;
+                    Ok(())
+                })
+            },
         ),
         command(
             EXPORTER,
@@ -197,37 +211,16 @@ fn exporter_commands() -> Vec<Command> {
     ]
 }
 
-fn monitor_commands() -> Vec<Command> {
-    vec![
-        command(MONITOR, "record <name:word>", "Which fields are exported", "record [<name:word>]", monitor_record),
-        command(MONITOR, "exporter <name:word>", "Exporter; up to two", "exporter <name:word>", monitor_exporter),
-        command(
-            MONITOR,
-            "[cache] timeout <which=active|inactive> <seconds:num:1-4092>",
-            "When flows are reported",
-            "[cache] timeout <which=active|inactive> [<seconds:num:1-4092>]",
-            |session, args| {
-                let seconds = number(args, "seconds");
-                let is_active = args.text("which") == Some("active");
-                edit_monitor(session, move |monitor| {
-                    *(if is_active { &mut monitor.active_s } else { &mut monitor.inactive_s }) = seconds;
-                    Ok(())
-                })
-            },
-        ),
-    ]
-}
-
 /// The number, unless the command takes it back.
-fn number(args: &Args, name: &str) -> Option<u32> {
+pub(super) fn number(args: &Args, name: &str) -> Option<u32> {
     args.number(name).filter(|_| !args.negated)
 }
 
-fn description(args: &Args) -> Result<Option<String>, Error> {
+pub(super) fn description(args: &Args) -> Result<Option<String>, Error> {
     if args.negated { Ok(None) } else { short(args, "text", 63).map(Some) }
 }
 
-fn new_name(args: &Args) -> Result<String, Error> {
+pub(super) fn new_name(args: &Args) -> Result<String, Error> {
     let name = text(args, "name")?;
     match name.len() <= 63 {
         true => Ok(name),
@@ -243,6 +236,9 @@ fn record(session: &mut Session, args: &Args) -> Result<Output, Error> {
             refuse_used("Flow record", &name, some(users.map(|(user, _)| format!("flow monitor {user}"))))?;
             removed(model.records.remove(&name), "Flow record", &name)
         }));
+    }
+    if is_predefined(&name) {
+        return Err(Error::Refused(format!("Flow record '{name}' is built in and can not be changed")));
     }
     let subject = Subject::Name(name.clone());
     let output = session.edit(Box::new(move |model| {
@@ -273,36 +269,17 @@ fn exporter(session: &mut Session, args: &Args) -> Result<Output, Error> {
     Ok(output)
 }
 
-fn monitor(session: &mut Session, args: &Args) -> Result<Output, Error> {
-    let name = new_name(args)?;
-    if args.negated {
-        return session.edit(Box::new(move |model| {
-            let users = model.all_settings().filter(|(_, s)| s.flow_monitors().contains(&Some(&name)));
-            refuse_used("Flow monitor", &name, some(users.map(|(user, _)| user)))?;
-            removed(model.monitors.remove(&name), "Flow monitor", &name)
-        }));
-    }
-    let subject = Subject::Name(name.clone());
-    let output = session.edit(Box::new(move |model| {
-        make_room(model.monitors.contains_key(&name), model.monitors.len(), MONITORS_MAX, "flow monitors")?;
-        model.monitors.entry(name).or_default();
-        Ok(Vec::new())
-    }))?;
-    session.enter(Mode::FlowMonitor, subject);
-    Ok(output)
-}
-
-fn refuse_used(what: &str, name: &str, users: String) -> Result<(), String> {
+pub(super) fn refuse_used(what: &str, name: &str, users: String) -> Result<(), String> {
     if users.is_empty() { Ok(()) } else { Err(format!("{what} '{name}' is used by {users}")) }
 }
 
-fn removed<T>(found: Option<T>, what: &str, name: &str) -> Result<Vec<String>, String> {
+pub(super) fn removed<T>(found: Option<T>, what: &str, name: &str) -> Result<Vec<String>, String> {
     found.map(|_| Vec::new()).ok_or_else(|| format!("{what} '{name}' does not exist"))
 }
 
 /// A `match` or `collect` line; its words are the line.
 fn field(session: &mut Session, args: &Args) -> Result<Output, Error> {
-    let words: Vec<&str> = args.words.iter().copied().filter(|word| *word != "default").collect();
+    let words: Vec<&str> = args.words.iter().copied().filter(|word| !matches!(*word, "default" | "long")).collect();
     let line = words.join(" ");
     let item = wanted(RECORD_ITEMS.iter().find(|item| item.line == line).copied())?;
     let negated = args.negated;
@@ -372,62 +349,5 @@ fn edit_version(
             Ok(())
         }
         _ => Err("The version of the exporter has been changed".to_owned()),
-    })
-}
-
-/// Changes the monitor of the sub-mode after a look at what it refers to.
-fn refer(
-    session: &mut Session,
-    exists: impl FnOnce(&Model) -> Result<(), String> + Send + 'static,
-    change: impl FnOnce(&mut crate::config::model::FlowMonitor) -> Result<(), String> + Send + 'static,
-) -> Result<Output, Error> {
-    let name = name(session)?;
-    session.edit(Box::new(move |model| {
-        exists(model)?;
-        let monitor = model.monitors.get_mut(&name);
-        change(monitor.ok_or_else(|| format!("Flow monitor '{name}' does not exist any more"))?)?;
-        Ok(Vec::new())
-    }))
-}
-
-fn monitor_record(session: &mut Session, args: &Args) -> Result<Output, Error> {
-    if args.negated {
-        return edit_monitor(session, |monitor| {
-            monitor.record = None;
-            Ok(())
-        });
-    }
-    let record = text(args, "name")?;
-    let wanted = record.clone();
-    let exists = move |model: &Model| match model.records.contains_key(&wanted) {
-        true => Ok(()),
-        false => Err(format!("Flow record '{wanted}' does not exist")),
-    };
-    refer(session, exists, |monitor| {
-        monitor.record = Some(record);
-        Ok(())
-    })
-}
-
-fn monitor_exporter(session: &mut Session, args: &Args) -> Result<Output, Error> {
-    let exporter = text(args, "name")?;
-    if args.negated {
-        return edit_monitor(session, move |monitor| {
-            monitor.exporters.retain(|e| *e != exporter);
-            Ok(())
-        });
-    }
-    let wanted = exporter.clone();
-    let exists = move |model: &Model| match model.exporters.contains_key(&wanted) {
-        true => Ok(()),
-        false => Err(format!("Flow exporter '{wanted}' does not exist")),
-    };
-    refer(session, exists, |monitor| {
-        match monitor.exporters.len() {
-            _ if monitor.exporters.contains(&exporter) => {}
-            MONITOR_EXPORTERS_MAX => return Err(format!("There are {MONITOR_EXPORTERS_MAX} exporters already")),
-            _ => monitor.exporters.push(exporter),
-        }
-        Ok(())
     })
 }

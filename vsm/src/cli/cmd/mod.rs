@@ -1,7 +1,9 @@
 //! The commands: grammar and handlers, a file per feature; what a feature shows is in `show`.
 
 pub mod acl;
+pub mod feature;
 pub mod flow;
+pub mod flow_monitor;
 pub mod interface;
 pub mod mac;
 pub mod monitor;
@@ -22,6 +24,7 @@ pub fn all() -> Vec<Command> {
     [
         session::commands(),
         system::commands(),
+        feature::commands(),
         vlan::commands(),
         profile::commands(),
         interface::commands(),

@@ -6,31 +6,32 @@ use proto::report::Answer;
 use super::exec;
 use crate::cli::render::Output;
 use crate::cli::session::Session;
-use crate::cli::tree::{Command, Error};
+use crate::cli::tree::{Args, Command, Error};
+use crate::config::model::AccessList;
 
-const WORDS: &[(&str, &str)] = &[("address", "One address"), ("dynamic", "Learned addresses")];
+const WORDS: &[(&str, &str)] =
+    &[("address", "One address"), ("all", "All interfaces"), ("dynamic", "Learned addresses")];
 
 /// The commands.
 pub fn commands() -> Vec<Command> {
     vec![
         exec(
-            "clear counters [interface <if:if>]",
+            "clear counters [ interface { all | <if:ifs> } ]",
             "Set interface and drop counters to zero",
             WORDS,
-            |session, args| clear(session, Query::ClearCounters(args.interface("if"))),
+            counters,
         ),
-        exec("clear access-list counters [<name:word>]", "Set access list counters to zero", WORDS, |session, args| {
-            let name = args.text("name").map(str::to_owned);
-            if let Some(name) = name.as_ref().filter(|name| !session.handle.model().acls.contains_key(*name)) {
-                return Err(Error::Refused(format!("Access list {name} does not exist")));
-            }
-            clear(session, Query::ClearAclCounters(name))
-        }),
+        exec(
+            "clear [<kind=ip|mac>] access-list counters [<name:word>]",
+            "Set access list counters to zero",
+            WORDS,
+            access_lists,
+        ),
         exec(
             "clear mac address-table dynamic [ vlan <vlan:vlan> | address <mac:mac> ]*",
             "Forget learned addresses",
             WORDS,
-            |session, args| clear(session, Query::ClearMacs { vlan: args.vlan("vlan"), mac: args.mac("mac") }),
+            |session, args| clear(session, [Query::ClearMacs { vlan: args.vlan("vlan"), mac: args.mac("mac") }]),
         ),
         exec("clear module <slot:num:3-66>", "Forget an absent module and free its slot", WORDS, |session, args| {
             let slot = args.number("slot").and_then(|slot| u8::try_from(slot).ok()).unwrap_or_default();
@@ -40,8 +41,31 @@ pub fn commands() -> Vec<Command> {
     ]
 }
 
-fn clear(session: &mut Session, query: Query) -> Result<Output, Error> {
-    outcome(session.handle.ask(query, None))
+fn counters(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    match args.interfaces("if") {
+        [] => clear(session, [Query::ClearCounters(None)]),
+        names => clear(session, names.iter().map(|name| Query::ClearCounters(Some(*name)))),
+    }
+}
+
+/// Lists of one kind are cleared one by one.
+fn access_lists(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let model = session.handle.model();
+    let is_wanted = |list: &AccessList| args.text("kind").is_none_or(|kind| (kind == "ip") == list.entries.is_ip());
+    let name = args.text("name").map(str::to_owned);
+    if let Some(name) = name.as_ref().filter(|name| !model.acls.get(*name).is_some_and(is_wanted)) {
+        return Err(Error::Refused(format!("Access list {name} does not exist")));
+    }
+    if name.is_some() || args.text("kind").is_none() {
+        return clear(session, [Query::ClearAclCounters(name)]);
+    }
+    let names = model.acls.iter().filter(|(_, list)| is_wanted(list)).map(|(name, _)| name.clone());
+    clear(session, names.map(|name| Query::ClearAclCounters(Some(name))))
+}
+
+fn clear(session: &Session, queries: impl IntoIterator<Item = Query>) -> Result<Output, Error> {
+    let answers = queries.into_iter().flat_map(|query| session.handle.ask(query, None));
+    outcome(answers.collect())
 }
 
 fn outcome(answers: Vec<(u8, Result<Answer, String>)>) -> Result<Output, Error> {

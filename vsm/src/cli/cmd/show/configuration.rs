@@ -1,12 +1,15 @@
-//! `show running-config` and `show startup-config`.
+//! `show running-config`, its differences from what is saved, and `show startup-config`.
 
 use std::time::SystemTime;
+
+use similar::{DiffOp, DiffTag, TextDiff};
 
 use crate::cli::render::Output;
 use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error, Mode};
-use crate::config::model::is_builtin;
+use crate::config::model::{Model, is_builtin};
 use crate::config::running::{self, Part};
+use crate::config::startup;
 
 const WORDS: &[(&str, &str)] = &[
     ("running-config", "The configuration that runs"),
@@ -16,6 +19,9 @@ const WORDS: &[(&str, &str)] = &[
     ("name", "Port profile"),
     ("aclmgr", "Access lists, and where they are applied"),
     ("vlan", "VLANs"),
+    ("netflow", "Flow export, and where it is applied"),
+    ("monitor", "Monitor sessions"),
+    ("diff", "What differs from the startup configuration"),
 ];
 
 /// The commands.
@@ -23,7 +29,8 @@ pub fn commands() -> Vec<Command> {
     let show = |syntax, help, run| Command { modes: &[Mode::Exec], syntax, help, words: WORDS, no: None, run };
     vec![
         show(
-            "show running-config [ all | interface <names:ifs> | port-profile [<name:word80>] | vlan | aclmgr ]",
+            "show running-config [ all | diff | interface [<names:ifs>] | port-profile [<name:word80>] | vlan | aclmgr | \
+             netflow | monitor ]",
             "The configuration that runs",
             running_config,
         ),
@@ -44,11 +51,17 @@ fn running_config(session: &mut Session, args: &Args) -> Result<Output, Error> {
     if let Some(name) = profile.as_ref().filter(|name| is_builtin(name)) {
         return Err(Error::Refused(format!("Port-profile '{name}' is built in; 'show port-profile name' shows it")));
     }
+    if args.has("diff") {
+        return diff(session, &model);
+    }
     let (part, what) = match () {
         () if args.has("all") => (Part::All, " all".to_owned()),
         () if !names.is_empty() => {
             let list: Vec<String> = names.iter().map(ToString::to_string).collect();
             (Part::Interfaces(names.to_vec()), format!(" interface {}", list.join(",")))
+        }
+        () if args.has("interface") => {
+            (Part::Interfaces(model.interfaces.keys().copied().collect()), " interface".to_owned())
         }
         () if args.has("port-profile") => {
             let what = profile.iter().map(|name| format!(" {name}")).collect::<String>();
@@ -56,9 +69,55 @@ fn running_config(session: &mut Session, args: &Args) -> Result<Output, Error> {
         }
         () if args.has("vlan") => (Part::Vlans, " vlan".to_owned()),
         () if args.has("aclmgr") => (Part::AccessLists, " aclmgr".to_owned()),
+        () if args.has("netflow") => (Part::Netflow, " netflow".to_owned()),
+        () if args.has("monitor") => (Part::Monitor, " monitor".to_owned()),
         () => (Part::Whole, String::new()),
     };
     Ok(Output::text(running::text(&model, &part, &format!("show running-config{what}"), SystemTime::now())))
+}
+
+/// The startup configuration is read first, so that only what it means is compared, not how it is written.
+fn diff(session: &Session, model: &Model) -> Result<Output, Error> {
+    let saved = match session.handle.startup() {
+        Some(text) => startup::load(&text).map_err(|errors| {
+            let first = errors.first().map(ToString::to_string).unwrap_or_default();
+            Error::Refused(format!("The startup configuration can not be read: {first}"))
+        })?,
+        None => Model::default(),
+    };
+    let [before, after] = [&saved, model].map(|model| running::body(model, &Part::Whole));
+    Ok(Output::text(context_diff(&before, &after)))
+}
+
+/// The classic form with context: lines that are gone (`-`), new (`+`) or changed (`!`), three lines around them.
+fn context_diff(before: &str, after: &str) -> String {
+    let diff = TextDiff::from_lines(before, after);
+    let mut text = String::new();
+    for group in diff.grouped_ops(3) {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
+        let side = |is_old: bool| {
+            let line = |index| if is_old { diff.old_slice(index) } else { diff.new_slice(index) };
+            let range = |op: &DiffOp| if is_old { op.old_range() } else { op.new_range() };
+            let (start, end) = (range(first).start, range(last).end);
+            let rule = if is_old { ("***", "****") } else { ("---", "----") };
+            let mut side = format!("{} {},{} {}\n", rule.0, end.min(start + 1), end, rule.1);
+            let gone = if is_old { DiffTag::Delete } else { DiffTag::Insert };
+            if group.iter().any(|op| op.tag() == gone || op.tag() == DiffTag::Replace) {
+                for op in &group {
+                    let mark = match op.tag() {
+                        DiffTag::Equal => ' ',
+                        DiffTag::Delete => '-',
+                        DiffTag::Insert => '+',
+                        DiffTag::Replace => '!',
+                    };
+                    side.extend(range(op).filter_map(line).map(|line| format!("{mark} {line}")));
+                }
+            }
+            side
+        };
+        text.push_str(&format!("***************\n{}{}", side(true), side(false)));
+    }
+    if text.is_empty() { text } else { format!("*** Startup-config\n--- Running-config\n{text}") }
 }
 
 fn startup_config(session: &mut Session, _: &Args) -> Result<Output, Error> {

@@ -12,6 +12,7 @@ use crate::cli::render::{Output, Table, leaves, merged, table};
 use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error};
 use crate::config::compile::{ACTIVE_S, INACTIVE_S, OPTION_TIMEOUT_S, TEMPLATE_TIMEOUT_S};
+use crate::config::flow::{NETFLOW_ORIGINAL, is_predefined};
 use crate::config::model::{COLLECTOR_PORT, FlowExporter, FlowMonitor, Model, RECORD_ITEMS};
 
 const WORDS: &[(&str, &str)] = &[("name", "Name")];
@@ -21,7 +22,8 @@ pub fn commands() -> Vec<Command> {
     vec![
         exec("show flow record [<name:word>]", "Display flow records", WORDS, |session, args| {
             let model = session.handle.model();
-            known(args, model.records.contains_key(args.text("name").unwrap_or_default()), "Flow record")?;
+            let name = args.text("name").unwrap_or_default();
+            known(args, name == NETFLOW_ORIGINAL || model.records.contains_key(name), "Flow record")?;
             Ok(records(&model, args.text("name")))
         }),
         exec("show flow exporter [<name:word>]", "Display flow exporters", WORDS, |session, args| {
@@ -73,13 +75,15 @@ pub fn records(model: &Model, only: Option<&str>) -> Output {
         let fields = [("record_name", name.to_owned()), ("description", description), ("users", used.to_string())];
         objects.push(merged([leaves(fields), leaves([("fields", lines.join(", "))])]));
     };
-    let users = |name: Option<&str>| model.monitors.values().filter(|m| m.record.as_deref() == name).count();
+    // The built-in record is `None`, and the names that mean it.
+    let own = |m: &FlowMonitor| m.record.clone().filter(|record| !is_predefined(record));
+    let users = |name: Option<&str>| model.monitors.values().filter(|m| own(m).as_deref() == name).count();
     for (name, record) in model.records.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
         let lines = record.items.iter().map(|item| item.line).collect();
         put(name, record.description.as_deref(), lines, users(Some(name)));
     }
-    if only.is_none() {
-        put("built-in", Some("All fields"), RECORD_ITEMS.iter().map(|item| item.line).collect(), users(None));
+    if only.is_none_or(|only| only == NETFLOW_ORIGINAL) {
+        put(NETFLOW_ORIGINAL, Some("All fields"), RECORD_ITEMS.iter().map(|item| item.line).collect(), users(None));
     }
     Output::with_json(texts.join("\n"), table("flow_record", objects))
 }
@@ -176,7 +180,7 @@ pub fn monitors(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> Ou
         let FlowMonitor { description, record, exporters, active_s, inactive_s } = monitor;
         let uses = model.all_settings().flat_map(|(_, s)| s.flow_monitors()).filter(|m| *m == Some(name)).count();
         let (active, inactive) = (active_s.unwrap_or(ACTIVE_S), inactive_s.unwrap_or(INACTIVE_S));
-        let record = record.as_deref().unwrap_or("built-in");
+        let record = record.as_deref().unwrap_or(NETFLOW_ORIGINAL);
         let mut text = format!("Flow Monitor {name}:\n");
         text.extend(description.iter().map(|words| format!("    Description: {words}\n")));
         text.push_str(&format!("    Use count: {uses}\n    Flow Record: {record}\n"));

@@ -163,7 +163,11 @@ pub fn known_ports(session: &Session, args: &Args) -> Result<Vec<Port>, Error> {
 
 fn select(mut all: Vec<Port>, wanted: &[IfName]) -> Result<Vec<Port>, Error> {
     if let Some(missing) = wanted.iter().find(|name| !all.iter().any(|port| port.name == **name)) {
-        return Err(Error::Refused(format!("Interface {missing} does not exist")));
+        let why = match missing {
+            IfName::Mgmt0 => "mgmt0 belongs to the host of the supervisor and is shown there".to_owned(),
+            missing => format!("Interface {missing} does not exist"),
+        };
+        return Err(Error::Refused(why));
     }
     all.retain(|port| wanted.is_empty() || wanted.contains(&port.name));
     Ok(all)

@@ -18,6 +18,7 @@ const WORDS: &[(&str, &str)] = &[
     ("detailed", "In full"),
     ("status", "State, VLAN and speed"),
     ("switchport", "VLANs of each port"),
+    ("trunk", "Trunks and their VLANs"),
     ("virtual", "VM, host and profile of each port"),
 ];
 
@@ -35,6 +36,11 @@ pub fn commands() -> Vec<Command> {
         }),
         exec("show interface [<if:ifs>] switchport", "Display VLANs of each port", WORDS, |session, args| {
             Ok(switchport(&known_ports(session, args)?, &session.handle.model()))
+        }),
+        exec("show interface [<if:ifs>] trunk", "Display trunks and their VLANs", WORDS, |session, args| {
+            let model = session.handle.model();
+            let (ports, asked) = asked_ports(session, args)?;
+            Ok(asked.warn(super::trunk::trunk(&ports, &model)))
         }),
         exec("show interface [<if:ifs>] counters [detailed]", "Display interface counters", WORDS, |session, args| {
             render(session, args, counters)

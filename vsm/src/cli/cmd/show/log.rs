@@ -1,7 +1,7 @@
 //! `show logging`
 
 use super::exec;
-use crate::cli::render::Output;
+use crate::cli::render::{Output, leaves, table};
 use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error};
 
@@ -22,7 +22,8 @@ fn show(session: &mut Session, args: &Args) -> Result<Output, Error> {
         (None, false) => LINES,
     };
     let lines = session.handle.log().last(lines);
-    Ok(Output::text(lines.iter().map(|line| format!("{line}\n")).collect::<String>()))
+    let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    Ok(Output::with_json(text, table("logging", lines.into_iter().map(|line| leaves([("line", line)])).collect())))
 }
 
 #[cfg(test)]

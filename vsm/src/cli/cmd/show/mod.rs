@@ -7,6 +7,7 @@ pub mod acl;
 pub mod clear;
 pub mod configuration;
 pub mod drops;
+pub mod feature;
 pub mod flow;
 pub mod flow_cache;
 pub mod gather;
@@ -19,6 +20,7 @@ pub mod monitor;
 pub mod port_profile;
 pub mod svs;
 pub mod terminal;
+pub mod trunk;
 pub mod version;
 pub mod vlan;
 
@@ -34,6 +36,7 @@ pub fn commands() -> Vec<Command> {
         clear::commands(),
         configuration::commands(),
         drops::commands(),
+        feature::commands(),
         flow::commands(),
         flow_cache::commands(),
         interface::commands(),

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::exec;
-use crate::cli::render::{Output, Table, leaves, merged};
+use crate::cli::render::{Output, Table, leaves, merged, table};
 use crate::cli::tree::Command;
 use crate::module::registry::Inventory;
 
@@ -23,7 +23,9 @@ pub fn commands() -> Vec<Command> {
             Ok(neighbors(session.handle.facts().domain, &session.handle.inventory(), SystemTime::now()))
         }),
         // There are none: host agents report their ports themselves.
-        exec("show svs connections", "Display connections to VM managers", WORDS, |_, _| Ok(Output::none())),
+        exec("show svs connections", "Display connections to VM managers", WORDS, |_, _| {
+            Ok(Output::with_json("", table("svs_connections", Vec::new())))
+        }),
     ]
 }
 

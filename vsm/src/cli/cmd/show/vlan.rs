@@ -15,7 +15,7 @@ const WORDS: &[(&str, &str)] = &[("id", "One VLAN"), ("summary", "How many VLANs
 /// The commands.
 pub fn commands() -> Vec<Command> {
     vec![
-        exec("show vlan [ brief | id <vlan:vlan> ]", "Display VLANs and their ports", WORDS, show),
+        exec("show vlan [ brief | id <vlan:vlan> | name <name:word> ]", "Display VLANs and their ports", WORDS, show),
         exec("show vlan summary", "Display how many VLANs there are", WORDS, |session, _| {
             Ok(summary(&session.handle.model()))
         }),
@@ -25,7 +25,11 @@ pub fn commands() -> Vec<Command> {
 fn show(session: &mut Session, args: &Args) -> Result<Output, Error> {
     let model = session.handle.model();
     let ports = known_ports(session, &Args::default())?;
-    let only = args.vlan("vlan");
+    let mut only = args.vlan("vlan");
+    if let Some(name) = args.text("name") {
+        let found = model.vlans.iter().find(|(id, vlan)| vlan.name(**id) == name).map(|(id, _)| *id);
+        only = Some(found.ok_or_else(|| Error::Refused(format!("VLAN {name} does not exist")))?);
+    }
     if let Some(vlan) = only.filter(|vlan| !model.vlans.contains_key(vlan)) {
         return Err(Error::Refused(format!("VLAN {vlan} does not exist")));
     }
