@@ -19,7 +19,7 @@ use crate::flow::entry::state;
 use crate::frame::{BATCH, Buffer};
 use crate::judge;
 use crate::observe::drops::Drops;
-use crate::parse::parse_into;
+use crate::parse::{Parsed, parse_into};
 use crate::port::PortId;
 use crate::snapshot::Snapshot;
 use crate::table::mac::MacTable;
@@ -70,9 +70,7 @@ impl Road {
         while rest != 0 {
             let at = rest.trailing_zeros() as u8;
             rest &= rest - 1;
-            let known = self.known.get(usize::from(at)).copied().unwrap_or(NONE);
-            let unchanged = known != NONE && self.flows.cache.removals() == removals;
-            let known = if unchanged { known } else { self.find_again(at, known) };
+            let known = self.known(at, removals);
             let passed = self.pass(&cx, devices, at, known, generation, now);
             hits += u64::from(passed || self.decide(&cx, devices, at, known, generation, now));
         }
@@ -113,7 +111,16 @@ impl Road {
         }
     }
 
-    /// The entry of a frame's flow when frames before it may have added or removed it.
+    /// The entry of a frame's flow; `removals` are those of the cache when the batch was looked up.
+    #[inline]
+    fn known(&self, at: u8, removals: u64) -> u32 {
+        match self.known.get(usize::from(at)) {
+            Some(&known) if known != NONE && self.flows.cache.removals() == removals => known,
+            known => self.find_again(at, known.copied().unwrap_or(NONE)),
+        }
+    }
+
+    /// As [`Road::known`], when frames before this one may have added or removed the entry.
     #[cold]
     fn find_again(&self, at: u8, known: u32) -> u32 {
         let index = usize::from(at);
@@ -124,7 +131,7 @@ impl Road {
         }
     }
 
-    /// The usual frame: the verdict of its flow holds and sends it to one port, and only the meter looks at it. `false` when
+    /// The usual frame: the verdict of its flow holds and sends it to one port, and no session copies it. `false` when
     /// there is more to it, and nothing was done.
     #[inline(always)]
     fn pass(&mut self, cx: &Cx<'_>, devices: &mut Devices, at: u8, known: u32, generation: u32, now: Instant) -> bool {
@@ -135,6 +142,9 @@ impl Road {
         let (true, Verdict::Forward(to)) = (entry.is(state::PLAIN), j.verdict) else { return false };
         if !judge::holds(&j, cx.snapshot, &self.macs, parsed, generation) {
             return false;
+        }
+        if entry.is(state::COUNTED) {
+            count_rules(cx, entry.rules(), parsed);
         }
         self.macs.refresh(j.source, now);
         self.flows.count(known, parsed, now);
@@ -177,11 +187,7 @@ impl Road {
         if j.verdict != Verdict::Flood {
             self.flows.count(entry, parsed, now);
         }
-        for rule in [j.rule_in, j.rule_out] {
-            if let Some(id) = rule.counted() {
-                cx.counters.count_rule(id, parsed.segments.into());
-            }
-        }
+        count_rules(cx, [j.rule_in, j.rule_out], parsed);
         let segments = parsed.segments;
         if let Some(fate) = self.batch.fates.get_mut(index) {
             fate.vlan = j.vlan;
@@ -279,6 +285,15 @@ impl Road {
             }
         }
         cells.delivered.add(delivered);
+    }
+}
+
+/// Counts a frame at the rules that decided on it.
+fn count_rules(cx: &Cx<'_>, rules: [RuleRef; 2], parsed: &Parsed) {
+    for rule in rules {
+        if let Some(id) = rule.counted() {
+            cx.counters.count_rule(id, parsed.segments.into());
+        }
     }
 }
 

@@ -263,3 +263,25 @@ fn only_what_changed_is_judged_again() {
     net.through(1, &udp4(mac(2), mac(1), 80, 1));
     assert_eq!(net.control.cache_stats().misses, misses + 2);
 }
+
+/// A batch is looked up as a whole before its first frame is decided; what that frame does to the table counts all the same.
+#[test]
+fn frames_of_one_batch_see_the_entries_that_frames_before_them_took_and_gave() {
+    let mut net = metered(Limits { flows: 1, ..SMALL });
+    let (one, other) = (udp4(mac(2), mac(1), 80, 100), udp4(mac(2), mac(1), 81, 100));
+    net.through(1, &one);
+    let before = net.control.cache_stats();
+    // Known, evicts it, evicts that, and finds what the frame before put there.
+    for frame in [&one, &other, &one, &one] {
+        net.send(1, frame);
+    }
+    net.turn();
+    assert_eq!(net.recv(2).len(), 4);
+    let stats = net.control.cache_stats();
+    assert_eq!((stats.hits - before.hits, stats.misses - before.misses), (2, 2));
+    assert_eq!(stats.evicted - before.evicted, 2);
+    net.after(60_000);
+    let records = net.records();
+    assert_eq!(records.iter().map(|r| (r.key.dst_port, r.packets)).collect::<Vec<_>>(), [(80, 2), (81, 1), (80, 2)]);
+    net.check_law_1();
+}

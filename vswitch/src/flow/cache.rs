@@ -116,10 +116,14 @@ impl FlowCache {
         NONE
     }
 
-    /// Entry `at`, as guessed, holds `key`. Touches its first two lines, so that they are near when the frame is decided.
+    /// Entry `at`, as guessed, holds `key`. Touches the lines that its frame will need, so that they are near by then.
     #[inline]
     pub fn confirms(&self, at: u32, key: &FlowKey) -> bool {
-        self.get(at).is_some_and(|entry| entry.has_key(key) & entry.is(state::LIVE))
+        let Some(entry) = self.get(at) else { return false };
+        if entry.is(state::COUNTED) {
+            std::hint::black_box(entry.rules());
+        }
+        entry.has_key(key) & entry.is(state::LIVE)
     }
 
     /// The entry of `key`.

@@ -24,8 +24,10 @@ pub mod state {
     pub const DELIVERED: u8 = 8;
     /// The frame passed the ingress judges, so its source was looked up.
     pub const ADMITTED: u8 = 16;
-    /// Goes to one port, is copied by no session and counted by no rule: the third line says nothing about its frames.
+    /// Goes to one port and is copied by no session.
     pub const PLAIN: u8 = 32;
+    /// A rule counts its frames. When it is plain and not counted, the third line says nothing about its frames.
+    pub const COUNTED: u8 = 64;
 }
 
 const FORWARD: u8 = 0;
@@ -140,6 +142,11 @@ impl Entry {
         self.reason = reason as u8;
     }
 
+    /// The rules that decided, on the way in and on the way out.
+    pub fn rules(&self) -> [RuleRef; 2] {
+        [self.rule_in, self.rule_out]
+    }
+
     /// What the judges said.
     #[inline]
     pub fn judgement(&self) -> Judgement {
@@ -174,10 +181,10 @@ impl Entry {
             Verdict::Drop(reason) => (DROP, reason as u8),
         };
         let counted = [j.rule_in, j.rule_out].iter().any(|rule| rule.counted().is_some());
-        let plain = matches!(j.verdict, Verdict::Forward(_)) && j.rx_sessions | j.tx_sessions == 0 && !counted;
+        let plain = matches!(j.verdict, Verdict::Forward(_)) && j.rx_sessions | j.tx_sessions == 0;
         let bit = |set: bool, bit: u8| if set { bit } else { 0 };
-        self.state &= !(state::ADMITTED | state::PLAIN);
-        self.state |= bit(j.admitted, state::ADMITTED) | bit(plain, state::PLAIN);
+        self.state &= !(state::ADMITTED | state::PLAIN | state::COUNTED);
+        self.state |= bit(j.admitted, state::ADMITTED) | bit(plain, state::PLAIN) | bit(counted, state::COUNTED);
         self.out = j.out.map_or(NO_PORT, |port| port.0);
         self.vlan = j.vlan.map_or(0, VlanId::get);
         (self.rule_in, self.rule_out) = (j.rule_in, j.rule_out);
