@@ -21,6 +21,7 @@ use proto::query::Query;
 use proto::report::Answer;
 
 use crate::bootstrap::Bootstrap;
+use crate::cli::logins::Logins;
 use crate::config::model::Model;
 use crate::log::Log;
 use crate::module::control::{self, Control, Request};
@@ -74,6 +75,7 @@ pub(crate) struct Shared {
     pub(crate) inventory: ArcSwap<Inventory>,
     pub(crate) log: Log,
     pub(crate) facts: Facts,
+    logins: Logins,
     startup: ArcSwapOption<String>,
     startup_path: Option<PathBuf>,
     editing: Mutex<()>,
@@ -142,6 +144,11 @@ impl Handle {
     /// The log.
     pub fn log(&self) -> &Log {
         &self.shared.log
+    }
+
+    /// The sessions at the console.
+    pub fn logins(&self) -> &Logins {
+        &self.shared.logins
     }
 
     /// Makes a change. Returns its warnings once every connected module has applied it; that is up to six seconds when
@@ -225,6 +232,7 @@ impl Shared {
             inventory: ArcSwap::from_pointee(inventory),
             log,
             facts,
+            logins: Logins::default(),
             startup: ArcSwapOption::from_pointee(startup),
             startup_path,
             editing: Mutex::new(()),

@@ -16,6 +16,7 @@ pub mod complete;
 pub mod console;
 pub mod graph;
 pub mod line;
+pub mod logins;
 pub mod pager;
 pub mod parse;
 pub mod pipe;

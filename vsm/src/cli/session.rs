@@ -1,6 +1,7 @@
 //! A session: a mode, what it is about, and the supervisor.
 
 use std::net::Ipv4Addr;
+use std::time::SystemTime;
 
 use proto::name::IfName;
 use proto::vlan::VlanSet;
@@ -58,6 +59,8 @@ pub struct Session {
     /// The mode, and below it those around it; EXEC is at the bottom.
     stack: Vec<(Mode, Subject)>,
     settings: Settings,
+    /// Its number among the [`super::logins::Logins`], when it is at the console.
+    login: Option<u64>,
     closed: bool,
     failed: bool,
 }
@@ -70,9 +73,20 @@ impl Session {
             tree: Tree::shared(),
             stack: vec![(Mode::Exec, Subject::None)],
             settings: Settings::default(),
+            login: None,
             closed: false,
             failed: false,
         }
+    }
+
+    /// A new session at the console, under its number there.
+    pub fn at_console(handle: Handle, login: u64) -> Self {
+        Session { login: Some(login), ..Session::new(handle) }
+    }
+
+    /// Its number at the console.
+    pub fn login(&self) -> Option<u64> {
+        self.login
     }
 
     /// The commands.
@@ -162,6 +176,9 @@ impl Session {
 
     /// As [`Session::run_line`], for a line that was typed behind a prompt of `indent` columns.
     pub fn run_line_behind(&mut self, line: &str, indent: usize) -> String {
+        if let Some(login) = self.login {
+            self.handle.logins().typed(login, SystemTime::now());
+        }
         let result = self.run(line);
         self.failed = result.is_err();
         match result {

@@ -2,7 +2,7 @@
 //!
 //! The text is typed, line by line, into a session of its own on a supervisor without modules, from the configuration
 //! out of the box onwards. So it means exactly what it would mean at the prompt, and a text with an error changes
-//! nothing. Comments (`!`), blank lines, and `version` as the first line of all are passed over.
+//! nothing. Comments (`!`), blank lines, and a `version` with a dot in it are passed over, as they are there.
 
 use crate::cli::session::Session;
 use crate::cli::tree::Mode;
@@ -30,14 +30,9 @@ pub fn load(text: &str) -> Result<Model, Vec<LineError>> {
     let mut session = Session::new(Handle::detached(Model::default()));
     session.enter(Mode::Config, Default::default());
     let mut errors = Vec::new();
-    let mut is_header = true;
     for (number, line) in (1..).zip(text.lines()) {
         let typed = line.trim_start();
         if typed.is_empty() || typed.starts_with('!') {
-            continue;
-        }
-        // In the body, a line that begins so is about a flow exporter.
-        if std::mem::replace(&mut is_header, false) && typed.starts_with("version ") {
             continue;
         }
         let output = session.run_line(typed);
@@ -182,10 +177,10 @@ monitor session 1 type local
     }
 
     #[test]
-    fn only_the_first_version_is_that_of_the_software() {
+    fn a_release_is_told_from_the_version_of_an_exporter() {
         let model = load("! saved\n\nversion 0.1.0\nflow exporter e\n  version 9\n").unwrap();
         assert!(model.exporters["e"].version.is_some());
-        assert_eq!(load("hostname a\nversion 0.1.0\n").map_err(|e| e.len()), Err(1));
+        assert_eq!(load("hostname a\nversion 9\n").map_err(|e| e.len()), Err(1));
     }
 
     proptest! {
@@ -200,7 +195,7 @@ monitor session 1 type local
 
     #[test]
     fn errors_name_line_and_reason() {
-        let wrong = "!Command: x\n\nversion 9\nhostname a\nvlan 5000\ninterface veth1\n  inherit port-profile \
+        let wrong = "!Command: x\n\nversion 0.9\nhostname a\nvlan 5000\ninterface veth1\n  inherit port-profile \
                      Unused_Or_Quarantine_Uplink\nend\nvlan 1\n  frob";
         let errors: Vec<String> = load(wrong).unwrap_err().iter().map(ToString::to_string).collect();
         let want = [

@@ -40,7 +40,8 @@ pub fn commands() -> Vec<Command> {
 }
 
 fn always(args: &Args, why: &str) -> Result<Output, Error> {
-    match args.negated && !args.has("default") {
+    // `default` in front of a command is the first of its words, and here the same as to say it.
+    match args.negated && args.words.first() != Some(&"default") {
         true => Err(Error::Refused(why.to_owned())),
         false => Ok(Output::none()),
     }

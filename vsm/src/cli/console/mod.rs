@@ -105,6 +105,25 @@ mod tests {
     }
 
     #[test]
+    fn who_is_there_is_shown_until_he_leaves() {
+        let (_folder, path, _server) = start();
+        let other = connect(&path, b"vsm-console/1 terminal 24 80\n");
+        (&other).read_exact(&mut [0; 8]).unwrap();
+        let users = || {
+            let mut stream = connect(&path, b"vsm-console/1 batch\n");
+            let (mut failed, mut out) = (false, Vec::new());
+            let lines = ["show users", "exit"].map(str::to_owned);
+            client::run_batch(&mut stream, lines.into_iter().map(Ok), &mut out, &mut failed).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let (text, pid) = (users(), std::process::id().to_string());
+        assert_eq!(text.lines().filter(|line| line.contains(&pid)).count(), 2, "{text}");
+        assert_eq!(text.lines().filter(|line| line.ends_with(" *")).count(), 1, "{text}");
+        (&other).write_all(b"exit\n").unwrap();
+        assert!(rest(other).contains("exit"));
+    }
+
+    #[test]
     fn the_log_is_shown_to_a_terminal_that_asks_for_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cli");

@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -127,11 +127,14 @@ fn welcome(mut stream: UnixStream, sessions: &Shared, handle: &Handle) {
     open.next += 1;
     open.open.insert(id, copy);
     drop(open);
-    let place = Place { id, sessions: sessions.clone() };
+    let pid = rustix::net::sockopt::socket_peercred(&stream).ok();
+    let pid = pid.and_then(|peer| u32::try_from(peer.pid.as_raw_nonzero().get()).ok());
+    handle.logins().begin(id, pid, SystemTime::now());
+    let place = Place { id, sessions: sessions.clone(), handle: handle.clone() };
     let handle = handle.clone();
     let run = move || {
         let _place = place;
-        if let Err(error) = converse(&stream, handle) {
+        if let Err(error) = converse(&stream, Session::at_console(handle, id)) {
             tracing::debug!("console session: {error}");
         }
         let _ = stream.shutdown(Shutdown::Both);
@@ -145,18 +148,19 @@ fn welcome(mut stream: UnixStream, sessions: &Shared, handle: &Handle) {
 struct Place {
     id: u64,
     sessions: Shared,
+    handle: Handle,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.handle.logins().end(self.id);
         lock(&self.sessions).open.remove(&self.id);
     }
 }
 
-fn converse(stream: &UnixStream, handle: Handle) -> io::Result<()> {
+fn converse(stream: &UnixStream, mut session: Session) -> io::Result<()> {
     stream.set_read_timeout(Some(TICK))?;
     stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
-    let mut session = Session::new(handle);
     let mut typed = Vec::new();
     let mut waited = Instant::now();
     // The preamble, or as much as shows that there is none.

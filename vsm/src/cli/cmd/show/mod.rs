@@ -21,6 +21,7 @@ pub mod port_profile;
 pub mod svs;
 pub mod terminal;
 pub mod trunk;
+pub mod users;
 pub mod version;
 pub mod vlan;
 
@@ -48,6 +49,7 @@ pub fn commands() -> Vec<Command> {
         port_profile::commands(),
         svs::commands(),
         terminal::commands(),
+        users::commands(),
         version::commands(),
         vlan::commands(),
     ]
