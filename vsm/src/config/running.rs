@@ -24,6 +24,7 @@ use super::rule;
 
 /// What `show running-config` is asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(clippy::large_enum_variant, reason = "lives as long as a command")]
 pub enum Part {
     /// Everything that was said.
     Whole,
@@ -33,8 +34,8 @@ pub enum Part {
     Interfaces(Vec<IfName>),
     /// The block of one profile, or of all.
     Profiles(Option<String>),
-    /// VLANs.
-    Vlans,
+    /// These VLANs, or all.
+    Vlans(Option<VlanSet>),
     /// Access lists, and where they are applied.
     AccessLists,
     /// Records, exporters and monitors, and where they are applied.
@@ -64,7 +65,7 @@ pub fn body(model: &Model, part: &Part) -> String {
                 out.profile(model, name, profile);
             }
         }
-        Part::Vlans => vlans(&mut out, model),
+        Part::Vlans(only) => vlans(&mut out, model, only.as_ref()),
         Part::AccessLists => {
             acls(&mut out, model);
             out.uses(model, acl_lines);
@@ -81,7 +82,7 @@ pub fn body(model: &Model, part: &Part) -> String {
 fn whole(out: &mut Text, model: &Model) {
     out.line(0, format_args!("hostname {}", model.hostname));
     out.blank();
-    vlans(out, model);
+    vlans(out, model, None);
     if out.all {
         out.line(0, "system default switchport");
         out.line(0, "no system default switchport shutdown");
@@ -107,10 +108,14 @@ fn whole(out: &mut Text, model: &Model) {
     }
 }
 
-fn vlans(out: &mut Text, model: &Model) {
-    let ids: VlanSet = model.vlans.keys().copied().collect();
-    out.line(0, format_args!("vlan {ids}"));
-    let said = model.vlans.iter().filter(|(_, v)| v.own_name.is_some() || !v.is_active());
+fn vlans(out: &mut Text, model: &Model, only: Option<&VlanSet>) {
+    let is_wanted = |id: &VlanId| only.is_none_or(|only| only.contains(*id));
+    let ids: VlanSet = model.vlans.keys().filter(|id| is_wanted(id)).copied().collect();
+    if !ids.is_empty() {
+        out.line(0, format_args!("vlan {ids}"));
+    }
+    let said =
+        model.vlans.iter().filter(|(id, _)| is_wanted(id)).filter(|(_, v)| v.own_name.is_some() || !v.is_active());
     for (id, vlan) in said {
         out.line(0, format_args!("vlan {id}"));
         out.said("name", &vlan.own_name);

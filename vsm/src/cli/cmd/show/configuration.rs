@@ -19,6 +19,7 @@ const WORDS: &[(&str, &str)] = &[
     ("name", "Port profile"),
     ("aclmgr", "Access lists, and where they are applied"),
     ("vlan", "VLANs"),
+    ("ids", "VLANs, such as 1-5,10"),
     ("netflow", "Flow export, and where it is applied"),
     ("monitor", "Monitor sessions"),
     ("diff", "What differs from the startup configuration"),
@@ -29,7 +30,7 @@ pub fn commands() -> Vec<Command> {
     let show = |syntax, help, run| Command { modes: &[Mode::Exec], syntax, help, words: WORDS, no: None, run };
     vec![
         show(
-            "show running-config [ all | diff | interface [<names:ifs>] | port-profile [<name:word80>] | vlan | aclmgr | \
+            "show running-config [ all | diff | interface [<names:ifs>] | port-profile [<name:word80>] | vlan [<ids:vlans>] | aclmgr | \
              netflow | monitor ]",
             "The configuration that runs",
             running_config,
@@ -67,7 +68,11 @@ fn running_config(session: &mut Session, args: &Args) -> Result<Output, Error> {
             let what = profile.iter().map(|name| format!(" {name}")).collect::<String>();
             (Part::Profiles(profile), format!(" port-profile{what}"))
         }
-        () if args.has("vlan") => (Part::Vlans, " vlan".to_owned()),
+        () if args.has("vlan") => {
+            let ids = args.vlans("ids").cloned();
+            let what = ids.iter().map(|ids| format!(" {ids}")).collect::<String>();
+            (Part::Vlans(ids), format!(" vlan{what}"))
+        }
         () if args.has("aclmgr") => (Part::AccessLists, " aclmgr".to_owned()),
         () if args.has("netflow") => (Part::Netflow, " netflow".to_owned()),
         () if args.has("monitor") => (Part::Monitor, " monitor".to_owned()),

@@ -1,7 +1,7 @@
 //! `show vlan`
 
 use proto::addr::VlanId;
-use proto::vlan::PortMode;
+use proto::vlan::{PortMode, VlanSet};
 
 use super::exec;
 use super::gather::{Port, known_ports};
@@ -10,12 +10,13 @@ use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error};
 use crate::config::model::{Model, Vlan};
 
-const WORDS: &[(&str, &str)] = &[("id", "One VLAN"), ("summary", "How many VLANs there are")];
+const WORDS: &[(&str, &str)] =
+    &[("id", "These VLANs"), ("ids", "VLANs, such as 1-5,10"), ("summary", "How many VLANs there are")];
 
 /// The commands.
 pub fn commands() -> Vec<Command> {
     vec![
-        exec("show vlan [ brief | id <vlan:vlan> | name <name:word> ]", "Display VLANs and their ports", WORDS, show),
+        exec("show vlan [ brief | id <ids:vlans> | name <name:word> ]", "Display VLANs and their ports", WORDS, show),
         exec("show vlan summary", "Display how many VLANs there are", WORDS, |session, _| {
             Ok(summary(&session.handle.model()))
         }),
@@ -25,15 +26,17 @@ pub fn commands() -> Vec<Command> {
 fn show(session: &mut Session, args: &Args) -> Result<Output, Error> {
     let model = session.handle.model();
     let ports = known_ports(session, &Args::default())?;
-    let mut only = args.vlan("vlan");
+    let mut only = args.vlans("ids").cloned();
     if let Some(name) = args.text("name") {
         let found = model.vlans.iter().find(|(id, vlan)| vlan.name(**id) == name).map(|(id, _)| *id);
-        only = Some(found.ok_or_else(|| Error::Refused(format!("VLAN {name} does not exist")))?);
+        let id = found.ok_or_else(|| Error::Refused(format!("VLAN {name} does not exist")))?;
+        only = Some(VlanSet::from_iter([id]));
     }
-    if let Some(vlan) = only.filter(|vlan| !model.vlans.contains_key(vlan)) {
-        return Err(Error::Refused(format!("VLAN {vlan} does not exist")));
+    // Of a range, those that are there.
+    if let Some(ids) = only.as_ref().filter(|ids| !ids.iter().any(|id| model.vlans.contains_key(&id))) {
+        return Err(Error::Refused(format!("VLAN {ids} does not exist")));
     }
-    Ok(if args.has("brief") { brief(&model, &ports) } else { full(&model, &ports, only) })
+    Ok(if args.has("brief") { brief(&model, &ports) } else { full(&model, &ports, only.as_ref()) })
 }
 
 fn state(vlan: &Vlan) -> &'static str {
@@ -64,11 +67,11 @@ fn lines(names: Vec<String>, width: usize) -> Vec<String> {
     lines
 }
 
-fn first_table(model: &Model, ports: &[Port], only: Option<VlanId>) -> (String, Vec<serde_json::Value>) {
+fn first_table(model: &Model, ports: &[Port], only: Option<&VlanSet>) -> (String, Vec<serde_json::Value>) {
     let mut text = format!("\n{:<5}{:<33}{:<10}{}\n", "VLAN", "Name", "Status", "Ports");
     text.push_str(&format!("{} {} {} {}\n", "-".repeat(4), "-".repeat(32), "-".repeat(9), "-".repeat(31)));
     let mut rows = Vec::new();
-    for (id, vlan) in model.vlans.iter().filter(|(id, _)| only.is_none_or(|only| only == **id)) {
+    for (id, vlan) in model.vlans.iter().filter(|(id, _)| only.is_none_or(|only| only.contains(**id))) {
         let members: Vec<&Port> = ports.iter().filter(|port| carries(port, *id)).collect();
         let mut listed = lines(members.iter().map(|port| port.name.short()).collect(), 32).into_iter();
         let name = vlan.name(*id);
@@ -97,7 +100,7 @@ pub fn brief(model: &Model, ports: &[Port]) -> Output {
 }
 
 /// All tables, of one VLAN or of all.
-pub fn full(model: &Model, ports: &[Port], only: Option<VlanId>) -> Output {
+pub fn full(model: &Model, ports: &[Port], only: Option<&VlanSet>) -> Output {
     let (mut text, rows) = first_table(model, ports, only);
     text.push_str(&format!(
         "\n{:<5}{:<13}{}\n{} {} {}\n",
@@ -109,7 +112,7 @@ pub fn full(model: &Model, ports: &[Port], only: Option<VlanId>) -> Output {
         "-".repeat(10)
     ));
     let mut modes = Vec::new();
-    for id in model.vlans.keys().filter(|id| only.is_none_or(|only| only == **id)) {
+    for id in model.vlans.keys().filter(|id| only.is_none_or(|only| only.contains(**id))) {
         text.push_str(&format!("{id:<5}{:<13}CE\n", "enet"));
         modes.push(leaves([
             ("vlanshowinfo-vlanid", id.to_string()),
@@ -144,7 +147,7 @@ mod tests {
         let (model, ports) = (sample::model(), sample::ports());
         sample::check("vlan", &full(&model, &ports, None));
         sample::check("vlan_brief", &brief(&model, &ports));
-        sample::check("vlan_id", &full(&model, &ports, VlanId::new(10)));
+        sample::check("vlan_id", &full(&model, &ports, Some(&VlanSet::from_iter(VlanId::new(10)))));
         sample::check("vlan_summary", &summary(&model));
     }
 
