@@ -47,7 +47,7 @@ test: deps
 	$(CARGO) test --workspace
 
 bench: deps
-	$(CARGO) bench -p vswitch
+	$(CARGO) bench -p vswitch --bench road
 	$(CARGO) build --release --workspace --bins
 	$(CARGO) build --release -p vswitch --example bare_loop
 	target/release/bench_tap
