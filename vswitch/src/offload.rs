@@ -15,6 +15,8 @@
 use crate::frame::FRAME_MAX;
 use crate::frame::vnet::{GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VnetHdr};
 use crate::verdict::DropReason;
+use crate::wire::ethernet::{IPV4 as ETHERTYPE_IPV4, IPV6 as ETHERTYPE_IPV6};
+use crate::wire::transport::{TCP as PROTOCOL_TCP, UDP as PROTOCOL_UDP};
 
 /// Smallest `gso_size` that is believed, octets: less only multiplies work (no TCP has a smaller segment size).
 pub const GSO_SIZE_MIN: u16 = 64;
@@ -22,10 +24,6 @@ pub const GSO_SIZE_MIN: u16 = 64;
 /// Most segments of a UDP super-frame, as in Linux.
 pub const UDP_SEGMENTS_MAX: usize = 128;
 
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
-const PROTOCOL_TCP: u8 = 6;
-const PROTOCOL_UDP: u8 = 17;
 /// TCP flags, in the octet 13 of the header.
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
