@@ -16,6 +16,7 @@
 
 use crate::flow::key::{FlowKey, shape};
 use crate::frame::vnet::{self, VnetHdr};
+use crate::offload::{GSO_SIZE_MIN, UDP_SEGMENTS_MAX};
 use crate::port::PortId;
 use crate::verdict::DropReason;
 use crate::wire::arp::Arp;
@@ -24,11 +25,6 @@ use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;
 use crate::wire::mapped;
 use crate::wire::transport::{TCP, Transport, UDP};
-
-/// Smallest payload of a segment that a guest may ask for; smaller ones cost the receivers more than the sender.
-pub const GSO_SIZE_MIN: u16 = crate::offload::GSO_SIZE_MIN;
-/// Most datagrams of a UDP super-frame (as Linux's `UDP_MAX_SEGMENTS`).
-pub const USO_SEGMENTS_MAX: u32 = crate::offload::UDP_SEGMENTS_MAX as u32;
 
 /// What is known of a frame after one look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,7 +254,7 @@ fn offload(length: usize, said: &VnetHdr, layers: Option<Layers>, parsed: &mut P
     let headers = l4 + transport.header;
     let payload = (length - headers) as u32;
     let segments = payload.div_ceil(said.gso_size.into()).max(1);
-    if layers.protocol == UDP && segments > USO_SEGMENTS_MAX {
+    if layers.protocol == UDP && segments as usize > UDP_SEGMENTS_MAX {
         return Err(lie);
     }
     let ip_headers = (layers.l3_header + transport.header) as u32;
