@@ -206,7 +206,7 @@ impl Bare {
             let count = self.generator.rx(&mut self.buffers).unwrap_or(0);
             let views = self.buffers.iter().take(count);
             let frames: ArrayVec<TxFrame<'_>, BATCH> =
-                views.map(|b| TxFrame { head: &[], rest: b.frame(), vnet: b.vnet }).collect();
+                views.map(|b| TxFrame { head: &[], rest: b.frame(), vnet: b.vnet, copy: false }).collect();
             self.sink.tx(&frames);
         }
     }

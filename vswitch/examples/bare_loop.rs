@@ -61,10 +61,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// One batch from a tap to the other.
 fn copy(from: &mut Tap, to: &mut Tap, buffers: &mut [Buffer], total: &mut Total) -> Result<(), vswitch::port::Error> {
     let received = from.rx(buffers)?;
-    let empty = TxFrame { head: &[], rest: &[], vnet: Default::default() };
+    let empty = TxFrame { head: &[], rest: &[], vnet: Default::default(), copy: false };
     let mut frames = [empty; BATCH];
     for (frame, buffer) in frames.iter_mut().zip(buffers.iter()).take(received) {
-        *frame = TxFrame { head: &[], rest: buffer.frame(), vnet: buffer.vnet };
+        *frame = TxFrame { head: &[], rest: buffer.frame(), vnet: buffer.vnet, copy: false };
         total.octets += buffer.frame().len() as u64;
     }
     let sent = to.tx(frames.get(..received).unwrap_or_default());

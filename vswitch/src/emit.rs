@@ -50,7 +50,8 @@ impl Staged {
     #[inline]
     fn view<'a>(&self, cx: &Cx<'a>, batch: &Batch, head: &'a Head) -> TxFrame<'a> {
         let vnet = batch.parsed.get(usize::from(self.frame)).map_or(VnetHdr::PLAIN, |parsed| parsed.vnet);
-        head.with(cx.frame(self.frame), vnet.shifted(self.rewrite.growth()))
+        let frame = head.with(cx.frame(self.frame), vnet.shifted(self.rewrite.growth()));
+        TxFrame { copy: self.session.is_some(), ..frame }
     }
 }
 
@@ -295,12 +296,12 @@ impl Devices {
         self.whole.clear();
         self.whole.extend_from_slice(view.head);
         self.whole.extend_from_slice(view.rest);
-        let port = &mut device.port;
+        let (port, copy) = (&mut device.port, view.copy);
         let mut send = |frame: &[u8]| {
             if outcome.failure.is_some() {
                 return;
             }
-            let sent = port.tx(&[TxFrame { head: &[], rest: frame, vnet: VnetHdr::PLAIN }]);
+            let sent = port.tx(&[TxFrame { head: &[], rest: frame, vnet: VnetHdr::PLAIN, copy }]);
             match (sent.accepted, sent.refused) {
                 (0, 0) => outcome.failure = Some(DropReason::TxFull),
                 (0, _) => outcome.failure = Some(DropReason::TxError),

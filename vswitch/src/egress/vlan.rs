@@ -109,6 +109,7 @@ impl Head {
             head: self.octets.get(..self.len.into()).unwrap_or_default(),
             rest: frame.get(self.replaces.into()..).unwrap_or_default(),
             vnet,
+            copy: false,
         }
     }
 }

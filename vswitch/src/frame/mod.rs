@@ -101,6 +101,8 @@ pub struct TxFrame<'a> {
     pub rest: &'a [u8],
     /// Offsets count from the start of `head`.
     pub vnet: VnetHdr,
+    /// A copy for a monitor session: it leaves as it is, and is never joined with others to a super-frame.
+    pub copy: bool,
 }
 
 impl TxFrame<'_> {

@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn sending_meets_no_faults() {
         let (mut port, mut end, _) = faulty(FaultPlan { loss: 1.0, corrupt: 1.0, ..FaultPlan::default() });
-        let frame = TxFrame { head: b"", rest: b"frame", vnet: VnetHdr::PLAIN };
+        let frame = TxFrame { head: b"", rest: b"frame", vnet: VnetHdr::PLAIN, copy: false };
         assert_eq!(port.tx(&[frame; 3]).accepted, 3);
         assert_eq!(end.recv(), Some((b"frame".to_vec(), VnetHdr::PLAIN)));
         assert_eq!(port.offloads(), Offloads::NONE);

@@ -268,7 +268,10 @@ mod tests {
         assert_eq!((taken[0].frame(), taken[0].vnet), (&b"one"[..], CSUM));
         assert_eq!((taken[1].frame(), taken[1].vnet), (&long[..], VnetHdr::PLAIN));
         assert_eq!(port.rx(&mut taken).unwrap(), 0);
-        let frames = [TxFrame { head: b"he", rest: b"ad", vnet: CSUM }, TxFrame { head: b"", rest: &long, vnet: CSUM }];
+        let frames = [
+            TxFrame { head: b"he", rest: b"ad", vnet: CSUM, copy: false },
+            TxFrame { head: b"", rest: &long, vnet: CSUM, copy: false },
+        ];
         assert_eq!(port.tx(&frames), Sent { accepted: 2, refused: 0, refused_set: 0 });
         assert_eq!(end.recv(), Some((b"head".to_vec(), CSUM)));
         assert_eq!(end.recv_with(|frame, _| frame.len()), Some(FRAME_MAX));
@@ -278,7 +281,7 @@ mod tests {
     #[test]
     fn a_full_cable_takes_no_more_until_the_other_end_has_taken() {
         let (mut port, mut end) = pair(2, Offloads::NONE);
-        let frame = TxFrame { head: b"", rest: b"x", vnet: VnetHdr::PLAIN };
+        let frame = TxFrame { head: b"", rest: b"x", vnet: VnetHdr::PLAIN, copy: false };
         assert_eq!(port.tx(&[frame; 5]), Sent { accepted: 2, ..Sent::default() });
         assert_eq!(port.tx(&[frame; 5]), Sent::default());
         assert!(end.recv().is_some());
@@ -296,8 +299,12 @@ mod tests {
     fn what_the_port_has_no_offload_for_is_refused_and_the_rest_goes() {
         let gso = VnetHdr { gso_type: GSO_TCPV4, gso_size: 1448, ..CSUM };
         let uso = VnetHdr { gso_type: GSO_UDP_L4, ..gso };
-        let frames =
-            [VnetHdr::PLAIN, CSUM, gso, uso, VnetHdr::PLAIN].map(|vnet| TxFrame { head: b"", rest: b"x", vnet });
+        let frames = [VnetHdr::PLAIN, CSUM, gso, uso, VnetHdr::PLAIN].map(|vnet| TxFrame {
+            head: b"",
+            rest: b"x",
+            vnet,
+            copy: false,
+        });
         for (offloads, set) in [
             (Offloads::NONE, 0b01110),
             (Offloads { csum: true, ..Offloads::NONE }, 0b01100),

@@ -142,8 +142,36 @@ pub trait Port: Send {
         0
     }
 
-    /// Becomes readable when `rx` would return frames; `None` for a port that must be polled.
+    /// Becomes readable when `rx` would return frames; `None` for a port that must be polled. The same descriptor for the
+    /// whole life of the port.
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         None
+    }
+
+    /// `rx` makes no system call when nothing has arrived: the worker asks it every turn while it is awake, and calls
+    /// [`Port::arm`] before it sleeps. Else it asks only when [`Port::readiness`] says so.
+    fn polls(&self) -> bool {
+        false
+    }
+
+    /// The worker is about to sleep: from now on arrivals make [`Port::readiness`] readable, until the next `rx`. `true`
+    /// when something has arrived already.
+    fn arm(&mut self) -> bool {
+        false
+    }
+
+    /// Handles for `count` further workers. Each sends to the same device and receives from queues of its own, if the
+    /// device has any left for it; a handle without a queue receives nothing, for ever.
+    ///
+    /// # Errors
+    /// [`Error::Device`] from a port that only one worker can use.
+    fn handles(&mut self, count: usize) -> Result<Vec<Box<dyn Port>>, Error> {
+        match count {
+            0 => Ok(Vec::new()),
+            _ => {
+                let what = "can be used by one worker only".to_owned();
+                Err(Error::Device { device: "port".to_owned(), what })
+            }
+        }
     }
 }

@@ -151,7 +151,7 @@ mod tests {
     use crate::frame::vnet::NEEDS_CSUM;
 
     fn frame<'a>(head: &'a [u8], rest: &'a [u8]) -> TxFrame<'a> {
-        TxFrame { head, rest, vnet: VnetHdr::PLAIN }
+        TxFrame { head, rest, vnet: VnetHdr::PLAIN, copy: false }
     }
 
     fn read(octets: &[u8]) -> Reader<&[u8]> {

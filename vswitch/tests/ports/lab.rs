@@ -147,7 +147,7 @@ impl Drop for Loop {
 }
 
 pub fn plain(frame: &[u8]) -> TxFrame<'_> {
-    TxFrame { head: &[], rest: frame, vnet: VnetHdr::PLAIN }
+    TxFrame { head: &[], rest: frame, vnet: VnetHdr::PLAIN, copy: false }
 }
 
 /// One batch, with the offloads that `to` lacks done here.
@@ -168,7 +168,7 @@ pub fn copy(
         if to.offloads().cover(&vnet) {
             // In two parts, as the road sends.
             let (head, rest) = buffer.frame().split_at(12);
-            out = to.tx(&[TxFrame { head, rest, vnet }]);
+            out = to.tx(&[TxFrame { head, rest, vnet, copy: false }]);
         } else if vnet.is_gso() {
             passed.segments += offload::segment(buffer.frame(), &vnet, scratch, &mut |segment| {
                 let sent = to.tx(&[plain(segment)]);

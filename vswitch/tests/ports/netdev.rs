@@ -54,7 +54,7 @@ impl Port for Trunk {
         for frame in frames {
             let head = [frame.head, self.tags].concat();
             let vnet = frame.vnet.shifted(self.tags.len() as i16);
-            let one = self.inner.tx(&[TxFrame { head: &head, rest: frame.rest, vnet }]);
+            let one = self.inner.tx(&[TxFrame { head: &head, rest: frame.rest, vnet, copy: false }]);
             sent.accepted += one.accepted;
             sent.refused += one.refused;
         }
@@ -288,7 +288,7 @@ fn a_superframe_beyond_the_buffer_arrives_with_length_0() {
     };
     for (len, expected) in [(FRAME_MAX, FRAME_MAX), (FRAME_MAX + 1, 0), (100_000, 0), (60_000, 60_000)] {
         frame.resize(len, 0x77);
-        assert_eq!(a.tx(&[TxFrame { head: &[], rest: &frame, vnet }]).accepted, 1);
+        assert_eq!(a.tx(&[TxFrame { head: &[], rest: &frame, vnet, copy: false }]).accepted, 1);
         assert_eq!(receive_until(&mut b, |buffer| Some(buffer.frame().len())), Some(expected), "{len}");
     }
 }

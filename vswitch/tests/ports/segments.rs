@@ -55,7 +55,7 @@ fn our_segments_are_those_that_the_kernel_would_make() {
             let mut expected = Vec::new();
             let count = offload::segment(&frame, &vnet, &mut Vec::new(), &mut |s| expected.push(s.to_vec())).unwrap();
             assert_eq!((count, expected.len()), (payload.div_ceil(1000), count));
-            assert_eq!(ours.tx(&[TxFrame { head: &frame[..12], rest: &frame[12..], vnet }]).accepted, 1);
+            assert_eq!(ours.tx(&[TxFrame { head: &frame[..12], rest: &frame[12..], vnet, copy: false }]).accepted, 1);
             let mut got = Vec::new();
             receive_until(&mut theirs, |buffer| {
                 got.push(buffer.frame().to_vec());

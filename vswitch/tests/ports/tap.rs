@@ -79,7 +79,7 @@ fn a_tap_refuses_a_virtio_header_that_lies_and_needs_none_for_the_next() {
     let frame = experiment(&[0; 50]);
     let lie = VnetHdr { flags: NEEDS_CSUM, csum_start: 60, csum_offset: 16, ..VnetHdr::PLAIN };
     let gso = VnetHdr { gso_type: 0x33, gso_size: 1000, ..VnetHdr::PLAIN };
-    let of = |vnet| TxFrame { head: &frame[..12], rest: &frame[12..], vnet };
+    let of = |vnet| TxFrame { head: &frame[..12], rest: &frame[12..], vnet, copy: false };
     let sent = tap.tx(&[of(lie), of(VnetHdr::PLAIN), of(gso), of(VnetHdr::PLAIN)]);
     assert_eq!(sent, Sent { accepted: 2, refused: 2, refused_set: 0b101 });
 }
