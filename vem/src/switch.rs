@@ -331,7 +331,7 @@ impl Switch {
     fn publish(&mut self, now: Instant) -> Result<(), Error> {
         let generation = self.generation + 1;
         let plan = apply::plan(generation, self.host.as_ref(), &self.attached(), &self.plan.numbers)?;
-        let snapshot = Snapshot::build(&plan.config)?;
+        let snapshot = Snapshot::build_after(&plan.config, &self.control.running())?;
         let empty = HostConfig::default();
         let export = self.export_config(self.host.as_ref().unwrap_or(&empty), &plan);
         export::plan::check(&export)?;

@@ -117,6 +117,11 @@ impl Control {
         })
     }
 
+    /// The snapshot that was published last, to build the next one on.
+    pub fn running(&self) -> Arc<Snapshot> {
+        self.shared.snapshot.load_full()
+    }
+
     /// Makes `snapshot` the running one, and returns when the worker runs on it.
     pub fn publish(&self, mut snapshot: Snapshot) -> Result<(), Error> {
         let one_at_a_time = lock(&self.publishing);

@@ -7,49 +7,23 @@
 //! nothing that a judge reads of that port has changed - its settings, its compiled lists, its monitor sessions, and of the
 //! VLANs that it carries whether they are active, watched, and have several uplinks - and a new one otherwise. It compares
 //! the things themselves, not hashes. Flood lists, session destinations and timers are never cached.
+//!
+//! **Access lists** are taken over from the running snapshot while they say the same ([`crate::table::acl::list`]), so that
+//! a change elsewhere neither compiles nor compares them port by port.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::acl::Rules;
 use proto::addr::VlanId;
 use proto::vlan::{PortMode, VlanSet};
 
-use crate::config::{Config, Error, MonitorConfig, PortConfig, RULES_MAX, SESSIONS_MAX, SessionConfig, StaticMac};
-use crate::flow::key::{FlowKey, shape};
+use crate::config::{Config, Error, MonitorConfig, PortConfig, SESSIONS_MAX, SessionConfig, StaticMac};
 use crate::flow::record::{MONITORS_MAX, MonitorSet};
 use crate::port::{PORTS_MAX, PortId};
-use crate::table::acl::{Found, IpList, MacList};
-use crate::verdict::RuleRef;
+use crate::table::acl::list::{AclPair, List, Lists};
 
 /// A set of monitor sessions, bit `i` for the `i`-th of the snapshot.
 pub type SessionSet = u32;
-
-/// A compiled access list.
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum List {
-    Ip(IpList),
-    Mac(MacList),
-}
-
-/// The two lists of one direction of a port.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct AclPair {
-    ip: Option<Arc<List>>,
-    mac: Option<Arc<List>>,
-}
-
-impl AclPair {
-    /// What the lists say of a packet in `vlan`: the IP list judges IPv4, the MAC list everything else.
-    pub fn find(&self, key: &FlowKey, vlan: VlanId) -> Found {
-        let list = if key.is(shape::IPV4) { &self.ip } else { &self.mac };
-        match list.as_deref() {
-            Some(List::Ip(list)) => list.find(key),
-            Some(List::Mac(list)) => list.find(key, vlan),
-            None => Found { permit: true, rule: RuleRef::NONE },
-        }
-    }
-}
 
 /// Everything that the judges read of a port.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -122,13 +96,19 @@ pub struct Snapshot {
     /// Index in `vlan_policies` + 1, by VLAN.
     vlan_index: Vec<u16>,
     protected: Vec<u64>,
+    lists: Lists,
     last_generation: u32,
 }
 
 impl Snapshot {
     /// Validates and compiles `config`.
     pub fn build(config: &Config) -> Result<Snapshot, Error> {
-        let lists = compile_lists(config)?;
+        Self::build_after(config, &Snapshot::default())
+    }
+
+    /// As [`Snapshot::build`], with the compiled lists that `previous` has and that say the same.
+    pub fn build_after(config: &Config, previous: &Snapshot) -> Result<Snapshot, Error> {
+        let lists = Lists::compile(&config.acls, &previous.lists)?;
         limit("flow monitors", config.monitors.len(), MONITORS_MAX)?;
         limit("monitor sessions", config.sessions.len(), SESSIONS_MAX)?;
         limit("ports", config.ports.len(), PORTS_MAX)?;
@@ -156,6 +136,7 @@ impl Snapshot {
         for vlan in config.vlans.iter() {
             snapshot.add_vlan(vlan, config);
         }
+        snapshot.lists = lists;
         Ok(snapshot)
     }
 
@@ -164,7 +145,7 @@ impl Snapshot {
         self.version
     }
 
-    fn add_port(&mut self, port: &PortConfig, config: &Config, lists: &[Arc<List>]) -> Result<(), Error> {
+    fn add_port(&mut self, port: &PortConfig, config: &Config, lists: &Lists) -> Result<(), Error> {
         let name = || format!("port {}", port.id.0);
         let index = self.port_index.get_mut(port.id.index()).ok_or(Error::Limit {
             what: "port number",
@@ -176,11 +157,11 @@ impl Snapshot {
         }
         let list = |wanted: Option<usize>, ip: bool| -> Result<Option<Arc<List>>, Error> {
             let Some(i) = wanted else { return Ok(None) };
-            let (Some(list), Some(acl)) = (lists.get(i), config.acls.get(i)) else {
+            let Some(list) = lists.get(i) else {
                 return Err(Error::Dangling(name(), format!("access list {i}")));
             };
-            if matches!(**list, List::Ip(_)) != ip {
-                return Err(Error::AclKind(acl.acl.name.clone()));
+            if list.is_ip() != ip {
+                return Err(Error::AclKind(list.name().to_owned()));
             }
             Ok(Some(Arc::clone(list)))
         };
@@ -195,8 +176,8 @@ impl Snapshot {
             config: port.clone(),
             generation: 1,
             mirror_destination: false,
-            acl_in: AclPair { ip: list(port.ip_acl_in, true)?, mac: list(port.mac_acl_in, false)? },
-            acl_out: AclPair { ip: list(port.ip_acl_out, true)?, mac: list(port.mac_acl_out, false)? },
+            acl_in: AclPair::new(list(port.ip_acl_in, true)?, list(port.mac_acl_in, false)?),
+            acl_out: AclPair::new(list(port.ip_acl_out, true)?, list(port.mac_acl_out, false)?),
             monitors_in: monitor(port.flow_in)?,
             monitors_out: monitor(port.flow_out)?,
             rx_sessions: 0,
@@ -334,6 +315,8 @@ impl Snapshot {
     pub fn succeed(&mut self, previous: &Snapshot) {
         let fresh = previous.last_generation.wrapping_add(1).max(1);
         self.last_generation = fresh;
+        let pairs = self.ports.iter_mut().flat_map(|port| [&mut port.acl_in, &mut port.acl_out]);
+        self.lists.adopt(&previous.lists, pairs);
         let changed: Vec<VlanId> =
             (1..=4094).filter_map(VlanId::new).filter(|vlan| self.vlan_differs(previous, *vlan)).collect();
         let protected_differ = self.protected != previous.protected;
@@ -360,34 +343,6 @@ impl Snapshot {
 
 fn limit(what: &'static str, count: usize, max: usize) -> Result<(), Error> {
     if count > max { Err(Error::Limit { what, count, max }) } else { Ok(()) }
-}
-
-fn compile_lists(config: &Config) -> Result<Vec<Arc<List>>, Error> {
-    let mut ids: Vec<u32> = config.acls.iter().flat_map(|acl| &acl.rule_ids).copied().collect();
-    limit("rules", ids.len(), RULES_MAX)?;
-    ids.sort_unstable();
-    if let Some(last) = ids.last() {
-        limit("rule number", *last as usize, RULES_MAX - 1)?;
-    }
-    if let Some((id, _)) = ids.iter().zip(ids.iter().skip(1)).find(|(a, b)| a == b) {
-        return Err(Error::Twice(format!("rule number {id}")));
-    }
-    let compile = |config: &crate::config::AclConfig| {
-        let rules = match &config.acl.rules {
-            Rules::Ip(rules) => rules.len(),
-            Rules::Mac(rules) => rules.len(),
-        };
-        if config.rule_ids.len() != rules + 1 {
-            let what = format!("access list '{}'", config.acl.name);
-            return Err(Error::Dangling(what, "a rule without a number".to_owned()));
-        }
-        let counted = config.acl.statistics;
-        Ok(Arc::new(match &config.acl.rules {
-            Rules::Ip(rules) => List::Ip(IpList::new(rules, &config.rule_ids, counted)),
-            Rules::Mac(rules) => List::Mac(MacList::new(rules, &config.rule_ids, counted)),
-        }))
-    };
-    config.acls.iter().map(compile).collect()
 }
 
 #[cfg(test)]

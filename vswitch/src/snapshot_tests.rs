@@ -1,6 +1,6 @@
 //! What a snapshot refuses, and when a port's generation moves.
 
-use proto::acl::{Acl, MacRule};
+use proto::acl::{Acl, MacRule, Rules};
 use proto::addr::MacAddr;
 
 use super::*;
