@@ -251,7 +251,7 @@ impl Switch {
             }
         };
         let plan = apply::plan(self.generation, Some(&prepared.host), &self.attached(), &self.plan.numbers)?;
-        Snapshot::build(&plan.config)?;
+        Snapshot::build_after(&plan.config, &self.control.running())?;
         export::plan::check(&self.export_config(&prepared.host, &plan))?;
         self.store.stage_config(&prepared.last)?;
         self.prepared = Some(prepared);
