@@ -1,10 +1,13 @@
 //! Compiled access lists: the answer of a list to a packet, at a cost that the configuration sets and no packet changes.
 //!
-//! A rule is taken apart into what it asks of single octets and of ports ([`term`]). Lists of at most [`SCAN_MAX`] terms are
-//! scanned, sixteen at a time ([`scan`]); longer ones are looked up in groups of 512 ([`group`]): each field of the packet
-//! picks a set of 512 bits, the rules that it suits, and the first bit that is in all sets is the rule. Neither hashes,
-//! neither has a branch that a field of the packet decides, and both stop behind the piece that holds the first match. So
-//! the work is bounded by the number of rules, and it is the same for every packet that gets as far down the list.
+//! A rule is taken apart into what it asks of single octets and of ports ([`term`]), and the terms of a list stand in groups
+//! of 512 ([`group`]): each field of the packet picks a set of 512 bits, the terms that it suits, and the first bit that is
+//! in all sets is the rule. Nothing is hashed, no field of the packet decides a branch, and the lookup ends behind the group
+//! that holds the first match. So the work is bounded by the number of rules, and it is the same for every packet that gets
+//! as far down the list.
+//!
+//! Short lists take the same way. A vector scan over all terms, sixteen at a time, was tried for them: it took 25 ns for the
+//! first sixteen terms and 18 ns for each further sixteen, where a lookup takes some 20 ns for anything up to a group.
 //!
 //! Fragments: conditions on ports or ICMP can't be tested on a fragment other than the first. Such a fragment matches a
 //! permit rule when the rest of the rule fits, and never a deny rule that has such conditions: the first fragment was
@@ -20,7 +23,6 @@ pub mod ip;
 pub mod list;
 pub mod mac;
 pub mod plain;
-pub mod scan;
 pub mod term;
 
 pub use ip::IpList;
@@ -28,9 +30,6 @@ pub use list::{AclPair, List};
 pub use mac::MacList;
 
 use crate::verdict::RuleRef;
-
-/// Terms up to which a list is scanned. From here on a lookup in a group costs less than the scan to its last rule.
-pub const SCAN_MAX: usize = 64;
 
 /// What a list says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

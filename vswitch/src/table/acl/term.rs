@@ -1,4 +1,4 @@
-//! What a rule asks of a packet, octet by octet: the form that both kinds of compiled list are made from.
+//! What a rule asks of a packet, octet by octet: what the groups of both kinds of list are made from.
 //!
 //! Addresses, wildcard masks with holes in any place, protocol, DSCP, EtherType and VLAN are all `(octet ^ want) & care == 0`
 //! for each octet; ports are a span of numbers that may wrap around. The type and code of an ICMP message stand where the
