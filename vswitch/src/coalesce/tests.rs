@@ -165,7 +165,7 @@ impl Packet {
 
     /// Who must not overtake whom: frames of one flow; `None` nobody.
     fn flow(&self) -> Option<(bool, bool, [u16; 2])> {
-        (self.offset == 0 && !self.copy).then_some((self.v6, self.tcp, self.ports))
+        ((self.offset == 0 || self.v6) && !self.copy).then_some((self.v6, self.tcp, self.ports))
     }
 }
 
@@ -224,7 +224,10 @@ fn check(mode: Mode, batch: &[Packet]) -> Vec<usize> {
             None => {
                 let joined = group.join(&frames).unwrap();
                 let whole = group.payloads(&frames).fold(joined.headers().to_vec(), |all, part| [&all, part].concat());
-                assert!(whole.len() <= 65_535 + 18 && whole.len() - joined.headers().len() > usize::from(joined.vnet.gso_size));
+                assert!(
+                    whole.len() <= 65_535 + 18
+                        && whole.len() - joined.headers().len() > usize::from(joined.vnet.gso_size)
+                );
                 assert_eq!(usize::from(joined.vnet.hdr_len), joined.headers().len());
                 received(whole, &joined.vnet)
             }
@@ -283,7 +286,8 @@ fn disturb(packet: &mut Packet, what: u8, by: u8) {
         _ => {
             // A super-frame of a guest, with a checksum that is left to the device, and no padding.
             packet.payload = (0..usize::from(by) * 7).map(|i| i as u8).collect();
-            (packet.gso, packet.partial, packet.padding, packet.wrong) = ([64, 100, 200][usize::from(by) % 3], true, 0, 0);
+            (packet.gso, packet.partial, packet.padding, packet.wrong) =
+                ([64, 100, 200][usize::from(by) % 3], true, 0, 0);
             packet.offset = 0;
             packet.unsummed = false;
         }
@@ -545,11 +549,15 @@ fn lenient_joins_what_generators_send() {
     let joined = plan.groups()[0].join(&frames).unwrap();
     let whole = plan.groups()[0].payloads(&frames).fold(joined.headers().to_vec(), |all, part| [&all, part].concat());
     let expected: Vec<Vec<u8>> = (0..4u16)
-        .map(|id| Packet { id, unsummed: false, payload: batch[usize::from(id)].payload.clone(), ..packet.clone() }.build().0)
+        .map(|id| {
+            Packet { id, unsummed: false, payload: batch[usize::from(id)].payload.clone(), ..packet.clone() }.build().0
+        })
         .collect();
     assert_eq!(received(whole, &joined.vnet), expected);
     // IPv6 must have a checksum, and a wrong one is wrong in every mode.
-    for wrong in [Packet { unsummed: true, ..Packet::new(true, false) }, Packet { wrong: 1, ..Packet::new(false, false) }] {
+    for wrong in
+        [Packet { unsummed: true, ..Packet::new(true, false) }, Packet { wrong: 1, ..Packet::new(false, false) }]
+    {
         let built: Vec<_> = run(&wrong, 3).iter().map(Packet::build).collect();
         let frames: Vec<TxFrame<'_>> =
             built.iter().map(|(rest, vnet)| TxFrame { head: &[], rest, vnet: *vnet, copy: false }).collect();

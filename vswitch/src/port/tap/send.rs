@@ -79,3 +79,95 @@ fn whole(frames: &[TxFrame<'_>], group: &Group, write: Write<'_>) -> Result<(), 
     parts.extend(group.payloads(frames).map(IoSlice::new));
     write(&parts)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coalesce::Mode;
+    use crate::frame::vnet::{NEEDS_CSUM, VnetHdr};
+    use crate::offload::{fold, put16, sum};
+
+    /// A datagram of the flow with source port `port`, its checksum left to the device.
+    fn datagram(port: u8, payload: u8) -> Vec<u8> {
+        let mut frame = b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x08\x00".to_vec();
+        frame.extend([0x45, 0, 0, 32, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        let value = !fold(sum(&frame[14..]));
+        put16(&mut frame, 24, value).unwrap();
+        frame.extend([0, port, 0, 9, 0, 12, 0, 0]);
+        let seed = fold(crate::offload::pseudo_sum(&frame[26..34], 17, 12));
+        put16(&mut frame, 40, seed).unwrap();
+        frame.extend([payload; 4]);
+        frame
+    }
+
+    const PARTIAL: VnetHdr = VnetHdr { flags: NEEDS_CSUM, csum_start: 34, csum_offset: 6, ..VnetHdr::PLAIN };
+
+    /// What is said of datagrams of flows 1 and 2 and an odd frame, and what was written: `answers` are those of the
+    /// device, by write.
+    fn tried(flows: &[u8], answers: &[Result<(), Errno>]) -> (Sent, Vec<usize>) {
+        let owned: Vec<Vec<u8>> = flows.iter().zip(0..).map(|(port, payload)| datagram(*port, payload)).collect();
+        let mut frames: Vec<TxFrame<'_>> =
+            owned.iter().map(|rest| TxFrame { head: &[], rest, vnet: PARTIAL, copy: false }).collect();
+        for (frame, _) in frames.iter_mut().zip(flows).filter(|(_, port)| **port == 0) {
+            // No port takes this.
+            frame.vnet = VnetHdr { gso_type: 0x33, ..VnetHdr::PLAIN };
+        }
+        let plan = Plan::make(Mode::Exact, &Offloads::ALL, &frames);
+        assert!(plan.joins());
+        let (mut written, mut answers) = (Vec::new(), answers.iter());
+        let sent = joined(&frames, &plan, &Offloads::ALL, &mut |parts| {
+            let answer = answers.next().copied().unwrap_or(Ok(()));
+            if answer.is_ok() {
+                written.push(parts.iter().map(|part| part.len()).sum::<usize>() - 12);
+            }
+            answer
+        });
+        (sent, written)
+    }
+
+    const SINGLE: usize = 46;
+
+    #[test]
+    fn a_joined_frame_is_written_once_and_counts_as_its_frames() {
+        let (sent, written) = tried(&[1, 2, 1, 2, 1], &[]);
+        assert_eq!(sent, Sent { accepted: 5, refused: 0, refused_set: 0 });
+        assert_eq!(written, [SINGLE + 8, SINGLE + 4]);
+        let (sent, written) = tried(&[1; 64], &[]);
+        assert_eq!(sent, Sent { accepted: 64, refused: 0, refused_set: 0 });
+        assert_eq!(written, [SINGLE + 63 * 4]);
+    }
+
+    #[test]
+    fn a_joined_frame_that_is_refused_goes_frame_by_frame() {
+        let (sent, written) = tried(&[1, 1, 2, 1], &[Err(Errno::INVAL), Ok(()), Err(Errno::IO)]);
+        assert_eq!(sent, Sent { accepted: 3, refused: 1, refused_set: 0b10 });
+        assert_eq!(written, [SINGLE; 3]);
+        // What no port takes is refused alone.
+        let (sent, written) = tried(&[1, 0, 1, 1], &[]);
+        assert_eq!(sent, Sent { accepted: 3, refused: 1, refused_set: 0b10 });
+        assert_eq!(written, [SINGLE + 8]);
+    }
+
+    #[test]
+    fn a_device_that_is_full_leaves_no_frame_uncounted() {
+        let full = Err(Errno::AGAIN);
+        let (sent, written) = tried(&[1, 1, 2, 2], &[full, full]);
+        assert_eq!((sent, written.len()), (Sent::default(), 0));
+        // The first flow left, the second was not tried any more: nothing behind it left.
+        let (sent, _) = tried(&[1, 1, 2, 2], &[Ok(()), full, full]);
+        assert_eq!(sent, Sent { accepted: 2, refused: 0, refused_set: 0 });
+        // Frames of the second flow before the last of the first have to be called refused.
+        let (sent, written) = tried(&[1, 2, 1, 2, 1, 2], &[Ok(()), full, full]);
+        assert_eq!(sent, Sent { accepted: 3, refused: 2, refused_set: 0b1010 });
+        assert_eq!(written, [SINGLE + 8]);
+        // The joined one was too much for the room that there was.
+        let (sent, written) = tried(&[1, 1, 1, 2], &[full, Ok(()), full]);
+        assert_eq!(sent, Sent { accepted: 1, refused: 0, refused_set: 0 });
+        assert_eq!(written, [SINGLE]);
+        let flows: Vec<u8> = (0..64).map(|i| 1 + i % 2).collect();
+        let (sent, _) = tried(&flows, &[full, full]);
+        assert_eq!(sent, Sent::default());
+        let (sent, _) = tried(&flows, &[Ok(()), full, full]);
+        assert_eq!(sent, Sent { accepted: 32, refused: 31, refused_set: 0x2aaa_aaaa_aaaa_aaaa });
+    }
+}
