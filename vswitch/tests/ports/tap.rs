@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use vswitch::coalesce::Mode;
 use vswitch::frame::vnet::{GSO_TCPV4, GSO_UDP_L4, NEEDS_CSUM, VnetHdr};
@@ -16,6 +17,19 @@ use crate::packets::{Kind, Stream};
 
 fn joining(name: &str) -> Tap {
     Tap::open_with(name, Settings { vnet: true, coalesce: Mode::Exact, queues: 1 }).unwrap()
+}
+
+/// Opens a tap that was closed just now: a process that another test starts at this moment has it until it runs its
+/// program.
+fn open_again(name: &str, settings: Settings) -> Tap {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        match Tap::open_with(name, settings) {
+            Ok(tap) => return tap,
+            Err(error) => assert!(error.to_string().contains("in use") && Instant::now() < deadline, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
@@ -107,7 +121,7 @@ fn a_persistent_tap_is_used_again_whatever_it_was_before() {
     run("ip tuntap add dev port-tr mode tap");
     let guest = lab.space("tr1");
     for vnet in [true, false, true] {
-        let mut tap = Tap::open("port-tr", vnet).unwrap();
+        let mut tap = open_again("port-tr", Settings { vnet, coalesce: Mode::Off, queues: 1 });
         run("ip link set port-tr up");
         let features = run("ethtool -k port-tr");
         assert_eq!(features.contains("tcp-segmentation-offload: on"), vnet, "{features}");
@@ -122,7 +136,7 @@ fn a_persistent_tap_is_used_again_whatever_it_was_before() {
     assert_eq!(tap.name(), "port-tr2");
     tap.persist(true).unwrap();
     drop(tap);
-    let tap = Tap::open("port-tr2", false).unwrap();
+    let tap = open_again("port-tr2", Settings { vnet: false, coalesce: Mode::Off, queues: 1 });
     tap.persist(false).unwrap();
     drop(tap);
     assert!(!Command::new("ip").args(["link", "show", "port-tr2"]).output().unwrap().status.success());
@@ -266,7 +280,7 @@ fn a_receiver_gets_the_datagrams_with_their_bounds_in_the_order_of_their_flow() 
         }
         assert_eq!(tap.tx(&tx(&frames)), Sent { accepted: BATCH, refused: 0, refused_set: 0 });
         // A socket holds some hundred datagrams.
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
     }
     let (mut end, vnet) = Stream::new(kind(0), 99).next(3, 0);
     end.splice(42.., *b"end");
@@ -341,7 +355,7 @@ fn a_persistent_tap_keeps_its_kind_however_many_workers_there_are() {
     for device in ["port-tk1", "port-tk2"] {
         run(&format!("ip link set {device} up"));
         for (vnet, queues) in [(true, 1), (true, 2), (false, 1), (false, 2), (true, 2)] {
-            let mut tap = Tap::open_with(device, Settings { vnet, coalesce: Mode::Exact, queues }).unwrap();
+            let mut tap = open_again(device, Settings { vnet, coalesce: Mode::Exact, queues });
             let mut handle = tap.handles(1).unwrap().pop().unwrap();
             for port in [&mut tap, &mut *handle as &mut dyn Port] {
                 assert_eq!(port.tx(&[plain(&experiment(&[0; 50]))]).accepted, 1, "{device} {vnet} {queues}");

@@ -63,8 +63,10 @@ where
 /// The files of all queues. Those behind the first are detached from the device, which would fill them unread.
 fn queues(name: &str, settings: &Settings, many: bool) -> io::Result<Vec<OwnedFd>> {
     if !settings.vnet && !many {
-        let tap = tun_tap::Iface::without_packet_info(name, tun_tap::Mode::Tap)?;
-        return Ok(vec![own(tap)]);
+        let tap = own(tun_tap::Iface::without_packet_info(name, tun_tap::Mode::Tap)?);
+        // Else a program that we start would keep the tap.
+        rustix::io::fcntl_setfd(&tap, rustix::io::FdFlags::CLOEXEC)?;
+        return Ok(vec![tap]);
     }
     let builder = tun_rs::DeviceBuilder::new().name(name).layer(tun_rs::Layer::L2);
     let tap = builder.offload(settings.vnet).multi_queue(many).inherit_enable_state().build_sync()?;
