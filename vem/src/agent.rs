@@ -141,7 +141,8 @@ pub fn run_until(bootstrap: Bootstrap, stop: StdStream) -> Result<(), Error> {
         std::thread::Builder::new().name("worker".to_owned()).spawn(move || worker.run(started, stop))?
     };
     let exporter = export::start(records, export::Anchor::new(started))?;
-    let switch = Switch::start(control, exporter, store, bootstrap.ports.clone(), started)?;
+    let devices = crate::hostport::Settings { coalesce: bootstrap.coalesce, workers: 1 };
+    let switch = Switch::start(control, exporter, store, bootstrap.ports.clone(), devices, started)?;
     tracing::info!(host = bootstrap.host, %uuid, ports = switch.reports().len(), "running");
 
     let (events, link_events) = bounded(LINK_EVENTS);

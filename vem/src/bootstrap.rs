@@ -17,11 +17,19 @@
 //! macs_per_port = 1024
 //! records = 65536
 //!
+//! [dataplane]
+//! coalesce = "exact"              # or "lenient", "off": which frames a tap may get joined, see below
+//!
 //! [[port]]                        # attached at start
 //! uplink = 1
 //! device = "eth1"
 //! profile = "uplink-trunk"
 //! ```
+//!
+//! `coalesce` joins frames of one flow that leave by a tap together (super-frames, which a receiver's kernel takes apart).
+//! `exact` joins what a receiver gets as the very packets that were sent. `lenient` also joins IPv4 datagrams that have no
+//! checksum, or identifications that don't ascend, as traffic generators send them: they arrive with a checksum and with
+//! ascending identifications. `off` writes every frame alone.
 //!
 //! A key that is not known is an error, and so is a value out of its range: nothing is guessed. Everything else about the
 //! switch comes from the supervisor.
@@ -30,6 +38,7 @@ use std::path::{Path, PathBuf};
 
 use proto::msg::HostUuid;
 use serde::Deserialize;
+use vswitch::coalesce;
 use vswitch::worker::Limits;
 
 use crate::attach::Attachment;
@@ -87,6 +96,8 @@ pub struct Bootstrap {
     pub socket: PathBuf,
     /// Sizes of the dataplane's tables.
     pub limits: Limits,
+    /// Which frames a tap may get joined.
+    pub coalesce: coalesce::Mode,
     /// Ports that are attached at start.
     pub ports: Vec<Attachment>,
 }
@@ -109,6 +120,8 @@ struct File {
     host: toml::Spanned<Host>,
     #[serde(default)]
     limits: Option<toml::Spanned<LimitsFile>>,
+    #[serde(default)]
+    dataplane: DataplaneFile,
     #[serde(default)]
     port: Vec<toml::Spanned<Request>>,
 }
@@ -139,6 +152,30 @@ struct LimitsFile {
     macs: Option<usize>,
     macs_per_port: Option<usize>,
     records: Option<usize>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct DataplaneFile {
+    coalesce: Option<Coalesce>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum Coalesce {
+    Off,
+    Exact,
+    Lenient,
+}
+
+impl From<Coalesce> for coalesce::Mode {
+    fn from(written: Coalesce) -> Self {
+        match written {
+            Coalesce::Off => coalesce::Mode::Off,
+            Coalesce::Exact => coalesce::Mode::Exact,
+            Coalesce::Lenient => coalesce::Mode::Lenient,
+        }
+    }
 }
 
 fn default_socket() -> PathBuf {
@@ -214,7 +251,9 @@ pub fn parse(path: &Path, text: &str) -> Result<Bootstrap, Error> {
     for (port, written) in ports.iter().zip(&file.port) {
         seen.add(port.clone()).map_err(|e| at(written.span(), e.to_string()))?;
     }
-    Ok(Bootstrap { vsm, host: name, domain, uuid, state_dir: host.state_dir, socket: host.socket, limits, ports })
+    let coalesce = file.dataplane.coalesce.map_or_else(coalesce::Mode::default, Into::into);
+    let (state_dir, socket) = (host.state_dir, host.socket);
+    Ok(Bootstrap { vsm, host: name, domain, uuid, state_dir, socket, limits, coalesce, ports })
 }
 
 fn check_address(
@@ -292,6 +331,11 @@ vm = "web1"
             parse(Path::new("x"), "[host]\nname='h'\ndomain=1\nstate_dir='/s'\n[limits]\nflows=1024\n").unwrap();
         assert_eq!((alone.vsm, alone.limits.flows), (None, 1024));
         assert_eq!(alone.limits.macs, Limits::default().macs);
+        assert_eq!((read.coalesce, alone.coalesce), (coalesce::Mode::Exact, coalesce::Mode::Exact));
+        for (written, mode) in [("off", coalesce::Mode::Off), ("lenient", coalesce::Mode::Lenient)] {
+            let text = format!("{GOOD}\n[dataplane]\ncoalesce = '{written}'\n");
+            assert_eq!(parse(Path::new("x"), &text).unwrap().coalesce, mode);
+        }
     }
 
     #[test]
@@ -312,6 +356,8 @@ vm = "web1"
         }
         assert!(error("").contains("missing field `host`"));
         assert!(error(&format!("{GOOD}\n[limits]\nflows = 0\n")).contains("flows = 0 is outside"));
+        let text = error(&format!("{GOOD}\n[dataplane]\ncoalesce = 'all'\n"));
+        assert!(text.contains("unknown variant `all`, expected one of `off`, `exact`, `lenient`"), "{text}");
         let uuid = GOOD.replace("domain = 100", "domain = 100\nuuid = \"123\"");
         assert_eq!(error(&uuid), "vem.toml:8: not a UUID");
     }

@@ -17,9 +17,10 @@ pub mod silence;
 use std::io;
 use std::path::Path;
 
+use vswitch::coalesce;
 use vswitch::port::Port;
 use vswitch::port::netdev::Netdev;
-use vswitch::port::tap::Tap;
+use vswitch::port::tap::{self, Tap};
 
 use crate::attach::{Attachment, Before};
 use crate::request::Kind;
@@ -84,6 +85,15 @@ pub struct Opened {
     pub namespace: Option<netns::Identity>,
 }
 
+/// How this host uses its devices.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Which frames a tap may get joined.
+    pub coalesce: coalesce::Mode,
+    /// Threads that receive: a device may have a queue for each.
+    pub workers: usize,
+}
+
 /// When a device is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Occasion {
@@ -100,11 +110,11 @@ pub enum Occasion {
 ///
 /// # Errors
 /// It does not exist, is in use, is of the wrong kind, or the system refuses. What was changed is changed back.
-pub fn open(attachment: &Attachment, occasion: Occasion) -> Result<Opened, Error> {
+pub fn open(attachment: &Attachment, occasion: Occasion, settings: &Settings) -> Result<Opened, Error> {
     let path = attachment.netns.as_deref().map(Path::new);
     let namespace = path.map(netns::Identity::of).transpose()?;
     let (port, link, made, before) = netns::inside(path, || match attachment.kind {
-        Kind::Tap => open_tap(attachment, occasion),
+        Kind::Tap => open_tap(attachment, occasion, settings),
         Kind::Netdev => open_netdev(attachment, occasion),
     })??;
     Ok(Opened { port, link, made, before, namespace })
@@ -160,7 +170,7 @@ fn unfit(device: &str, what: impl Into<String>) -> Error {
     Error::Unfit { device: device.to_owned(), what: what.into() }
 }
 
-fn open_tap(attachment: &Attachment, occasion: Occasion) -> Result<Found, Error> {
+fn open_tap(attachment: &Attachment, occasion: Occasion, settings: &Settings) -> Result<Found, Error> {
     let device = attachment.device.as_str();
     let mut route = Route::open().map_err(system(device, "netlink"))?;
     let there = route.get(device).map_err(system(device, "netlink"))?;
@@ -171,7 +181,8 @@ fn open_tap(attachment: &Attachment, occasion: Occasion) -> Result<Found, Error>
         None => true,
     };
     let opened = (|| {
-        let port = Tap::open(device, !attachment.plain)?;
+        let Settings { coalesce, workers } = *settings;
+        let port = Tap::open_with(device, tap::Settings { vnet: !attachment.plain, coalesce, queues: workers })?;
         if make {
             port.persist(true).map_err(system(device, "make the tap persistent"))?;
         }

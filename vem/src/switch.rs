@@ -119,6 +119,7 @@ pub struct Switch {
     control: Control,
     exporter: ExportHandle,
     store: Store,
+    devices: hostport::Settings,
     attachments: Attachments,
     live: BTreeMap<NicId, Live>,
     host: Option<HostConfig>,
@@ -140,6 +141,7 @@ impl Switch {
         exporter: ExportHandle,
         store: Store,
         fixed: Vec<Attachment>,
+        devices: hostport::Settings,
         now: Instant,
     ) -> Result<Switch, Error> {
         let stored = store.load_config().unwrap_or_else(|error| {
@@ -156,6 +158,7 @@ impl Switch {
             control,
             exporter,
             store,
+            devices,
             attachments,
             live: BTreeMap::new(),
             host,

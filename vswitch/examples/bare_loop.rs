@@ -1,15 +1,18 @@
 //! Copies frames between two taps and does nothing else: what the kernel's tap interface costs. A switch between the same
 //! two taps can't be faster, so this is what benches hold it against.
 //!
-//! `bare_loop TAP TAP [plain]` opens or makes both taps (with virtio header, unless `plain`), prints `ready`, and copies
-//! until its standard input ends; then it prints how many frames and octets it copied, and how many a tap did not take.
+//! `bare_loop TAP TAP [plain | coalesce]` opens or makes both taps (with virtio header, unless `plain`), prints `ready`, and
+//! copies until its standard input ends; then it prints how many frames and octets it copied, and how many a tap did not
+//! take. With `coalesce` it joins frames as the switch does; without it writes each.
 
 use std::error::Error;
 use std::os::fd::AsFd;
 
 use rustix::event::epoll;
+use vswitch::coalesce::Mode;
 use vswitch::frame::{BATCH, Buffer, TxFrame};
-use vswitch::port::{Port, tap::Tap};
+use vswitch::port::Port;
+use vswitch::port::tap::{Settings, Tap};
 
 #[derive(Default)]
 struct Total {
@@ -20,12 +23,14 @@ struct Total {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (first, second, vnet) = match arguments.as_slice() {
-        [first, second] => (first, second, true),
-        [first, second, plain] if plain == "plain" => (first, second, false),
-        _ => return Err("usage: bare_loop TAP TAP [plain]".into()),
+    let (first, second, vnet, coalesce) = match arguments.as_slice() {
+        [first, second] => (first, second, true, Mode::Off),
+        [first, second, plain] if plain == "plain" => (first, second, false, Mode::Off),
+        [first, second, coalesce] if coalesce == "coalesce" => (first, second, true, Mode::Exact),
+        _ => return Err("usage: bare_loop TAP TAP [plain | coalesce]".into()),
     };
-    let mut taps = [Tap::open(first, vnet)?, Tap::open(second, vnet)?];
+    let settings = Settings { vnet, coalesce, queues: 1 };
+    let mut taps = [Tap::open_with(first, settings)?, Tap::open_with(second, settings)?];
     let stdin = std::io::stdin();
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     for (number, tap) in taps.iter().enumerate() {

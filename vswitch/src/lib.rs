@@ -25,6 +25,7 @@
 
 pub mod account;
 pub mod bridge;
+pub mod coalesce;
 pub mod config;
 pub mod control;
 pub mod egress;

@@ -18,11 +18,17 @@ use crate::verdict::DropReason;
 use crate::wire::ethernet::{IPV4 as ETHERTYPE_IPV4, IPV6 as ETHERTYPE_IPV6};
 use crate::wire::transport::{TCP as PROTOCOL_TCP, UDP as PROTOCOL_UDP};
 
-/// Smallest `gso_size` that is believed, octets: less only multiplies work (no TCP has a smaller segment size).
+/// Smallest `gso_size` of TCP that is believed, octets: less only multiplies work (no TCP has a smaller segment size).
 pub const GSO_SIZE_MIN: u16 = 64;
 
 /// Most segments of a UDP super-frame, as in Linux.
 pub const UDP_SEGMENTS_MAX: usize = 128;
+
+/// Smallest `gso_size` that is believed of a transport protocol. Datagrams may be as short as their senders like, and what
+/// a super-frame of them costs is bounded by [`UDP_SEGMENTS_MAX`].
+pub fn gso_size_min(protocol: u8) -> u16 {
+    if protocol == PROTOCOL_UDP { 1 } else { GSO_SIZE_MIN }
+}
 
 /// TCP flags, in the octet 13 of the header.
 const FIN: u8 = 0x01;
@@ -98,7 +104,7 @@ impl<'a> Plan<'a> {
         };
         let place = (usize::from(vnet.csum_start), usize::from(vnet.csum_offset));
         if wanted != (layers.v6, layers.protocol)
-            || vnet.gso_size < GSO_SIZE_MIN
+            || vnet.gso_size < gso_size_min(layers.protocol)
             || (vnet.needs_csum() && place != (layers.l4, layers.checksum_offset()))
         {
             return None;
@@ -146,10 +152,8 @@ impl<'a> Plan<'a> {
         }
         put16(segment, l4 + self.layers.checksum_offset(), 0)?;
         let addresses = if self.layers.v6 { l3 + 8..l3 + 40 } else { l3 + 12..l3 + 20 };
-        let total = sum(segment.get(addresses)?)
-            + sum(segment.get(l4..)?)
-            + u64::from(u16::from(self.layers.protocol).to_be())
-            + u64::from(u16::try_from(length.checked_sub(l4)?).ok()?.to_be());
+        let l4_length = u16::try_from(length.checked_sub(l4)?).ok()?;
+        let total = pseudo_sum(segment.get(addresses)?, self.layers.protocol, l4_length) + sum(segment.get(l4..)?);
         put16(segment, l4 + self.layers.checksum_offset(), self.layers.stored(!fold(total)))
     }
 }
@@ -243,14 +247,21 @@ fn get16(octets: &[u8], at: usize) -> Option<u16> {
     octets.get(at..)?.first_chunk().map(|pair| u16::from_be_bytes(*pair))
 }
 
-fn put16(octets: &mut [u8], at: usize, value: u16) -> Option<()> {
+/// Writes a number at `at` in network order.
+pub(crate) fn put16(octets: &mut [u8], at: usize, value: u16) -> Option<()> {
     *octets.get_mut(at..)?.first_chunk_mut()? = value.to_be_bytes();
     Some(())
 }
 
+/// Sum of the pseudo-header (RFC 9293, 3.1; RFC 768; RFC 8200, 8.1), as [`sum`] counts. `addresses` are source and
+/// destination; `length` is that of the transport header and what is behind it.
+pub(crate) fn pseudo_sum(addresses: &[u8], protocol: u8, length: u16) -> u64 {
+    sum(addresses) + u64::from(u16::from(protocol).to_be()) + u64::from(length.to_be())
+}
+
 /// Sum of 16-bit words in the order of this machine (RFC 1071, 2 (B): the order doesn't matter until the end), 8 octets at
 /// a time. Can't overflow: 64 KiB are 2^13 steps of at most 2^33.
-fn sum(octets: &[u8]) -> u64 {
+pub(crate) fn sum(octets: &[u8]) -> u64 {
     let halves = |word: u64| (word & 0xffff_ffff) + (word >> 32);
     let (chunks, tail) = octets.as_chunks::<8>();
     let (groups, rest) = chunks.as_chunks::<4>();
@@ -272,7 +283,7 @@ fn sum(octets: &[u8]) -> u64 {
 }
 
 /// A sum as 16 bits with the carries added back, in network order as a number.
-fn fold(mut sum: u64) -> u16 {
+pub(crate) fn fold(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }

@@ -5,7 +5,7 @@
 //!   octets that are there. So padding never reaches the key, and a header that claims more is a drop, not a guess.
 //! * **The device's header.** `virtio_net_hdr` is held against the frame: the checksum place must be that of the transport
 //!   header that was found, the segmentation type must fit IP version and protocol, and a segment must have at least
-//!   [`GSO_SIZE_MIN`] octets. What leaves here is a header of our own making; no octet of the guest's goes on to a
+//!   [`gso_size_min`] octets. What leaves here is a header of our own making; no octet of the guest's goes on to a
 //!   neighbour, nor does its claim that a checksum was verified.
 //! * **Super-frames.** They count as the segments that they will become: `segments = ceil(payload / gso_size)`, and every
 //!   segment has the headers again.
@@ -16,7 +16,7 @@
 
 use crate::flow::key::{FlowKey, shape};
 use crate::frame::vnet::{self, VnetHdr};
-use crate::offload::{GSO_SIZE_MIN, UDP_SEGMENTS_MAX};
+use crate::offload::{UDP_SEGMENTS_MAX, gso_size_min};
 use crate::port::PortId;
 use crate::verdict::DropReason;
 use crate::wire::arp::Arp;
@@ -248,7 +248,7 @@ fn offload(length: usize, said: &VnetHdr, layers: Option<Layers>, parsed: &mut P
         _ => false,
     };
     // A super-frame has no padding: what is behind its packet would end up in no segment.
-    if !fits || said.gso_size < GSO_SIZE_MIN || length != layers.l3 + layers.total {
+    if !fits || said.gso_size < gso_size_min(layers.protocol) || length != layers.l3 + layers.total {
         return Err(lie);
     }
     let headers = l4 + transport.header;

@@ -29,7 +29,7 @@ impl Switch {
             _ => {}
         }
         let attachment = self.attachments.add(wanted)?.clone();
-        let opened = match hostport::open(&attachment, Occasion::Attach) {
+        let opened = match hostport::open(&attachment, Occasion::Attach, &self.devices) {
             Ok(opened) => opened,
             Err(error) => {
                 self.attachments.remove(&nic);
@@ -103,7 +103,7 @@ impl Switch {
         let mut opened = Vec::new();
         for attachment in all {
             let mut live = Live::new(now);
-            match hostport::open(&attachment, Occasion::Reopen { make: true }) {
+            match hostport::open(&attachment, Occasion::Reopen { make: true }, &self.devices) {
                 Ok(device) => opened.push((attachment.nic.clone(), self.take(&attachment.nic, &mut live, device))),
                 Err(error) => {
                     tracing::error!(nic = %attachment.nic, device = attachment.device, %error, "not opened");
@@ -142,7 +142,7 @@ impl Switch {
         let closed: Vec<Attachment> = closed.map(|(a, _)| a.clone()).collect();
         for attachment in closed {
             let nic = attachment.nic.clone();
-            match hostport::open(&attachment, Occasion::Reopen { make: false }) {
+            match hostport::open(&attachment, Occasion::Reopen { make: false }, &self.devices) {
                 Ok(opened) => {
                     let Some(mut live) = self.live.remove(&nic) else { continue };
                     let port = self.take(&nic, &mut live, opened);
@@ -186,15 +186,17 @@ impl Switch {
         }
         let outcome = match self.live.get(&nic).is_some_and(|live| live.open) {
             true => self.publish(now).and_then(|()| Ok(self.store.save_attachments(&self.attachments)?)),
-            false => match hostport::open(self.attachments.get(&nic).unwrap_or(&old), Occasion::Attach) {
-                Ok(opened) => {
-                    let mut live = Live::new(now);
-                    let port = self.take(&nic, &mut live, opened);
-                    self.live.insert(nic.clone(), live);
-                    self.bring_in(&nic, port, now)
+            false => {
+                match hostport::open(self.attachments.get(&nic).unwrap_or(&old), Occasion::Attach, &self.devices) {
+                    Ok(opened) => {
+                        let mut live = Live::new(now);
+                        let port = self.take(&nic, &mut live, opened);
+                        self.live.insert(nic.clone(), live);
+                        self.bring_in(&nic, port, now)
+                    }
+                    Err(error) => Err(error.into()),
                 }
-                Err(error) => Err(error.into()),
-            },
+            }
         };
         if outcome.is_err()
             && let Some(attachment) = self.attachments.get_mut(&nic)

@@ -26,7 +26,8 @@ impl Rig {
         let told = Arc::clone(&stop);
         let worker = std::thread::spawn(move || worker.run(now, told));
         let exporter = export::start(records, export::Anchor::new(now)).unwrap();
-        let switch = Switch::start(control, exporter, Store::open(dir).unwrap(), Vec::new(), now).unwrap();
+        let devices = hostport::Settings { coalesce: vswitch::coalesce::Mode::default(), workers: 1 };
+        let switch = Switch::start(control, exporter, Store::open(dir).unwrap(), Vec::new(), devices, now).unwrap();
         Rig { switch: Some(switch), stop, worker: Some(worker), now }
     }
 

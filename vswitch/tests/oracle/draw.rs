@@ -347,7 +347,7 @@ impl<'a> Draw<'a> {
             flags: d.octet(),
             gso_type: d.pick(&[0, 1, 3, 4, 5, 0x81]),
             hdr_len: d.below(200) as u16,
-            gso_size: d.pick(&[0, 63, 64, 500, 1448, 65_535]),
+            gso_size: d.pick(&[0, 1, 63, 64, 500, 1448, 65_535]),
             csum_start: d.pick(&[0, 34, 38, 54, 60_000]),
             csum_offset: d.pick(&[6, 16, 0, 60_000]),
         };

@@ -215,7 +215,9 @@ fn offload(frame: &mut Frame<'_>, said: &VnetHdr, l3: usize, l4: Option<(u8, usi
     let l4_header = if protocol == 6 { usize::from(frame.octets[l3 + l3_header + 12] >> 4) * 4 } else { 8 };
     let payload = total - l3_header - l4_header;
     let size = usize::from(said.gso_size);
-    if !fits || size < 64 || frame.octets.len() != l3 + total {
+    // Datagrams may be short: their number is bounded below.
+    let least = if protocol == 17 { 1 } else { 64 };
+    if !fits || size < least || frame.octets.len() != l3 + total {
         return Err(OffloadInvalid);
     }
     let segments = payload.div_ceil(size).max(1);

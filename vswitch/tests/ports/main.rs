@@ -7,5 +7,6 @@
 #[macro_use]
 mod lab;
 mod netdev;
+mod packets;
 mod segments;
 mod tap;
