@@ -54,6 +54,9 @@ impl Switch {
         let mut changes = Vec::new();
         for attachment in self.attachments.iter() {
             let Some(live) = self.live.get_mut(&attachment.nic) else { continue };
+            if let Some(guest) = &live.guest {
+                live.connected = guest.connected();
+            }
             let planned = self.plan.port(attachment.port());
             let state = match planned.map(|p| &p.state) {
                 Some(PortState::Up) if !live.open => PortState::Down("device is gone".to_owned()),
