@@ -190,7 +190,7 @@ fn unfit(device: &str, what: impl Into<String>) -> Error {
 fn open_vhost(socket: &VhostUser) -> Result<Opened, Error> {
     let port = vhost::open(socket)?;
     let guest = port.state();
-    let link = Link { connected: guest.connected(), ..Link::default() };
+    let link = Link { connected: vhost::is_linked(&guest), ..Link::default() };
     Ok(Opened { port: Box::new(port), link, made: false, before: None, namespace: None, guest: Some(guest) })
 }
 

@@ -71,7 +71,6 @@ pub enum Error {
 }
 
 /// What is known of a port beyond its attachment.
-#[derive(Debug)]
 pub struct Live {
     /// The dataplane has the device.
     pub open: bool,

@@ -1,8 +1,9 @@
 //! The socket of a vhost-user port on this host: looked at before it is opened, removed when its port is detached.
 //!
-//! A socket file that nobody listens at is left over from an agent or a QEMU that was killed. It is replaced, or removed,
-//! only when a connection to it is refused: a file of another kind, or a socket that somebody holds, is never touched.
-//! Looking blocks on nothing: a peer that does not accept counts as one that is there.
+//! The dataplane makes the socket, replaces one that was left over, and removes it with the port. Here is what it does not
+//! know: a mistyped path, and a socket that a killed agent left for a port that is detached before it was opened again. A
+//! socket is left over when a connection to it is refused; what somebody holds is never touched. Looking blocks on
+//! nothing: a peer that does not accept counts as one that is there.
 
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -10,7 +11,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-use vswitch::port::vhost::Vhost;
+use vswitch::port::vhost::{Vhost, VhostState};
 
 use super::Error;
 use crate::request::vhost::{Role, VhostUser};
@@ -38,11 +39,8 @@ pub fn open(wanted: &VhostUser) -> Result<Vhost, Error> {
     if !folder.is_dir() {
         return Err(refuse(&format!("the directory {} does not exist", folder.display())));
     }
-    match (look(path).map_err(|e| refuse(&e.to_string()))?, wanted.role) {
-        (Found::Other, _) => return Err(refuse("something that is not a socket is there")),
-        (Found::Held, Role::Server) => return Err(refuse("another process listens there")),
-        (Found::Stale, Role::Server) => remove(path).map_err(|e| refuse(&e.to_string()))?,
-        (Found::Nothing, _) | (Found::Held | Found::Stale, Role::Client) => {}
+    if look(path).map_err(|e| refuse(&e.to_string()))? == Found::Other {
+        return Err(refuse("something that is not a socket is there"));
     }
     Ok(Vhost::open(&wanted.settings())?)
 }
@@ -55,9 +53,17 @@ pub fn release(wanted: &VhostUser) -> Result<(), Error> {
     let path = Path::new(&wanted.path);
     let failed = |e: io::Error| Error::Socket { path: wanted.path.clone(), what: e.to_string() };
     match (wanted.role, look(path).map_err(failed)?) {
-        (Role::Server, Found::Stale) => remove(path).map_err(failed),
+        (Role::Server, Found::Stale) => match std::fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed(e)),
+            _ => Ok(()),
+        },
         _ => Ok(()),
     }
+}
+
+/// A guest is there, and its driver: rings of both ways run.
+pub fn is_linked(state: &VhostState) -> bool {
+    state.connected() && state.queue_pairs() > 0
 }
 
 fn look(path: &Path) -> io::Result<Found> {
@@ -75,14 +81,6 @@ fn look(path: &Path) -> io::Result<Found> {
         // Connected, waiting in a full queue, or a socket of another type: somebody is there.
         Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Ok(Found::Held),
         Err(e) => Err(e.into()),
-    }
-}
-
-/// Removes a file that may be gone by now.
-fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
     }
 }
 
@@ -113,7 +111,6 @@ mod tests {
         release(&mine).unwrap();
         assert!(path.exists(), "the port is still open");
         drop(port);
-        release(&mine).unwrap();
         assert!(!path.exists());
         release(&mine).unwrap();
     }
@@ -126,6 +123,9 @@ mod tests {
         let port = open(&wanted(&path, Role::Server)).unwrap();
         assert!(UnixStream::connect(&path).is_ok());
         drop(port);
+        drop(UnixListener::bind(&path).unwrap());
+        release(&wanted(&path, Role::Server)).unwrap();
+        assert!(!path.exists(), "also when it was not opened again");
     }
 
     #[test]
@@ -144,12 +144,12 @@ mod tests {
 
         let held = dir.path().join("held");
         let _listener = UnixListener::bind(&held).unwrap();
-        assert!(refused(&held, Role::Server).contains("another process listens"));
+        assert!(refused(&held, Role::Server).contains("somebody listens"));
         release(&wanted(&held, Role::Server)).unwrap();
         assert!(held.exists());
         let datagrams = dir.path().join("datagrams");
         let _socket = UnixDatagram::bind(&datagrams).unwrap();
-        assert!(refused(&datagrams, Role::Server).contains("another process listens"));
+        assert!(refused(&datagrams, Role::Server).contains("somebody listens"));
         let link = dir.path().join("link");
         symlink(&held, &link).unwrap();
         assert!(refused(&link, Role::Server).contains("not a socket"));
