@@ -24,6 +24,16 @@
 //! uplink = 1
 //! device = "eth1"
 //! profile = "uplink-trunk"
+//!
+//! [[port]]
+//! kind = "vhost-user"
+//! device = "web1"
+//! path = "/run/vem/web1.sock"
+//! queues = 2                      # default 1
+//! role = "server"                 # default; "client": QEMU listens
+//! mode = "0660"                   # default
+//! owner = "64055:107"             # default: the agent's user and group
+//! profile = "web"
 //! ```
 //!
 //! `coalesce` joins frames of one flow that leave by a tap together (super-frames, which a receiver's kernel takes apart).
@@ -295,6 +305,7 @@ fn kernel_host_name() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::vhost::Role;
 
     const GOOD: &str = r#"
 [vsm]
@@ -327,6 +338,10 @@ vm = "web1"
         assert_eq!(read.socket, Path::new(DEFAULT_SOCKET));
         assert_eq!(read.ports.iter().map(|p| p.nic.as_str()).collect::<Vec<_>>(), ["uplink/1", "web1/0"]);
         assert!(read.ports.iter().all(|p| p.fixed));
+        let guest = "[[port]]\nkind='vhost-user'\ndevice='g'\nprofile='web'\npath='/run/g'\nrole='client'\nqueues=2\n";
+        let guest = parse(Path::new("x"), &format!("{GOOD}\n{guest}")).unwrap();
+        let socket = guest.ports[2].vhost.as_ref().unwrap();
+        assert_eq!((socket.path.as_str(), socket.role, socket.queues), ("/run/g", Role::Client, 2));
         let alone =
             parse(Path::new("x"), "[host]\nname='h'\ndomain=1\nstate_dir='/s'\n[limits]\nflows=1024\n").unwrap();
         assert_eq!((alone.vsm, alone.limits.flows), (None, 1024));
@@ -348,6 +363,12 @@ vm = "web1"
             ("/var/lib/vem", "lib", "vem.toml:5: state_dir is not an absolute path"),
             ("uplink = 1", "uplink = 99", "vem.toml:10: uplink 99 is outside 1-32"),
             ("device = \"tap1\"", "device = \"eth1\"", "vem.toml:15: device eth1 is attached already"),
+            (
+                "device = \"tap1\"",
+                "device = \"t\"\nkind = \"vhost-user\"",
+                "vem.toml:15: a vhost-user port needs the path",
+            ),
+            ("device = \"tap1\"", "device = \"t\"\npath = \"/s\"", "vem.toml:15: 'path' is for kind vhost-user only"),
             ("[vsm]", "[vsm", "vem.toml:2: "),
         ];
         for (from, to, wanted) in cases {
