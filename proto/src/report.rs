@@ -28,7 +28,7 @@ pub struct PortReport {
     /// Device on the host, such as `tap0`.
     #[n(5)]
     pub device: String,
-    /// How the device is reached: `tap`, `netdev`.
+    /// How the device is reached: `tap`, `netdev`, `vhost-user`.
     #[n(6)]
     pub driver: String,
     /// The VM's address when the attachment gave it.

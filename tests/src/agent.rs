@@ -23,7 +23,7 @@ pub struct Attachment<'a> {
     pub profile: &'a str,
     /// Device on the host.
     pub device: &'a str,
-    /// `tap` or `netdev`.
+    /// `tap`, `netdev` or `vhost-user`.
     pub kind: &'a str,
     /// Namespace that gets the device.
     pub netns: Option<&'a str>,
@@ -33,6 +33,10 @@ pub struct Attachment<'a> {
     pub mac: Option<&'a str>,
     /// Card number of an uplink.
     pub uplink: Option<u8>,
+    /// Socket of a vhost-user port.
+    pub path: Option<&'a str>,
+    /// `server` or `client`.
+    pub role: Option<&'a str>,
 }
 
 impl Agent {
@@ -61,14 +65,25 @@ impl Agent {
             self.run("attach").args("--profile").arg(port.profile).args("--device").arg(port.device).args("--kind");
         run = run.arg(port.kind);
         let uplink = port.uplink.map(|n| n.to_string());
-        let options =
-            [("--netns", port.netns), ("--vm", port.vm), ("--mac", port.mac), ("--uplink", uplink.as_deref())];
+        let options = [
+            ("--netns", port.netns),
+            ("--vm", port.vm),
+            ("--mac", port.mac),
+            ("--uplink", uplink.as_deref()),
+            ("--path", port.path),
+            ("--role", port.role),
+        ];
         for (option, value) in options {
             if let Some(value) = value {
                 run = run.arg(option).arg(value);
             }
         }
         run.text()
+    }
+
+    /// `vem cmd WORDS`
+    pub fn show(&self, words: &str) -> Result<String> {
+        self.run("cmd").arg(words).text()
     }
 
     /// Detaches the port of a device.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bootstrap::DEFAULT_SOCKET;
+use crate::request::vhost::Role;
 use crate::request::{Kind, Request};
 
 /// The agent of a host of the distributed virtual switch, and its local commands.
@@ -91,10 +92,11 @@ pub struct Attach {
     /// Port profile
     #[arg(long, value_name = "NAME")]
     pub profile: String,
-    /// Device
+    /// Device; for vhost-user any name
     #[arg(long, value_name = "IF")]
     pub device: String,
-    /// tap: the agent makes and holds it; netdev: it exists [default: tap, for an uplink netdev]
+    /// tap: the agent makes and holds it; netdev: it exists; vhost-user: a guest's rings, by a socket [default: tap, for an
+    /// uplink netdev]
     #[arg(long)]
     pub kind: Option<Kind>,
     /// A tap without offloads
@@ -115,6 +117,21 @@ pub struct Attach {
     /// The port is the uplink with this card number (1-32)
     #[arg(long, value_name = "CARD")]
     pub uplink: Option<u8>,
+    /// Socket of a vhost-user port
+    #[arg(long)]
+    pub path: Option<String>,
+    /// server: the agent listens and QEMU connects; client: the reverse [default: server]
+    #[arg(long)]
+    pub role: Option<Role>,
+    /// Queue pairs of a vhost-user port (1-8) [default: 1]
+    #[arg(long, value_name = "N")]
+    pub queues: Option<u16>,
+    /// Rights of the socket that the agent makes [default: 0660]
+    #[arg(long, value_name = "OCTAL")]
+    pub mode: Option<String>,
+    /// User and group of the socket that the agent makes, by number [default: the agent's]
+    #[arg(long, value_name = "UID:GID")]
+    pub owner: Option<String>,
     #[command(flatten)]
     agent: Agent,
 }
@@ -122,8 +139,26 @@ pub struct Attach {
 impl Attach {
     /// The request, and the socket it goes to.
     pub fn split(self) -> (Request, PathBuf) {
-        let Attach { profile, device, kind, plain, netns, vm, nic, mac, uplink, agent } = self;
-        (Request { profile, device, kind, plain, netns, vm, nic, mac, uplink }, agent.socket)
+        let Attach {
+            profile,
+            device,
+            kind,
+            plain,
+            netns,
+            vm,
+            nic,
+            mac,
+            uplink,
+            path,
+            role,
+            queues,
+            mode,
+            owner,
+            agent,
+        } = self;
+        let request =
+            Request { profile, device, kind, plain, netns, vm, nic, mac, uplink, path, role, queues, mode, owner };
+        (request, agent.socket)
     }
 }
 
@@ -137,6 +172,9 @@ mod tests {
         Cli::command().debug_assert();
         let parse = |line: &str| Cli::try_parse_from(line.split_whitespace());
         assert!(parse("vem attach --profile p --device tap0 --kind netdev --vm v --nic 1 --netns n").is_ok());
+        let guest = "vem attach --profile p --device web1 --kind vhost-user --path /s --role client --queues 2";
+        assert!(parse(guest).is_ok());
+        assert!(parse("vem attach --profile p --device web1 --kind vhostuser --path /s").is_err());
         assert!(parse("vem detach --device a").is_ok());
         assert!(parse("vem detach").is_err());
         assert!(parse("vem detach --device a --nic b/0").is_err());

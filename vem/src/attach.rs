@@ -22,6 +22,7 @@ use proto::report::PortReport;
 use vswitch::port::{PORTS_MAX, PortId};
 
 use crate::request::Kind;
+use crate::request::vhost::VhostUser;
 
 /// Most cards whose interface index is remembered.
 pub const REMEMBERED_MAX: usize = 4096;
@@ -86,6 +87,9 @@ pub struct Attachment {
     /// What the device was like before the host was silenced on it.
     #[n(14)]
     pub before: Option<Before>,
+    /// Socket of a vhost-user port.
+    #[n(15)]
+    pub vhost: Option<VhostUser>,
 }
 
 /// Why a port can't be attached or detached.
@@ -100,6 +104,9 @@ pub enum Error {
     /// The device is attached.
     #[error("device {0} is attached already (as {1})")]
     DeviceTaken(String, NicId),
+    /// The socket is another port's.
+    #[error("socket {0} is attached already (as {1})")]
+    SocketTaken(String, NicId),
     /// No number is left.
     #[error("this host has {PORTS_MAX} ports; there can't be more")]
     Full,
@@ -146,6 +153,7 @@ impl Attachment {
             && self.netns == other.netns
             && self.plain == other.plain
             && self.card == other.card
+            && self.vhost == other.vhost
     }
 }
 
@@ -200,6 +208,12 @@ impl Attachments {
         if let Some(old) = self.iter().find(|a| a.device == new.device && a.netns == new.netns) {
             return Err(Error::DeviceTaken(new.device, old.nic.clone()));
         }
+        if let Some(socket) = &new.vhost {
+            let same = |a: &&Attachment| a.vhost.as_ref().is_some_and(|other| other.path == socket.path);
+            if let Some(old) = self.iter().find(same) {
+                return Err(Error::SocketTaken(socket.path.clone(), old.nic.clone()));
+            }
+        }
         let used: BTreeSet<u16> = self.iter().map(|a| a.port).collect();
         let limit = u16::try_from(PORTS_MAX).unwrap_or(u16::MAX);
         new.port = (0..limit).find(|id| !used.contains(id)).ok_or(Error::Full)?;
@@ -251,7 +265,7 @@ impl Attachments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::Request;
+    use crate::request::{Kind, Request};
 
     fn request(device: &str) -> Request {
         Request { profile: "web".into(), device: device.into(), ..Request::default() }
@@ -289,6 +303,34 @@ mod tests {
         assert_eq!(ports.find(Some("a"), None), Err(Error::Ambiguous("a".into())));
         assert_eq!(ports.find(None, Some("v/0")).unwrap().as_str(), "v/0");
         assert!(matches!(ports.find(Some("zz"), None), Err(Error::Unknown(_))));
+    }
+
+    #[test]
+    fn a_socket_belongs_to_one_port_and_is_stored() {
+        let guest = |device: &str, path: &str| {
+            let kind = Some(Kind::VhostUser);
+            Request { kind, path: Some(path.into()), queues: Some(2), owner: Some("1:2".into()), ..request(device) }
+        };
+        let mut ports = Attachments::default();
+        let first = ports.add(guest("web1", "/run/s1").check().unwrap()).unwrap().clone();
+        assert_eq!((first.report().driver.as_str(), first.report().device.as_str()), ("vhost-user", "web1"));
+        let taken = ports.add(guest("web2", "/run/s1").check().unwrap()).unwrap_err();
+        assert_eq!(taken.to_string(), "socket /run/s1 is attached already (as web1/0)");
+        ports.add(guest("web2", "/run/s2").check().unwrap()).unwrap();
+        assert!(first.same_device(&guest("web1", "/run/s1").check().unwrap()));
+        assert!(!first.same_device(&guest("web1", "/run/s3").check().unwrap()));
+        let stored = minicbor::to_vec(&ports).unwrap();
+        assert_eq!(minicbor::decode::<Attachments>(&stored).unwrap(), ports);
+    }
+
+    #[test]
+    fn what_was_stored_before_there_were_sockets_is_read() {
+        const OLD: &[u8] = b"\x82\xa1\x63a/0\x8f\x63a/0\x01\x61a\xf6\xf4\x63web\x61a\xf6\x00\x00\x01\xf4\xf5\xf4\
+            \x82\xf5\xf5\xa1\x63a/0\x01";
+        let mut ports = Attachments::default();
+        let netdev = Request { kind: Some(Kind::Netdev), ..request("a") }.check().unwrap();
+        ports.add(Attachment { before: Some(Before { ipv6: true, arp: true }), ..netdev }).unwrap();
+        assert_eq!(minicbor::decode::<Attachments>(OLD).unwrap(), ports);
     }
 
     #[test]

@@ -21,6 +21,16 @@
 //! uplink = 1
 //! device = "eth1"
 //! profile = "uplink-trunk"
+//!
+//! [[port]]
+//! kind = "vhost-user"
+//! device = "web1"
+//! path = "/run/vem/web1.sock"
+//! queues = 2                      # default 1
+//! role = "server"                 # default; "client": QEMU listens
+//! mode = "0660"                   # default
+//! owner = "64055:107"             # default: the agent's user and group
+//! profile = "web"
 //! ```
 //!
 //! A key that is not known is an error, and so is a value out of its range: nothing is guessed. Everything else about the
@@ -256,6 +266,7 @@ fn kernel_host_name() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::vhost::Role;
 
     const GOOD: &str = r#"
 [vsm]
@@ -288,6 +299,10 @@ vm = "web1"
         assert_eq!(read.socket, Path::new(DEFAULT_SOCKET));
         assert_eq!(read.ports.iter().map(|p| p.nic.as_str()).collect::<Vec<_>>(), ["uplink/1", "web1/0"]);
         assert!(read.ports.iter().all(|p| p.fixed));
+        let guest = "[[port]]\nkind='vhost-user'\ndevice='g'\nprofile='web'\npath='/run/g'\nrole='client'\nqueues=2\n";
+        let guest = parse(Path::new("x"), &format!("{GOOD}\n{guest}")).unwrap();
+        let socket = guest.ports[2].vhost.as_ref().unwrap();
+        assert_eq!((socket.path.as_str(), socket.role, socket.queues), ("/run/g", Role::Client, 2));
         let alone =
             parse(Path::new("x"), "[host]\nname='h'\ndomain=1\nstate_dir='/s'\n[limits]\nflows=1024\n").unwrap();
         assert_eq!((alone.vsm, alone.limits.flows), (None, 1024));
@@ -304,6 +319,12 @@ vm = "web1"
             ("/var/lib/vem", "lib", "vem.toml:5: state_dir is not an absolute path"),
             ("uplink = 1", "uplink = 99", "vem.toml:10: uplink 99 is outside 1-32"),
             ("device = \"tap1\"", "device = \"eth1\"", "vem.toml:15: device eth1 is attached already"),
+            (
+                "device = \"tap1\"",
+                "device = \"t\"\nkind = \"vhost-user\"",
+                "vem.toml:15: a vhost-user port needs the path",
+            ),
+            ("device = \"tap1\"", "device = \"t\"\npath = \"/s\"", "vem.toml:15: 'path' is for kind vhost-user only"),
             ("[vsm]", "[vsm", "vem.toml:2: "),
         ];
         for (from, to, wanted) in cases {

@@ -5,6 +5,8 @@
 //!   opens the same tap again. What the agent made, it removes on detach.
 //! * `netdev`: the device is there already. The host stack must not answer on it; [`silence`] sees to that before the
 //!   device is set up, and puts everything back on detach. While the agent is stopped the host stays silent.
+//! * `vhost-user`: there is no device, only a socket between the agent and QEMU ([`vhost`]) and the guest's rings. The port
+//!   is open as long as it is attached; whether a guest is there is the state of its link.
 //!
 //! A device that carries addresses of the host is refused: the host would be cut off.
 //!
@@ -13,16 +15,21 @@
 pub mod netlink;
 pub mod netns;
 pub mod silence;
+pub mod vhost;
 
 use std::io;
 use std::path::Path;
 
+use std::sync::Arc;
+
 use vswitch::port::Port;
 use vswitch::port::netdev::Netdev;
 use vswitch::port::tap::Tap;
+use vswitch::port::vhost::VhostState;
 
 use crate::attach::{Attachment, Before};
 use crate::request::Kind;
+use crate::request::vhost::VhostUser;
 use netlink::{Change, Link, Route};
 
 /// Why a device can't be used.
@@ -65,6 +72,14 @@ pub enum Error {
         /// What `nft` said.
         reason: String,
     },
+    /// The socket of a vhost-user port can't be used.
+    #[error("socket {path}: {what}")]
+    Socket {
+        /// Its path.
+        path: String,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The port could not be opened.
     #[error(transparent)]
     Port(#[from] vswitch::port::Error),
@@ -82,6 +97,8 @@ pub struct Opened {
     pub before: Option<Before>,
     /// Its namespace; `None` is the agent's own.
     pub namespace: Option<netns::Identity>,
+    /// What the dataplane knows of the guest of a vhost-user port.
+    pub guest: Option<Arc<VhostState>>,
 }
 
 /// When a device is opened.
@@ -101,20 +118,27 @@ pub enum Occasion {
 /// # Errors
 /// It does not exist, is in use, is of the wrong kind, or the system refuses. What was changed is changed back.
 pub fn open(attachment: &Attachment, occasion: Occasion) -> Result<Opened, Error> {
+    if let Some(socket) = &attachment.vhost {
+        return open_vhost(socket);
+    }
     let path = attachment.netns.as_deref().map(Path::new);
     let namespace = path.map(netns::Identity::of).transpose()?;
     let (port, link, made, before) = netns::inside(path, || match attachment.kind {
         Kind::Tap => open_tap(attachment, occasion),
         Kind::Netdev => open_netdev(attachment, occasion),
+        Kind::VhostUser => Err(unfit(&attachment.device, "has no socket")),
     })??;
-    Ok(Opened { port, link, made, before, namespace })
+    Ok(Opened { port, link, made, before, namespace, guest: None })
 }
 
-/// Undoes what opening changed: removes a tap that the agent made, lets the host speak again on a netdev.
+/// Undoes what opening changed: removes a tap or a socket that the agent made, lets the host speak again on a netdev.
 ///
 /// # Errors
 /// The system refuses. A device or namespace that is gone is no error.
 pub fn release(attachment: &Attachment) -> Result<(), Error> {
+    if let Some(socket) = &attachment.vhost {
+        return vhost::release(socket);
+    }
     let path = attachment.netns.as_deref().map(Path::new);
     if path.is_some_and(|p| !p.exists()) {
         return Ok(());
@@ -126,17 +150,20 @@ pub fn release(attachment: &Attachment) -> Result<(), Error> {
             (Kind::Tap, Some(link)) if attachment.made && link.tun => {
                 route.delete(link.index).map_err(system(&attachment.device, "remove"))
             }
-            (Kind::Tap, _) => Ok(()),
+            (Kind::Tap | Kind::VhostUser, _) => Ok(()),
             (Kind::Netdev, link) => silence::undo(attachment, link.as_ref(), &mut route),
         }
     })?
 }
 
-/// Raises the MTU of a device to at least `mtu`; it is never lowered.
+/// Raises the MTU of a device to at least `mtu`; it is never lowered. A guest sets its card's MTU itself.
 ///
 /// # Errors
 /// The device refuses.
 pub fn raise_mtu(attachment: &Attachment, mtu: u16) -> Result<(), Error> {
+    if attachment.vhost.is_some() {
+        return Ok(());
+    }
     netns::inside(attachment.netns.as_deref().map(Path::new), || {
         let mut route = Route::open().map_err(system(&attachment.device, "netlink"))?;
         match route.get(&attachment.device).map_err(system(&attachment.device, "netlink"))? {
@@ -158,6 +185,13 @@ fn system(device: &str, what: &'static str) -> impl FnOnce(io::Error) -> Error {
 
 fn unfit(device: &str, what: impl Into<String>) -> Error {
     Error::Unfit { device: device.to_owned(), what: what.into() }
+}
+
+fn open_vhost(socket: &VhostUser) -> Result<Opened, Error> {
+    let port = vhost::open(socket)?;
+    let guest = port.state();
+    let link = Link { connected: vhost::is_linked(&guest), ..Link::default() };
+    Ok(Opened { port: Box::new(port), link, made: false, before: None, namespace: None, guest: Some(guest) })
 }
 
 fn open_tap(attachment: &Attachment, occasion: Occasion) -> Result<Found, Error> {

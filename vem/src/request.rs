@@ -3,19 +3,22 @@
 //! Words are checked here, once, for all three ways in: what leaves as an [`Attachment`] is safe in a path, in a rule of
 //! nft and in a netlink message. Pure.
 
+pub mod vhost;
+
 use minicbor::{Decode, Encode};
 use proto::addr::{MacAddr, NicId};
 use proto::name::ETHERNET_PORT_MAX;
 use serde::{Deserialize, Serialize};
 
 use crate::attach::{Attachment, Error};
+use vhost::{Role, VhostUser};
 
 /// Longest name of a network device (Linux `IFNAMSIZ` without its end).
 pub const DEVICE_MAX: usize = 15;
 
 /// How a device is reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 #[cbor(index_only)]
 pub enum Kind {
     /// A tap that the agent holds; its kernel side is the VM's card.
@@ -24,14 +27,18 @@ pub enum Kind {
     /// A device that exists already: QEMU's tap, a veth end, a network card.
     #[n(1)]
     Netdev,
+    /// A guest's own rings, agreed on over a Unix socket; see [`vhost`].
+    #[n(2)]
+    VhostUser,
 }
 
 impl Kind {
-    /// `tap`, `netdev`
+    /// `tap`, `netdev`, `vhost-user`
     pub fn name(self) -> &'static str {
         match self {
             Kind::Tap => "tap",
             Kind::Netdev => "netdev",
+            Kind::VhostUser => "vhost-user",
         }
     }
 }
@@ -42,7 +49,7 @@ impl Kind {
 pub struct Request {
     /// Port profile.
     pub profile: String,
-    /// Device.
+    /// Device; for a vhost-user port any name of that form.
     pub device: String,
     /// How it is reached; without it a VM port is a tap and an uplink a netdev.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,6 +72,21 @@ pub struct Request {
     /// The port is the uplink with that card number, 1-32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uplink: Option<u8>,
+    /// Socket of a vhost-user port, an absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Who listens at the socket; without it the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// Queue pairs of a vhost-user port; without it 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queues: Option<u16>,
+    /// Rights of the agent's socket in octal; without it 0660.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// User and group of the agent's socket by number, as `64055:107`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
 }
 
 impl Request {
@@ -88,9 +110,10 @@ impl Request {
             }
         }
         let kind = self.kind.unwrap_or(if self.uplink.is_some() { Kind::Netdev } else { Kind::Tap });
-        if kind == Kind::Netdev && self.plain {
+        if kind != Kind::Tap && self.plain {
             return Err(word("'plain' is for taps only".to_owned()));
         }
+        let vhost = self.check_vhost(kind)?;
         let vm = match self.uplink {
             Some(_) => String::new(),
             None => self.vm.clone().unwrap_or_else(|| self.device.clone()),
@@ -121,7 +144,21 @@ impl Request {
             fresh: true,
             fixed: false,
             before: None,
+            vhost,
         })
+    }
+
+    fn check_vhost(&self, kind: Kind) -> Result<Option<VhostUser>, Error> {
+        if kind != Kind::VhostUser {
+            return VhostUser::check_absent(self).map(|()| None);
+        }
+        if self.uplink.is_some() {
+            return Err(Error::Word("an uplink is a device of the host, not a vhost-user port".to_owned()));
+        }
+        if self.netns.is_some() {
+            return Err(Error::Word("a vhost-user port is at a path, in no network namespace".to_owned()));
+        }
+        VhostUser::check(self).map(Some)
     }
 }
 
@@ -175,6 +212,8 @@ mod tests {
 
     #[test]
     fn bad_words_are_refused() {
+        let guest = Request { kind: Some(Kind::VhostUser), path: Some("/run/s".into()), ..request("web1") };
+        assert_eq!(guest.check().unwrap().vhost.unwrap().path, "/run/s");
         let bad = [
             Request { device: String::new(), ..request("x") },
             request("a-name-that-is-too-long"),
@@ -188,6 +227,11 @@ mod tests {
             Request { mac: Some("nonsense".into()), ..request("tap0") },
             Request { kind: Some(Kind::Netdev), plain: true, ..request("tap0") },
             Request { netns: Some("a/b".into()), ..request("tap0") },
+            Request { path: Some("/run/s".into()), ..request("tap0") },
+            Request { plain: true, ..guest.clone() },
+            Request { uplink: Some(1), ..guest.clone() },
+            Request { netns: Some("vm1".into()), ..guest.clone() },
+            Request { path: None, ..guest },
             Request { vm: Some("uplink".into()), nic: Some(1), ..request("tap0") },
             Request { vm: Some("with blank".into()), ..request("tap0") },
         ];

@@ -3,6 +3,8 @@
 //! What the supervisor would show of this module, for the hours when there is none. One table of commands; words may be
 //! shortened as long as they are unique.
 
+mod vhost;
+
 use std::fmt::Write;
 use std::time::Instant;
 
@@ -24,6 +26,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("access-lists", "matches per rule"),
     ("monitor", "monitor sessions"),
     ("exporters", "flow exporters and the flow cache"),
+    ("vhost", "vhost-user ports: socket, guest, what was negotiated, errors"),
     ("drops", "dropped frames by port and reason, and the last of them"),
 ];
 /// Flows that are shown when no count is given.
@@ -50,6 +53,7 @@ pub fn show(switch: &mut Switch, status: &Status, typed: &str, now: Instant) -> 
             let rows = ports_json(switch, now);
             return Ok(ports_table(rows.as_array().map(Vec::as_slice).unwrap_or_default()));
         }
+        "vhost" => return Ok(vhost::blocks(switch)),
         "mac" => Query::Macs,
         "flows" => {
             let top = argument.map_or(Ok(FLOWS), str::parse).map_err(|_| help("a count of flows is a number"))?;

@@ -12,7 +12,7 @@
 //! is: store on the disk, publish to the dataplane, tell the world. So what is reported as applied is also what comes
 //! back after a crash.
 //!
-//! The state of a port's device comes from netlink and decides what is reported, not what is forwarded: otherwise a
+//! The state of a port's device comes from netlink, that of a vhost-user port from its ring, and decides what is reported, not what is forwarded: otherwise a
 //! guest that toggles its card would make the whole host build configurations. States are compared once a second at
 //! most, which also bounds the events that a guest can cause.
 //!
@@ -22,6 +22,7 @@ mod devices;
 mod reporting;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use proto::addr::NicId;
@@ -30,6 +31,7 @@ use proto::msg::{ConfigHash, Event};
 use proto::name::IfName;
 use proto::report::{ExporterRow, PortReport, PortState};
 use vswitch::control::Control;
+use vswitch::port::vhost::VhostState;
 use vswitch::snapshot::Snapshot;
 
 use crate::apply::{self, Attached, Numbers, Plan};
@@ -69,7 +71,6 @@ pub enum Error {
 }
 
 /// What is known of a port beyond its attachment.
-#[derive(Debug)]
 pub struct Live {
     /// The dataplane has the device.
     pub open: bool,
@@ -89,6 +90,8 @@ pub struct Live {
     /// The device was deleted, or another has its name: a packet socket does not always hear of it.
     deleted: bool,
     mtu: u16,
+    /// What the dataplane knows of the guest of a vhost-user port.
+    guest: Option<Arc<VhostState>>,
 }
 
 impl Live {
@@ -104,7 +107,13 @@ impl Live {
             index: 0,
             deleted: false,
             mtu: 0,
+            guest: None,
         }
+    }
+
+    /// What the dataplane knows of the guest of a vhost-user port that is open.
+    pub fn guest(&self) -> Option<&VhostState> {
+        self.guest.as_deref()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Report, forget, restore, six, views};
 use crate::agent::{Agent, Attachment};
 use crate::error::{Result, Tried, expect};
-use crate::guest::{Guest, Image};
+use crate::guest::{Card, Guest, Image};
 use crate::lab::Lab;
 use crate::lab::plan::{Host, MONITOR, VLAN, Vm};
 use crate::netns::ip;
@@ -55,7 +55,7 @@ fn steps(lab: &Lab, report: &mut Report, host: &Host, near: &Vm, far: &Vm) -> Re
     // What libvirt does before it starts QEMU.
     ip(&host.netns, &format!("tuntap add {TAP} mode tap vnet_hdr"))?;
     ip(&host.netns, &format!("link set {TAP} up"))?;
-    let mut guest = Guest::boot(&image, &host.netns, TAP, MAC)?;
+    let mut guest = Guest::boot(&image, &host.netns, Card::Tap(TAP), MAC)?;
     let agent = Agent::of(&lab.plan, host);
     report.check("a QEMU guest's tap is attached as netdev", || {
         agent.attach(&Attachment {

@@ -126,7 +126,7 @@ fn late_port(lab: &Lab, neighbour: &Vm) -> Result<()> {
         netns: Some(&netns),
         vm: Some(LATE),
         mac: Some("02:00:0a:0a:00:fb"),
-        uplink: None,
+        ..Attachment::default()
     })?;
     ip(&netns, &format!("link set {LATE} address 02:00:0a:0a:00:fb up"))?;
     ip(&netns, &format!("addr add 10.10.0.251/24 dev {LATE}"))?;

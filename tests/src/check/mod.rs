@@ -10,6 +10,7 @@ pub mod metering;
 pub mod policy;
 pub mod reach;
 pub mod trunk;
+pub mod vhost_user;
 mod views;
 
 use std::time::{Duration, Instant};
@@ -67,7 +68,7 @@ impl Report {
 pub type Theme = fn(&mut Lab, &mut Report) -> Result<()>;
 
 /// Every theme by its name, in the order in which they run.
-pub const THEMES: [(&str, Theme); 8] = [
+pub const THEMES: [(&str, Theme); 9] = [
     ("reach", reach::run),
     ("metering", metering::run),
     ("policy", policy::run),
@@ -75,6 +76,7 @@ pub const THEMES: [(&str, Theme); 8] = [
     ("trunk", trunk::run),
     ("bad-input", bad_input::run),
     ("guest", guest::run),
+    ("vhost-user", vhost_user::run),
     ("headless", headless::run),
 ];
 

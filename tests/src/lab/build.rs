@@ -239,7 +239,7 @@ fn attach_with(plan: &Plan, vm: &Vm, profile: &str) -> Result<()> {
         netns: Some(&vm.netns),
         vm: Some(&vm.name),
         mac: Some(&vm.mac),
-        uplink: None,
+        ..Attachment::default()
     })?;
     address_vm(vm)
 }

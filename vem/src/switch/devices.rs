@@ -67,7 +67,8 @@ impl Switch {
     /// A tap tells by itself when it is gone, and goes on working when somebody has moved or renamed it. A packet socket
     /// may miss the end of its device, so for a netdev what is heard here counts.
     pub fn hear(&mut self, netns: Option<&str>, heard: &Heard) {
-        let here: Vec<&Attachment> = self.attachments.iter().filter(|a| a.netns.as_deref() == netns).collect();
+        let here: Vec<&Attachment> =
+            self.attachments.iter().filter(|a| a.netns.as_deref() == netns && a.vhost.is_none()).collect();
         let links = match heard {
             Heard::Lost => read_links(netns, &here),
             _ => Vec::new(),
@@ -206,7 +207,7 @@ impl Switch {
 
     /// Notes what opening has found out, and hands over the device.
     fn take(&mut self, nic: &NicId, live: &mut Live, opened: Opened) -> Box<dyn Port> {
-        let Opened { port, link, made, before, namespace } = opened;
+        let Opened { port, link, made, before, namespace, guest } = opened;
         live.open = true;
         live.connected = link.connected;
         live.problem = None;
@@ -214,6 +215,7 @@ impl Switch {
         live.index = link.index;
         live.deleted = false;
         live.mtu = 0;
+        live.guest = guest;
         if let Some(attachment) = self.attachments.get_mut(nic) {
             attachment.made |= made;
             attachment.before = attachment.before.or(before);
@@ -249,6 +251,7 @@ impl Switch {
             live.open = false;
             live.connected = false;
             live.namespace = None;
+            live.guest = None;
         }
     }
 

@@ -10,6 +10,7 @@ use super::Switch;
 use crate::apply::Plan;
 use crate::attach::Attachment;
 use crate::export;
+use crate::hostport;
 
 /// Most events that wait to be sent; further ones are only logged.
 const EVENTS_MAX: usize = 1024;
@@ -54,6 +55,9 @@ impl Switch {
         let mut changes = Vec::new();
         for attachment in self.attachments.iter() {
             let Some(live) = self.live.get_mut(&attachment.nic) else { continue };
+            if let Some(guest) = &live.guest {
+                live.connected = hostport::vhost::is_linked(guest);
+            }
             let planned = self.plan.port(attachment.port());
             let state = match planned.map(|p| &p.state) {
                 Some(PortState::Up) if !live.open => PortState::Down("device is gone".to_owned()),

@@ -184,6 +184,74 @@ fn questions_about_what_is_not_here_are_answered_with_nothing() {
     );
 }
 
+fn guest(path: &Path) -> crate::request::Request {
+    crate::request::Request {
+        profile: "web".into(),
+        device: "web1".into(),
+        kind: Some(crate::request::Kind::VhostUser),
+        path: Some(path.display().to_string()),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_socket_comes_back_with_the_agent_and_goes_with_its_port() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, path) = (dir.path().join("state"), dir.path().join("web1.sock"));
+    let is_listening = || std::os::unix::net::UnixStream::connect(&path).is_ok();
+    {
+        let mut rig = Rig::new(&state);
+        let now = rig.now;
+        rig.prepare(5, &config("one")).unwrap();
+        rig.commit(5).unwrap();
+        assert_eq!(rig.switch().attach(&guest(&path), now).unwrap().as_str(), "web1/0");
+        assert!(is_listening());
+        let Answer::Ports(rows) = rig.ask(Query::Ports) else { panic!("no ports") };
+        assert_eq!(rows[0].port.driver, "vhost-user");
+        assert_eq!(rows[0].state, PortState::Down("Link not connected".into()));
+        rig.switch().attach(&guest(&path), now).unwrap();
+        let other = crate::request::Request { device: "web2".into(), ..guest(&path) };
+        assert!(matches!(rig.switch().attach(&other, now), Err(Error::Attach(attach::Error::SocketTaken(..)))));
+        assert_eq!(rig.switch().ports().count(), 1);
+    }
+    // As after a kill: the file is there, nobody listens.
+    let _ = std::fs::remove_file(&path);
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(!is_listening());
+    let mut rig = Rig::new(&state);
+    let now = rig.now;
+    assert!(is_listening());
+    rig.switch().detach(Some("web1"), None, now).unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_socket_that_can_not_be_made_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, folder) = (dir.path().join("state"), dir.path().join("sockets"));
+    let path = folder.join("web1.sock");
+    {
+        let mut rig = Rig::new(&state);
+        let now = rig.now;
+        let refused = rig.switch().attach(&guest(&path), now).unwrap_err().to_string();
+        assert!(refused.contains("sockets does not exist"), "{refused}");
+        assert_eq!(rig.switch().ports().count(), 0);
+        std::fs::create_dir(&folder).unwrap();
+        rig.switch().attach(&guest(&path), now).unwrap();
+    }
+    // A directory of /run is gone after the host has started again.
+    std::fs::remove_dir_all(&folder).unwrap();
+    let mut rig = Rig::new(&state);
+    let now = rig.now;
+    let problem = rig.switch().ports().next().unwrap().1.problem.clone();
+    assert!(problem.unwrap().contains("sockets does not exist"));
+    std::fs::create_dir(&folder).unwrap();
+    rig.switch().tick(now).unwrap();
+    let (_, live) = rig.switch().ports().next().unwrap();
+    assert!(live.open && live.problem.is_none() && live.guest().is_some());
+    assert!(path.exists());
+}
+
 #[test]
 fn every_change_of_state_is_one_event() {
     let up = state_event("Vethernet1", &PortState::Up);

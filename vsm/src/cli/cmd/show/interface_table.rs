@@ -252,6 +252,7 @@ pub fn owners(ports: &[Port]) -> Output {
         .left("Mod", "module", 3)
         .left("Host", "host", 16)
         .left("Device", "device", 10)
+        .left("Kind", "kind", 10)
         .left("Port-profile", "port_profile", 12);
     for port in ports.iter().filter(|port| matches!(port.name, IfName::Vethernet(_))) {
         let report = port.report.as_ref().filter(|report| report.kind == ProfileType::Vethernet);
@@ -263,6 +264,7 @@ pub fn owners(ports: &[Port]) -> Output {
             or_dashes(port.slot.map(|slot| slot.to_string())),
             or_dashes(Some(port.host.clone())),
             or_dashes(report.map(|report| report.device.clone())),
+            or_dashes(report.map(|report| report.driver.clone())),
             or_dashes(port.profile.clone()),
         ]);
     }

@@ -1,0 +1,74 @@
+//! The hand-over of a ring between the worker and the negotiation: a lock that the worker only ever tries.
+//!
+//! The worker takes it once per batch with one compare-and-swap and gives it back with one store. When it finds the lock
+//! taken, the ring is being changed or another worker sends to it, and the worker has other things to do. The negotiation
+//! waits, for no longer than a batch takes.
+
+use super::sync::{AtomicBool, Ordering, UnsafeCell, spin_loop, yield_now};
+
+/// A value with one user at a time; see the module.
+pub(super) struct TryLock<T> {
+    taken: AtomicBool,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is reached only between a successful `take` and the store that ends it, by one thread at a time, and
+// moves between threads with acquire and release.
+unsafe impl<T: Send> Sync for TryLock<T> {}
+
+/// Ends the use, also when the user panics.
+struct Release<'a>(&'a AtomicBool);
+
+impl Drop for Release<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl<T> TryLock<T> {
+    /// A free lock around `value`.
+    pub(super) fn new(value: T) -> Self {
+        TryLock { taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    }
+
+    #[inline(always)]
+    fn take(&self) -> Option<Release<'_>> {
+        let swap = self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
+        swap.is_ok().then(|| Release(&self.taken))
+    }
+
+    #[inline(always)]
+    fn use_taken<R>(&self, _until: Release<'_>, f: impl FnOnce(&mut T) -> R) -> R {
+        // SAFETY: whoever has the `Release` is alone with the value until it is dropped.
+        self.value.with_mut(|value| f(unsafe { &mut *value }))
+    }
+
+    /// Uses the value, unless somebody else does.
+    #[inline(always)]
+    pub(super) fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        Some(self.use_taken(self.take()?, f))
+    }
+
+    /// As [`TryLock::try_with`], but looks up to `tries` times whether the other is through.
+    #[inline(always)]
+    pub(super) fn spin_with<R>(&self, tries: u32, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        for _ in 0..tries {
+            if !self.taken.load(Ordering::Relaxed) {
+                break;
+            }
+            spin_loop();
+        }
+        self.try_with(f)
+    }
+
+    /// Uses the value as soon as nobody else does. For those who may wait.
+    pub(super) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        loop {
+            match self.take() {
+                Some(until) => return self.use_taken(until, f),
+                None => yield_now(),
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What the guest sends: from the chains of its transmit queue into our buffers.
+//!
+//! The octets are copied out of guest memory once; what is judged and forwarded is the copy. The virtio header may be spread over
+//! any number of descriptors. A frame that is longer than a buffer arrives with length 0, as the port's contract says.
+
+use super::chain::{Descriptor, INDIRECT, NEXT, WRITE, Walk};
+use super::copy::{copy, fence};
+use super::features::VNET_LEN_LEGACY;
+use super::ring::{Bad, Fault, Ring};
+use crate::frame::vnet::{VNET_LEN, VnetHdr};
+use crate::frame::{BATCH, Buffer, FRAME_MAX};
+
+impl Ring {
+    /// Fills buffers from the front with frames that the guest sends, and returns how many, after at most one batch.
+    ///
+    /// # Errors
+    /// [`Fault`]: the ring is of no use any more.
+    pub fn receive(&mut self, buffers: &mut [Buffer]) -> Result<usize, Fault> {
+        let heads = self.heads(buffers.len().min(BATCH))?;
+        let mut filled = 0;
+        let mut at = 0;
+        while let Some((head, first)) = heads.get(at)
+            && let Some(buffer) = buffers.get_mut(filled)
+        {
+            at += 1;
+            let taken = match self.take_whole(&first, buffer) {
+                true => Ok(()),
+                false => self.take_parts(first, buffer),
+            };
+            self.complete(head, 0);
+            match taken {
+                Ok(()) => filled += 1,
+                Err(bad) => {
+                    if let Err(fault) = self.note(bad) {
+                        self.publish();
+                        return Err(fault);
+                    }
+                }
+            }
+        }
+        fence();
+        self.publish();
+        Ok(filled)
+    }
+
+    /// Gives back what the guest sends, unread: the queue is disabled. Returns how many chains that were.
+    ///
+    /// # Errors
+    /// [`Fault`]: the ring is of no use any more.
+    pub fn discard(&mut self) -> Result<usize, Fault> {
+        let heads = self.heads(BATCH)?;
+        let mut at = 0;
+        while let Some((head, _)) = heads.get(at) {
+            self.complete(head, 0);
+            at += 1;
+        }
+        self.publish();
+        Ok(at)
+    }
+
+    /// Takes a frame that is in one piece, as most are; `false` when it is not, or there is something wrong with it.
+    #[inline(always)]
+    fn take_whole(&mut self, first: &Descriptor, buffer: &mut Buffer) -> bool {
+        let len = first.len as usize;
+        if first.has(NEXT | INDIRECT | WRITE) || len <= self.header || len - self.header > FRAME_MAX {
+            return false;
+        }
+        let Some(piece) = self.memory.piece(first.address, len, &mut self.hint) else { return false };
+        if piece.len < len {
+            return false;
+        }
+        let mut header = [0u8; VNET_LEN];
+        let len = len - self.header;
+        let room = buffer.room();
+        if room.len() < len {
+            return false;
+        }
+        // SAFETY: the piece has `self.header + len` octets, `header` has `VNET_LEN`, which is no less than `self.header`, and
+        // the room has `len`.
+        unsafe {
+            match self.header {
+                VNET_LEN => copy(piece.at, header.as_mut_ptr(), VNET_LEN),
+                _ => copy(piece.at, header.as_mut_ptr(), VNET_LEN_LEGACY),
+            }
+            copy(piece.at.add(self.header), room.as_mut_ptr(), len);
+        }
+        fence();
+        buffer.set_len(len);
+        buffer.vnet = VnetHdr::read(&header);
+        true
+    }
+
+    /// Takes a frame in any number of pieces.
+    fn take_parts(&mut self, first: Descriptor, buffer: &mut Buffer) -> Result<(), Bad> {
+        let mut walk = Walk::new(self, first);
+        let mut header = [0u8; VNET_LEN];
+        // Octets of header and frame so far.
+        let mut at = 0;
+        while let Some(descriptor) = walk.next(self)? {
+            if descriptor.has(WRITE) {
+                return Err(Bad::Direction);
+            }
+            let (mut address, mut left) = (descriptor.address, descriptor.len as usize);
+            while left > 0 {
+                let piece = self.memory.piece(address, left, &mut self.hint).ok_or(Bad::Address)?;
+                let head = piece.len.min(self.header.saturating_sub(at));
+                let body = piece.len - head;
+                let place = at.saturating_sub(self.header);
+                if let Some(part) = header.get_mut(at..at + head) {
+                    // SAFETY: the piece has `head` octets and more, the part has just as many.
+                    unsafe { copy(piece.at, part.as_mut_ptr(), head) };
+                }
+                if body > 0 {
+                    let Some(part) = buffer.room().get_mut(place..).filter(|_| place + body <= FRAME_MAX) else {
+                        buffer.fill(&[], VnetHdr::PLAIN);
+                        return Ok(());
+                    };
+                    let room = part.len().min(body);
+                    // SAFETY: the piece has `head + body` octets, the part has `room`.
+                    unsafe { copy(piece.at.add(head), part.as_mut_ptr(), room) };
+                }
+                at += piece.len;
+                left -= piece.len;
+                address = address.checked_add(piece.len as u64).ok_or(Bad::Address)?;
+            }
+        }
+        fence();
+        if at <= self.header {
+            return Err(Bad::Short);
+        }
+        buffer.set_len(at - self.header);
+        buffer.vnet = VnetHdr::read(&header);
+        Ok(())
+    }
+}
