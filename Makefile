@@ -11,13 +11,19 @@ FUZZ_SECONDS ?= 600
 # by Debian package.
 PACKAGES := iproute2 nftables iputils-ping tcpdump tshark nfdump iperf3 ethtool qemu-system-x86 busybox-static cpio
 
+# What `make bench` measures against, and with. dpdk-testpmd is in dpdk-dev.
+PACKAGES_BENCH := openvswitch-switch openvswitch-switch-dpdk dpdk dpdk-dev fprobe
+
+# Parts of the bench, all when none is named: instructions road workers vhost tap meter noisy
+PART ?=
+
 .DEFAULT_GOAL := help
-.PHONY: help deps build lab check test bench fuzz clean
+.PHONY: help deps deps-bench build lab check test bench fuzz clean
 
 help:
 	@echo "make lab     build, start a lab, open the switch's prompt; the lab goes when you leave it"
 	@echo "make test    everything that CI runs"
-	@echo "make bench   measure: memory ports, taps, and ratios to a bare loop and Open vSwitch"
+	@echo "make bench   measure, write docs/performance.md; parts: PART='instructions road workers vhost tap meter noisy'"
 	@echo "make fuzz    fuzz the frame path for $(FUZZ_SECONDS) s (FUZZ_SECONDS=)"
 	@echo "make deps    install the Debian packages that these need"
 	@echo "make clean   remove what was built"
@@ -46,11 +52,14 @@ test: deps
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace
 
-bench: deps
-	$(CARGO) bench -p vswitch --bench road
+# A package that starts a daemon of its own is kept from it: the bench starts what it needs.
+deps-bench: deps
+	@RUNLEVEL=1 scripts/deps $(PACKAGES_BENCH)
+
+bench: deps-bench
 	$(CARGO) build --release --workspace --bins
 	$(CARGO) build --release -p vswitch --example bare_loop
-	target/release/bench_tap
+	CARGO=$(CARGO) target/release/bench $(PART)
 
 # Needs the nightly toolchain, for the sanitizer.
 fuzz:

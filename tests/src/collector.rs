@@ -99,11 +99,15 @@ impl Collector {
 
     /// The flows that fit an nfdump filter, of what has been received until two seconds ago.
     pub fn flows(&self, filter: &str) -> Result<Vec<Flow>> {
+        self.read("", filter)
+    }
+
+    fn read(&self, options: &str, filter: &str) -> Result<Vec<Flow>> {
         if !self.has_files() {
             return Ok(Vec::new());
         }
         let dir = self.dir.display().to_string();
-        let text = Run::new("nfdump -o json -R").arg(dir).arg(filter).text()?;
+        let text = Run::new("nfdump -o json").args(options).arg("-R").arg(dir).arg(filter).text()?;
         // Without flows it prints a sentence inside of the brackets.
         if !text.contains("\"type\"") {
             return Ok(Vec::new());
@@ -111,6 +115,11 @@ impl Collector {
         let start = text.find('[').unwrap_or(0);
         serde_json::from_str(&text[start..])
             .map_err(|e| Error::Unreadable { what: format!("nfdump of {}", self.name), reason: e.to_string() })
+    }
+
+    /// The sum of the flows that fit, as nfdump adds them up; for more flows than anyone wants to read.
+    pub fn total(&self, filter: &str) -> Result<Total> {
+        self.read("-A proto", filter).map(|flows| total(&flows))
     }
 
     /// Datagrams that the collector missed, as it understands the sequence numbers.

@@ -3,7 +3,7 @@
 //! The kernel takes the outer tag out of a received frame and reports it beside it; [`Wire::recv`] puts it back, so that
 //! what is read is what was on the wire. Only frames that arrive are read, not those that the socket's own side sends.
 //!
-//! The only place in this crate that calls the C library.
+//! With the receiver of the benches the only place in this crate that calls the C library.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;

@@ -129,7 +129,12 @@ pub fn iperf(from: &Vm, to: &Vm, port: u16, megabytes: u32) -> Result<f64> {
 
 /// One iperf3 run over TCP of some seconds.
 pub fn iperf_for(from: &Vm, to: &Vm, port: u16, seconds: u32) -> Result<f64> {
-    iperf_until(from, to, port, &format!("-t {seconds}"))
+    iperf_streams(from, to, port, seconds, 1)
+}
+
+/// One iperf3 run over TCP of some seconds with several connections; returns the sum of their rates.
+pub fn iperf_streams(from: &Vm, to: &Vm, port: u16, seconds: u32, streams: u32) -> Result<f64> {
+    iperf_until(from, to, port, &format!("-t {seconds} -P {streams}"))
 }
 
 fn iperf_until(from: &Vm, to: &Vm, port: u16, until: &str) -> Result<f64> {

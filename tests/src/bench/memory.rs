@@ -1,0 +1,162 @@
+//! The parts that need no network: they are benches of cargo, and what they write is read here.
+//!
+//! * `road`: nanoseconds and allocations per frame through memory ports, by feature and number of flows.
+//! * `workers`: two workers against one.
+//! * `instructions`: the gate of instruction counts; it says itself what exceeds its bounds.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+
+use super::ground::Ground;
+use super::report::{Report, Wanted};
+use crate::error::{Error, Result, Tried};
+
+/// A row of `benches/road`.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+struct Row {
+    name: String,
+    median_ns: f64,
+    best_ns: f64,
+    bare_ns: f64,
+    allocs: f64,
+}
+
+const NS: &str = "whole turn";
+const BEST: &str = "best run";
+const BARE: &str = "bare loop, best run";
+const ALLOCATIONS: &str = "allocations";
+
+const PLAIN: &str = "plain, 10,000 flows";
+const ALL: &str = "everything on, 10,000 flows";
+const MILLION: &str = "everything on, 1,000,000 flows";
+const FEW_RULES: &str = "everything on, 10 rules, 10,000 flows";
+const MANY_RULES: &str = "everything on, 10,000 rules, 10,000 flows";
+const NEW_FLOW: &str = "new flow, 1,000 rules, ";
+
+/// Runs cargo's bench and returns what it wrote.
+fn bench(ground: &Ground, name: &str) -> Result<String> {
+    let file = ground.dir().join(format!("{name}.json"));
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut command = Command::new(cargo);
+    command.args(["bench", "-p", "vswitch", "--bench", name, "--"]).arg(format!("json={}", file.display()));
+    run(ground, &mut command)?;
+    std::fs::read_to_string(&file).tried(format!("{}", file.display()))
+}
+
+fn run(ground: &Ground, command: &mut Command) -> Result<()> {
+    let line = format!("{command:?}");
+    let status = command.stdin(Stdio::null()).status().tried(line.clone())?;
+    ground.go_on()?;
+    if status.success() { Ok(()) } else { Err(Error::Command { command: line, output: status.to_string() }) }
+}
+
+fn parse<T: for<'a> Deserialize<'a>>(what: &str, text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|e| Error::Unreadable { what: what.to_owned(), reason: e.to_string() })
+}
+
+/// The part `road`.
+pub fn road(ground: &Ground) -> Result<Report> {
+    let rows: Vec<Row> = parse("road", &bench(ground, "road")?)?;
+    let mut report = Report::new("road");
+    report.rounds = 1;
+    fill(&mut report, &rows);
+    Ok(report)
+}
+
+fn fill(report: &mut Report, rows: &[Row]) {
+    use Wanted::AtMost;
+    for row in rows {
+        report.add(&row.name, NS, "ns/frame", row.median_ns);
+        report.add(&row.name, BEST, "ns/frame", row.best_ns);
+        report.add(&row.name, BARE, "ns/frame", row.bare_ns);
+        report.add(&row.name, ALLOCATIONS, "per frame", row.allocs);
+    }
+    let ns = |name: &str| report.median(name, NS);
+    let grown = ns(MANY_RULES).zip(ns(FEW_RULES)).map(|(many, few)| many / few);
+    let new = rows.iter().find(|r| r.name.starts_with(NEW_FLOW)).map(|r| r.median_ns / 1e3);
+    // A frame that makes a flow may allocate; one of a flow that is there may not.
+    let cached = rows.iter().filter(|r| !r.name.starts_with("new flow")).map(|r| r.allocs);
+    let most = cached.reduce(f64::max);
+    let targets = [
+        ("64 B, everything on, 10,000 flows", AtMost(60.0), "ns", ns(ALL)),
+        ("64 B, everything on, 1,000,000 flows", AtMost(90.0), "ns", ns(MILLION)),
+        ("64 B, plain switching", AtMost(40.0), "ns", ns(PLAIN)),
+        ("a cached frame with 10,000 rules against one with 10", AtMost(1.05), "", grown),
+        ("a new flow with 1,000 rules", AtMost(1.0), "us", new),
+        ("allocations per frame", AtMost(0.0), "", most),
+    ];
+    for (what, wanted, unit, measured) in targets {
+        report.target(1, what, wanted, unit, measured);
+    }
+    report.remark("road: medians of the whole turn, the memory ports' own work (row \"bare loop\") included.");
+}
+
+/// What `benches/workers` writes.
+#[derive(Deserialize)]
+struct Workers {
+    name: String,
+    mpps: f64,
+}
+
+const ONE: &str = "1 worker";
+const TWO: &str = "2 workers";
+const RATE: &str = "frames";
+
+/// The part `workers`.
+pub fn workers(ground: &Ground) -> Result<Report> {
+    let rows: Vec<Workers> = parse("workers", &bench(ground, "workers")?)?;
+    let mut report = Report::new("workers");
+    report.rounds = 1;
+    for row in &rows {
+        report.add(&row.name, RATE, "Mpps", row.mpps);
+    }
+    let ratio = report.ratio(TWO, ONE, RATE);
+    report.target(1, "two workers on two flow sets against one", Wanted::AtLeast(1.8), "", ratio);
+    Ok(report)
+}
+
+/// The part `instructions`: the gate passes, or its failure is the part's.
+pub fn instructions(ground: &Ground) -> Result<Report> {
+    run(ground, Command::new("make").arg("--no-print-directory").arg("instructions"))?;
+    let mut report = Report::new("instructions");
+    report.remark("instructions: every count is within its bound; the bounds are kept with the gate.");
+    Ok(report)
+}
+
+/// Where the workspace is: the folder that holds its `Cargo.toml`, which must be the current one.
+pub fn workspace() -> Result<PathBuf> {
+    let here = std::env::current_dir().tried("current folder")?;
+    if here.join("Cargo.toml").is_file() && here.join(Path::new("vswitch/Cargo.toml")).is_file() {
+        return Ok(here);
+    }
+    Err(Error::State("a bench runs in the folder of the workspace".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_become_targets() {
+        let row = |name: &str, ns: f64, allocs: f64| {
+            format!(
+                "{{\"name\":\"{name}\",\"flows\":1,\"best_ns\":1.0,\"median_ns\":{ns},\"bare_ns\":2.0,\"allocs\":{allocs}}}"
+            )
+        };
+        let new = format!("{NEW_FLOW}65,536 flows");
+        let rows = [
+            row(ALL, 59.0, 0.0),
+            row(PLAIN, 41.0, 0.0),
+            row(FEW_RULES, 50.0, 0.0),
+            row(MANY_RULES, 51.0, 0.0),
+            row(&new, 900.0, 0.5),
+        ];
+        let rows: Vec<Row> = parse("road", &format!("[{}]", rows.join(","))).expect("readable");
+        let mut report = Report::new("road");
+        fill(&mut report, &rows);
+        let verdicts: Vec<_> = report.targets.iter().map(super::super::report::Target::verdict).collect();
+        assert_eq!(verdicts, ["met", "not measured", "not met", "met", "met", "met"]);
+    }
+}
