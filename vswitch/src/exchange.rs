@@ -64,11 +64,9 @@ impl<T> Exchange<T> {
         true
     }
 
-    /// Ends the deal, unless it is done or being done.
-    pub(crate) fn call_off(&self) {
-        if !self.step(FREE, DONE) {
-            self.step(OFFERED, DONE);
-        }
+    /// Ends the deal; `false` when it is done, or being done.
+    pub(crate) fn call_off(&self) -> bool {
+        self.step(FREE, DONE) || self.step(OFFERED, DONE)
     }
 
     /// What the one who offered gets: the other's, or its own when the deal was called off; `None` until that is known.
@@ -93,7 +91,7 @@ mod tests {
         assert_eq!(exchange.take(), None);
         assert!(exchange.swap(&mut theirs));
         assert!(!exchange.swap(&mut theirs));
-        exchange.call_off();
+        assert!(!exchange.call_off());
         assert_eq!((theirs, exchange.take()), ("sends", Some("receives")));
     }
 
@@ -101,10 +99,10 @@ mod tests {
     fn a_deal_that_is_called_off_changes_nothing() {
         let (early, late) = (Exchange::new(), Exchange::new());
         let mut theirs = "receives";
-        early.call_off();
+        assert!(early.call_off());
         assert_eq!(early.offer("sends"), Err("sends"));
         assert_eq!(late.offer("sends"), Ok(()));
-        late.call_off();
+        assert!(late.call_off());
         assert!(!early.swap(&mut theirs) && !late.swap(&mut theirs));
         assert_eq!((theirs, late.take()), ("receives", Some("sends")));
     }
@@ -137,7 +135,7 @@ mod loom_tests {
             };
             let kept = exchange.offer(Box::new(2)).err().or_else(|| exchange.take());
             let swapped = swapping.join().unwrap();
-            calling_off.join().unwrap();
+            assert_eq!(calling_off.join().unwrap(), !swapped);
             let got = kept.or_else(|| exchange.take()).expect("the deal has ended");
             assert_eq!(*got, if swapped { 1 } else { 2 });
             assert!(exchange.take().is_none());

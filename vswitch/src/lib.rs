@@ -39,6 +39,7 @@ pub mod judge;
 pub mod observe;
 pub mod offload;
 pub mod parse;
+pub mod plan;
 pub mod port;
 mod readiness;
 pub mod road;

@@ -3,13 +3,14 @@
 //! - [`pair`]: a port and the other end of its cable. Frames cross in slots that are handed to and fro, so that the port's
 //!   side allocates nothing once every slot has grown to the frames in use. The port is gone when its other end is dropped
 //!   and everything sent has been received. Both ends may live on different threads.
+//!   For further workers there are handles that send only, each by a direction of its own.
 //! - [`Generator`]: a port that receives a list of frames over and over.
 //! - [`Sink`]: a port that counts what it is given.
 //!
 //! None of them wakes anybody: they are polled.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
@@ -76,21 +77,35 @@ impl Inward {
 /// The port; see [`pair`].
 pub struct Memory {
     outward: Outward,
-    inward: Inward,
+    /// `None`: a handle that sends only.
+    inward: Option<Inward>,
     offloads: Offloads,
+    capacity: usize,
+    late: Arc<Late>,
+}
+
+/// Directions that were added for further workers and that the other end has not taken yet.
+#[derive(Default)]
+struct Late {
+    waiting: AtomicU64,
+    inwards: Mutex<Vec<Inward>>,
 }
 
 /// The other end of the port's cable; see [`pair`].
 pub struct MemoryEnd {
     outward: Outward,
-    inward: Inward,
+    /// One of each worker that sends.
+    inwards: Vec<Inward>,
+    late: Arc<Late>,
 }
 
 /// A port that takes `offloads`, with room for `capacity` frames each way, and the other end of its cable.
 pub fn pair(capacity: usize, offloads: Offloads) -> (Memory, MemoryEnd) {
     let (port_out, end_in) = direction(capacity);
     let (end_out, port_in) = direction(capacity);
-    (Memory { outward: port_out, inward: port_in, offloads }, MemoryEnd { outward: end_out, inward: end_in })
+    let late = Arc::new(Late::default());
+    let end = MemoryEnd { outward: end_out, inwards: vec![end_in], late: Arc::clone(&late) };
+    (Memory { outward: port_out, inward: Some(port_in), offloads, capacity, late }, end)
 }
 
 impl MemoryEnd {
@@ -101,12 +116,18 @@ impl MemoryEnd {
 
     /// The next frame that the port has sent.
     pub fn recv(&mut self) -> Option<(Vec<u8>, VnetHdr)> {
-        self.inward.receive(|slot| (slot.octets.clone(), slot.vnet))
+        self.recv_with(|frame, vnet| (frame.to_vec(), vnet))
     }
 
-    /// The next frame that the port has sent, without a copy of it.
+    /// The next frame that the port has sent, without a copy of it. What one worker has sent comes in its order.
     pub fn recv_with<T>(&mut self, take: impl FnOnce(&[u8], VnetHdr) -> T) -> Option<T> {
-        self.inward.receive(|slot| take(&slot.octets, slot.vnet))
+        if self.late.waiting.load(Ordering::Acquire) > 0 {
+            let mut late = self.late.inwards.lock().unwrap_or_else(PoisonError::into_inner);
+            self.late.waiting.store(0, Ordering::Release);
+            self.inwards.append(&mut late);
+        }
+        let next = self.inwards.iter_mut().find(|inward| !inward.full.is_empty())?;
+        next.receive(|slot| take(&slot.octets, slot.vnet))
     }
 }
 
@@ -114,9 +135,10 @@ impl Port for Memory {
     fn rx(&mut self, buffers: &mut [Buffer]) -> Result<usize, Error> {
         let mut filled = 0;
         // Asked before the ring is emptied, so that what was sent last is not lost.
-        let abandoned = self.inward.full.is_abandoned();
+        let Some(inward) = &mut self.inward else { return Ok(0) };
+        let abandoned = inward.full.is_abandoned();
         for buffer in buffers {
-            if self.inward.receive(|slot| fill(buffer, &slot.octets, slot.vnet)).is_none() {
+            if inward.receive(|slot| fill(buffer, &slot.octets, slot.vnet)).is_none() {
                 break;
             }
             filled += 1;
@@ -140,6 +162,21 @@ impl Port for Memory {
 
     fn offloads(&self) -> Offloads {
         self.offloads
+    }
+
+    fn receives(&self) -> bool {
+        self.inward.is_some()
+    }
+
+    fn handles(&mut self, count: usize) -> Result<Vec<Box<dyn Port>>, Error> {
+        let handle = |_| -> Box<dyn Port> {
+            let (outward, end_in) = direction(self.capacity);
+            self.late.inwards.lock().unwrap_or_else(PoisonError::into_inner).push(end_in);
+            self.late.waiting.fetch_add(1, Ordering::Release);
+            let late = Arc::clone(&self.late);
+            Box::new(Memory { outward, inward: None, offloads: self.offloads, capacity: self.capacity, late })
+        };
+        Ok((0..count).map(handle).collect())
     }
 }
 

@@ -32,7 +32,7 @@ use slots::Slots;
 
 const NONE: u32 = u32::MAX;
 /// Wishes of a worker that wait for the writer.
-const WISHES: usize = 256;
+pub const WISHES: usize = 256;
 /// Wishes that a worker remembers, so as not to repeat those that still wait.
 const REMEMBERED: usize = 64;
 
