@@ -25,6 +25,8 @@ const SLOT_OCTETS: usize = 2048;
 struct Slot {
     octets: Vec<u8>,
     vnet: VnetHdr,
+    /// When it was sent, where several send.
+    serial: u64,
 }
 
 /// The sending end of one direction: full slots go, empty ones come back.
@@ -44,7 +46,7 @@ fn direction(capacity: usize) -> (Outward, Inward) {
     let (full_in, full_out) = RingBuffer::new(capacity);
     let (mut empty_in, empty_out) = RingBuffer::new(capacity);
     for _ in 0..capacity {
-        let slot = Slot { octets: Vec::with_capacity(SLOT_OCTETS), vnet: VnetHdr::PLAIN };
+        let slot = Slot { octets: Vec::with_capacity(SLOT_OCTETS), vnet: VnetHdr::PLAIN, serial: 0 };
         // There is room for all of them: the ring was made for so many.
         let _ = empty_in.push(slot);
     }
@@ -53,12 +55,12 @@ fn direction(capacity: usize) -> (Outward, Inward) {
 
 impl Outward {
     /// Sends a frame made of two parts; false when every slot is in flight.
-    fn send(&mut self, head: &[u8], rest: &[u8], vnet: VnetHdr) -> bool {
+    fn send(&mut self, head: &[u8], rest: &[u8], vnet: VnetHdr, serial: u64) -> bool {
         let Ok(mut slot) = self.empty.pop() else { return false };
         slot.octets.clear();
         slot.octets.extend_from_slice(head);
         slot.octets.extend_from_slice(rest);
-        slot.vnet = vnet;
+        (slot.vnet, slot.serial) = (vnet, serial);
         self.full.push(slot).is_ok()
     }
 }
@@ -81,6 +83,8 @@ pub struct Memory {
     inward: Option<Inward>,
     offloads: Offloads,
     capacity: usize,
+    /// Others send as well.
+    shared: bool,
     late: Arc<Late>,
 }
 
@@ -88,6 +92,8 @@ pub struct Memory {
 #[derive(Default)]
 struct Late {
     waiting: AtomicU64,
+    /// Of the next batch that somebody sends.
+    serial: AtomicU64,
     inwards: Mutex<Vec<Inward>>,
 }
 
@@ -105,13 +111,13 @@ pub fn pair(capacity: usize, offloads: Offloads) -> (Memory, MemoryEnd) {
     let (end_out, port_in) = direction(capacity);
     let late = Arc::new(Late::default());
     let end = MemoryEnd { outward: end_out, inwards: vec![end_in], late: Arc::clone(&late) };
-    (Memory { outward: port_out, inward: Some(port_in), offloads, capacity, late }, end)
+    (Memory { outward: port_out, inward: Some(port_in), offloads, capacity, shared: false, late }, end)
 }
 
 impl MemoryEnd {
     /// Sends a frame to the port; false when it has no room.
     pub fn send(&mut self, frame: &[u8], vnet: VnetHdr) -> bool {
-        self.outward.send(&[], frame, vnet)
+        self.outward.send(&[], frame, vnet, 0)
     }
 
     /// The next frame that the port has sent.
@@ -119,14 +125,16 @@ impl MemoryEnd {
         self.recv_with(|frame, vnet| (frame.to_vec(), vnet))
     }
 
-    /// The next frame that the port has sent, without a copy of it. What one worker has sent comes in its order.
+    /// The next frame that the port has sent, without a copy of it.
     pub fn recv_with<T>(&mut self, take: impl FnOnce(&[u8], VnetHdr) -> T) -> Option<T> {
         if self.late.waiting.load(Ordering::Acquire) > 0 {
             let mut late = self.late.inwards.lock().unwrap_or_else(PoisonError::into_inner);
             self.late.waiting.store(0, Ordering::Release);
             self.inwards.append(&mut late);
         }
-        let next = self.inwards.iter_mut().find(|inward| !inward.full.is_empty())?;
+        let serial = |inward: &Inward| inward.full.peek().map(|slot| slot.serial).ok();
+        let waiting = self.inwards.iter_mut().filter_map(|inward| Some((serial(inward)?, inward)));
+        let (_, next) = waiting.min_by_key(|(serial, _)| *serial)?;
         next.receive(|slot| take(&slot.octets, slot.vnet))
     }
 }
@@ -148,10 +156,11 @@ impl Port for Memory {
 
     fn tx(&mut self, frames: &[TxFrame<'_>]) -> Sent {
         let mut sent = Sent::default();
+        let serial = if self.shared { self.late.serial.fetch_add(1, Ordering::AcqRel) } else { 0 };
         for frame in frames {
             if !self.offloads.cover(&frame.vnet) {
                 sent.refuse();
-            } else if self.outward.send(frame.head, frame.rest, frame.vnet) {
+            } else if self.outward.send(frame.head, frame.rest, frame.vnet, serial) {
                 sent.accepted += 1;
             } else {
                 break;
@@ -174,8 +183,10 @@ impl Port for Memory {
             self.late.inwards.lock().unwrap_or_else(PoisonError::into_inner).push(end_in);
             self.late.waiting.fetch_add(1, Ordering::Release);
             let late = Arc::clone(&self.late);
-            Box::new(Memory { outward, inward: None, offloads: self.offloads, capacity: self.capacity, late })
+            let (offloads, capacity) = (self.offloads, self.capacity);
+            Box::new(Memory { outward, inward: None, offloads, capacity, shared: true, late })
         };
+        self.shared |= count > 0;
         Ok((0..count).map(handle).collect())
     }
 }
