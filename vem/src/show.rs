@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::agent::{Session, Status};
 use crate::answer;
 use crate::switch::Switch;
+use crate::workers;
 
 /// What can be shown: the word, and what it means.
 const COMMANDS: &[(&str, &str)] = &[
@@ -24,6 +25,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("access-lists", "matches per rule"),
     ("monitor", "monitor sessions"),
     ("exporters", "flow exporters and the flow cache"),
+    ("workers", "the dataplane's threads: core, load, ports, and how they rest"),
     ("drops", "dropped frames by port and reason, and the last of them"),
 ];
 /// Flows that are shown when no count is given.
@@ -50,6 +52,7 @@ pub fn show(switch: &mut Switch, status: &Status, typed: &str, now: Instant) -> 
             let rows = ports_json(switch, now);
             return Ok(ports_table(rows.as_array().map(Vec::as_slice).unwrap_or_default()));
         }
+        "workers" => return Ok(workers::table(switch.control(), &status.cores, switch.busy())),
         "mac" => Query::Macs,
         "flows" => {
             let top = argument.map_or(Ok(FLOWS), str::parse).map_err(|_| help("a count of flows is a number"))?;
@@ -268,6 +271,7 @@ mod tests {
         assert_eq!(find("f"), Ok("flows"));
         assert_eq!(find("mac"), Ok("mac"));
         assert!(find("m").unwrap_err().starts_with("'m' is ambiguous"));
+        assert_eq!(find("w"), Ok("workers"));
         assert!(find("x").unwrap_err().contains("show drops"));
         assert!(find("").is_err());
     }

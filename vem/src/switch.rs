@@ -38,6 +38,7 @@ use crate::export::{self, ExportHandle};
 use crate::headless::{self, LastGood, Store};
 use crate::hostport::{self, netns};
 use crate::rates::{Rates, Totals};
+use crate::workers::Busy;
 
 /// Why something can't be done.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +128,7 @@ pub struct Switch {
     plan: Plan,
     generation: u64,
     events: Vec<Event>,
+    busy: Busy,
 }
 
 impl Switch {
@@ -164,6 +166,7 @@ impl Switch {
             plan,
             generation: 0,
             events: Vec::new(),
+            busy: Busy::default(),
         };
         switch.merge_fixed(fixed);
         if let Some(last) = &switch.last {
@@ -176,6 +179,11 @@ impl Switch {
     /// The dataplane.
     pub fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// How busy the workers are.
+    pub fn busy(&self) -> &Busy {
+        &self.busy
     }
 
     /// The plan that runs.
@@ -292,7 +300,7 @@ impl Switch {
         self.prepared.take_if(|p| version.is_none_or(|v| v == p.last.version));
     }
 
-    /// Samples counters, looks after devices, and compares states.
+    /// Samples counters, evens out the workers' loads, looks after devices, and compares states.
     ///
     /// # Errors
     /// The dataplane does not take the change that a lost or found device makes necessary.
@@ -309,6 +317,12 @@ impl Switch {
             if let Some(live) = self.live.get_mut(&attachment.nic) {
                 live.rates.sample(now, totals);
             }
+        }
+        self.busy.sample(now, &self.control.loads());
+        match self.control.replan(now) {
+            Ok(Some(it)) => tracing::info!(port = it.port.0, from = it.from, to = it.to, "port moved between workers"),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "port not moved between workers"),
         }
         self.look_after_devices(now)?;
         self.compare_states(now);
