@@ -1,7 +1,7 @@
 //! The control thread: one mio loop over the supervisor's session, the local socket and the host's devices.
 //!
 //! ```text
-//!   worker thread     forwards; started first, never waits for anything here
+//!   worker threads    forward; started first, never wait for anything here
 //!   export thread     records to datagrams
 //!   link thread       TLS session to the supervisor; says what happens by a bounded channel and a waker
 //!   control thread    this one: signals, local socket, netlink, link events, a tick every second
@@ -11,14 +11,12 @@
 //! the host is enrolled, the loop is the same: the last good configuration runs, ports come and go, and every five
 //! seconds the link is tried again if it could not be started at all.
 //!
-//! SIGTERM and SIGINT end it in order: session closed, worker stopped (its flows become records), records exported. Taps
+//! SIGTERM and SIGINT end it in order: session closed, workers stopped (their flows become records), records exported. Taps
 //! stay, so the VMs keep their cards; see [`crate::hostport`].
 
 use std::io::Read;
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
@@ -35,6 +33,7 @@ use crate::link::{self, LinkHandle};
 use crate::local::{self, Request, Server};
 use crate::switch::Switch;
 use crate::watches::Watches;
+use crate::workers::{self, Workers};
 use crate::{answer, show};
 
 const WAKER: Token = Token(0);
@@ -71,8 +70,11 @@ pub enum Error {
     /// The switch does not start.
     #[error(transparent)]
     Switch(#[from] crate::switch::Error),
+    /// The dataplane's threads don't start.
+    #[error(transparent)]
+    Workers(#[from] workers::Error),
     /// The dataplane has ended by itself.
-    #[error("the dataplane thread has ended")]
+    #[error("a dataplane thread has ended")]
     WorkerEnded,
 }
 
@@ -104,6 +106,8 @@ pub struct Status {
     pub session: Session,
     /// When the agent started.
     pub started: Instant,
+    /// Cores of the workers; none when they are not pinned.
+    pub cores: Vec<usize>,
 }
 
 /// Runs the agent until SIGTERM or SIGINT ends it.
@@ -134,12 +138,9 @@ pub fn run_until(bootstrap: Bootstrap, stop: StdStream) -> Result<(), Error> {
     let server = Server::open(&bootstrap.socket, LOCAL, poll.registry())
         .map_err(|source| Error::Socket { path: bootstrap.socket.display().to_string(), source })?;
 
-    let (worker, control, records) = vswitch::worker::switch(bootstrap.limits);
-    let stop = Arc::new(AtomicBool::new(false));
-    let worker: JoinHandle<()> = {
-        let stop = Arc::clone(&stop);
-        std::thread::Builder::new().name("worker".to_owned()).spawn(move || worker.run(started, stop))?
-    };
+    let (workers, control, records) = vswitch::worker::switch_of(bootstrap.limits, bootstrap.dataplane.workers);
+    let cores = bootstrap.dataplane.cores.clone();
+    let workers = Workers::start(workers, &cores, started)?;
     let exporter = export::start(records, export::Anchor::new(started))?;
     let devices = crate::hostport::Settings { coalesce: bootstrap.coalesce, workers: 1 };
     let switch = Switch::start(control, exporter, store, bootstrap.ports.clone(), devices, started)?;
@@ -150,7 +151,7 @@ pub fn run_until(bootstrap: Bootstrap, stop: StdStream) -> Result<(), Error> {
         Some(_) => Session::Down("not tried yet".to_owned()),
         None => Session::Alone,
     };
-    let status = Status { host: bootstrap.host.clone(), uuid, domain: bootstrap.domain, session, started };
+    let status = Status { host: bootstrap.host.clone(), uuid, domain: bootstrap.domain, session, started, cores };
     let mut agent = Agent {
         bootstrap,
         switch,
@@ -163,8 +164,8 @@ pub fn run_until(bootstrap: Bootstrap, stop: StdStream) -> Result<(), Error> {
         watches: Watches::new(NETLINK),
         server,
     };
-    let ended = agent.turn_until(&mut poll, &mut stop_signal, &worker);
-    agent.stop(&stop, worker);
+    let ended = agent.turn_until(&mut poll, &mut stop_signal, &workers);
+    agent.stop(workers);
     ended
 }
 
@@ -182,7 +183,7 @@ struct Agent {
 }
 
 impl Agent {
-    fn turn_until(&mut self, poll: &mut Poll, stop: &mut UnixStream, worker: &JoinHandle<()>) -> Result<(), Error> {
+    fn turn_until(&mut self, poll: &mut Poll, stop: &mut UnixStream, workers: &Workers) -> Result<(), Error> {
         let mut happened = Events::with_capacity(128);
         let mut next_tick = Instant::now();
         let mut unfinished: Vec<Token> = Vec::new();
@@ -208,7 +209,7 @@ impl Agent {
             self.hear_link();
             if Instant::now() >= next_tick {
                 next_tick = Instant::now() + TICK;
-                if worker.is_finished() {
+                if workers.any_ended() {
                     return Err(Error::WorkerEnded);
                 }
                 self.tick(poll);
@@ -344,14 +345,11 @@ impl Agent {
         }
     }
 
-    fn stop(self, stop: &AtomicBool, worker: JoinHandle<()>) {
+    fn stop(self, workers: Workers) {
         if let Some(link) = self.link {
             link.stop();
         }
-        stop.store(true, Ordering::Release);
-        if worker.join().is_err() {
-            tracing::error!("the dataplane thread has failed");
-        }
+        workers.stop();
         self.switch.stop();
     }
 }

@@ -18,6 +18,8 @@
 //! records = 65536
 //!
 //! [dataplane]
+//! workers = 2                     # threads that move frames, 1-64; default 1
+//! cores = [2, 3]                  # a core for each; left out: wherever the system puts them
 //! coalesce = "exact"              # or "lenient", "off": which frames a tap may get joined, see below
 //!
 //! [[port]]                        # attached at start
@@ -49,7 +51,7 @@ use std::path::{Path, PathBuf};
 use proto::msg::HostUuid;
 use serde::Deserialize;
 use vswitch::coalesce;
-use vswitch::worker::Limits;
+use vswitch::worker::{Limits, WORKERS_MAX};
 
 use crate::attach::Attachment;
 use crate::headless;
@@ -57,6 +59,8 @@ use crate::request::Request;
 
 /// Largest configuration file, octets.
 const FILE_MAX: u64 = 1 << 20;
+/// Highest number of a core that the system's sets of cores hold.
+const CORE_MAX: usize = 1023;
 
 /// Why there is no configuration to start with.
 #[derive(Debug, thiserror::Error)]
@@ -108,8 +112,19 @@ pub struct Bootstrap {
     pub limits: Limits,
     /// Which frames a tap may get joined.
     pub coalesce: coalesce::Mode,
+    /// Threads of the dataplane.
+    pub dataplane: Dataplane,
     /// Ports that are attached at start.
     pub ports: Vec<Attachment>,
+}
+
+/// Threads of the dataplane.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dataplane {
+    /// How many there are, 1-64.
+    pub workers: usize,
+    /// The core of each; none when they are not pinned.
+    pub cores: Vec<usize>,
 }
 
 impl Bootstrap {
@@ -131,7 +146,7 @@ struct File {
     #[serde(default)]
     limits: Option<toml::Spanned<LimitsFile>>,
     #[serde(default)]
-    dataplane: DataplaneFile,
+    dataplane: Option<toml::Spanned<DataplaneFile>>,
     #[serde(default)]
     port: Vec<toml::Spanned<Request>>,
 }
@@ -168,6 +183,8 @@ struct LimitsFile {
 #[serde(deny_unknown_fields)]
 struct DataplaneFile {
     coalesce: Option<Coalesce>,
+    workers: Option<usize>,
+    cores: Option<Vec<usize>>,
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -252,6 +269,12 @@ pub fn parse(path: &Path, text: &str) -> Result<Bootstrap, Error> {
         None => Limits::default(),
         Some(limits) => check_limits(limits.get_ref()).map_err(|reason| at(limits.span(), reason))?,
     };
+    let coalesce = file.dataplane.as_ref().and_then(|given| given.get_ref().coalesce);
+    let coalesce = coalesce.map_or_else(coalesce::Mode::default, Into::into);
+    let dataplane = match file.dataplane {
+        None => Dataplane { workers: 1, cores: Vec::new() },
+        Some(given) => check_dataplane(given.get_ref()).map_err(|reason| at(given.span(), reason))?,
+    };
     let ports = file.port.iter().map(|port| {
         let attachment = port.get_ref().check().map_err(|e| at(port.span(), e.to_string()))?;
         Ok(Attachment { fixed: true, ..attachment })
@@ -261,9 +284,8 @@ pub fn parse(path: &Path, text: &str) -> Result<Bootstrap, Error> {
     for (port, written) in ports.iter().zip(&file.port) {
         seen.add(port.clone()).map_err(|e| at(written.span(), e.to_string()))?;
     }
-    let coalesce = file.dataplane.coalesce.map_or_else(coalesce::Mode::default, Into::into);
-    let (state_dir, socket) = (host.state_dir, host.socket);
-    Ok(Bootstrap { vsm, host: name, domain, uuid, state_dir, socket, limits, coalesce, ports })
+    let Host { state_dir, socket, .. } = host;
+    Ok(Bootstrap { vsm, host: name, domain, uuid, state_dir, socket, limits, coalesce, dataplane, ports })
 }
 
 fn check_address(
@@ -291,6 +313,26 @@ fn check_limits(given: &LimitsFile) -> Result<Limits, String> {
         macs_per_port: check("macs_per_port", given.macs_per_port, default.macs_per_port, 1 << 20)?,
         records: check("records", given.records, default.records, 1 << 22)?,
     })
+}
+
+fn check_dataplane(given: &DataplaneFile) -> Result<Dataplane, String> {
+    let cores = given.cores.clone().unwrap_or_default();
+    let workers = given.workers.unwrap_or(cores.len().max(1));
+    if !(1..=WORKERS_MAX).contains(&workers) {
+        return Err(format!("workers = {workers} is outside 1-{WORKERS_MAX}"));
+    }
+    if given.cores.is_some() && cores.len() != workers {
+        return Err(format!("{workers} workers need as many cores, and {} are named", cores.len()));
+    }
+    for (i, core) in cores.iter().enumerate() {
+        if *core > CORE_MAX {
+            return Err(format!("core {core} is outside 0-{CORE_MAX}"));
+        }
+        if cores.iter().take(i).any(|other| other == core) {
+            return Err(format!("core {core} is named twice"));
+        }
+    }
+    Ok(Dataplane { workers, cores })
 }
 
 fn is_host_name(name: &str) -> bool {
@@ -351,6 +393,11 @@ vm = "web1"
             let text = format!("{GOOD}\n[dataplane]\ncoalesce = '{written}'\n");
             assert_eq!(parse(Path::new("x"), &text).unwrap().coalesce, mode);
         }
+        assert_eq!(alone.dataplane, Dataplane { workers: 1, cores: vec![] });
+        let threads = |text: &str| parse(Path::new("x"), &format!("{GOOD}\n[dataplane]\n{text}\n")).unwrap().dataplane;
+        assert_eq!(threads("workers = 3"), Dataplane { workers: 3, cores: vec![] });
+        assert_eq!(threads("workers = 2\ncores = [3, 1]"), Dataplane { workers: 2, cores: vec![3, 1] });
+        assert_eq!(threads("cores = [0, 1, 2]"), Dataplane { workers: 3, cores: vec![0, 1, 2] });
     }
 
     #[test]
@@ -379,6 +426,19 @@ vm = "web1"
         assert!(error(&format!("{GOOD}\n[limits]\nflows = 0\n")).contains("flows = 0 is outside"));
         let text = error(&format!("{GOOD}\n[dataplane]\ncoalesce = 'all'\n"));
         assert!(text.contains("unknown variant `all`, expected one of `off`, `exact`, `lenient`"), "{text}");
+        for (text, wanted) in [
+            ("workers = 0", "workers = 0 is outside 1-64"),
+            ("workers = 65", "workers = 65 is outside 1-64"),
+            ("workers = 2\ncores = [1]", "2 workers need as many cores, and 1 are named"),
+            ("cores = []", "1 workers need as many cores, and 0 are named"),
+            ("cores = [1, 1]", "core 1 is named twice"),
+            ("cores = [1024]", "core 1024 is outside 0-1023"),
+            ("cores = [-1]", "invalid value"),
+            ("threads = 2", "unknown field `threads`"),
+        ] {
+            let text = error(&format!("{GOOD}\n[dataplane]\n{text}\n"));
+            assert!(text.starts_with("vem.toml:") && text.contains(wanted), "{text}\nwanted {wanted}");
+        }
         let uuid = GOOD.replace("domain = 100", "domain = 100\nuuid = \"123\"");
         assert_eq!(error(&uuid), "vem.toml:8: not a UUID");
     }

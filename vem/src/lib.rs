@@ -39,3 +39,4 @@ pub mod request;
 pub mod show;
 pub mod switch;
 pub mod watches;
+pub mod workers;

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::agent::{Session, Status};
 use crate::answer;
 use crate::switch::Switch;
+use crate::workers;
 
 /// What can be shown: the word, and what it means.
 const COMMANDS: &[(&str, &str)] = &[
@@ -27,6 +28,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("monitor", "monitor sessions"),
     ("exporters", "flow exporters and the flow cache"),
     ("vhost", "vhost-user ports: socket, guest, what was negotiated, errors"),
+    ("workers", "the dataplane's threads: core, load, ports, and how they rest"),
     ("drops", "dropped frames by port and reason, and the last of them"),
 ];
 /// Flows that are shown when no count is given.
@@ -54,6 +56,7 @@ pub fn show(switch: &mut Switch, status: &Status, typed: &str, now: Instant) -> 
             return Ok(ports_table(rows.as_array().map(Vec::as_slice).unwrap_or_default()));
         }
         "vhost" => return Ok(vhost::blocks(switch)),
+        "workers" => return Ok(workers::table(switch.control(), &status.cores, switch.busy())),
         "mac" => Query::Macs,
         "flows" => {
             let top = argument.map_or(Ok(FLOWS), str::parse).map_err(|_| help("a count of flows is a number"))?;
@@ -272,6 +275,7 @@ mod tests {
         assert_eq!(find("f"), Ok("flows"));
         assert_eq!(find("mac"), Ok("mac"));
         assert!(find("m").unwrap_err().starts_with("'m' is ambiguous"));
+        assert_eq!(find("w"), Ok("workers"));
         assert!(find("x").unwrap_err().contains("show drops"));
         assert!(find("").is_err());
     }

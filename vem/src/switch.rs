@@ -40,6 +40,7 @@ use crate::export::{self, ExportHandle};
 use crate::headless::{self, LastGood, Store};
 use crate::hostport::{self, netns};
 use crate::rates::{Rates, Totals};
+use crate::workers::Busy;
 
 /// Why something can't be done.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +138,7 @@ pub struct Switch {
     plan: Plan,
     generation: u64,
     events: Vec<Event>,
+    busy: Busy,
 }
 
 impl Switch {
@@ -176,6 +178,7 @@ impl Switch {
             plan,
             generation: 0,
             events: Vec::new(),
+            busy: Busy::default(),
         };
         switch.merge_fixed(fixed);
         if let Some(last) = &switch.last {
@@ -188,6 +191,11 @@ impl Switch {
     /// The dataplane.
     pub fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// How busy the workers are.
+    pub fn busy(&self) -> &Busy {
+        &self.busy
     }
 
     /// The plan that runs.
@@ -304,7 +312,7 @@ impl Switch {
         self.prepared.take_if(|p| version.is_none_or(|v| v == p.last.version));
     }
 
-    /// Samples counters, looks after devices, and compares states.
+    /// Samples counters, evens out the workers' loads, looks after devices, and compares states.
     ///
     /// # Errors
     /// The dataplane does not take the change that a lost or found device makes necessary.
@@ -321,6 +329,12 @@ impl Switch {
             if let Some(live) = self.live.get_mut(&attachment.nic) {
                 live.rates.sample(now, totals);
             }
+        }
+        self.busy.sample(now, &self.control.loads());
+        match self.control.replan(now) {
+            Ok(Some(it)) => tracing::info!(port = it.port.0, from = it.from, to = it.to, "port moved between workers"),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "port not moved between workers"),
         }
         self.look_after_devices(now)?;
         self.compare_states(now);

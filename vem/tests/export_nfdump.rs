@@ -132,7 +132,7 @@ fn export(version: Version, records: &[Record]) -> Judged {
     let boot_ms =
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64 - origin.elapsed().as_millis() as u64;
     let (mut ring, consumer) = rtrb::RingBuffer::new(1024);
-    let handle: ExportHandle = export::start(consumer, Anchor::new(origin)).unwrap();
+    let handle: ExportHandle = export::start(vec![consumer], Anchor::new(origin)).unwrap();
     handle.configure(config(version, &[nfcapd.port, tap.local_addr().unwrap().port()])).unwrap();
     for record in records {
         ring.push(*record).unwrap();

@@ -1,30 +1,48 @@
-//! The agent's handle on a running worker: publish, attach, ask.
+//! The agent's handle on the running workers: publish, attach, ask, and even out their loads.
 //!
-//! Counters are read straight from the worker's arrays (relaxed atomic loads; the worker is their only writer). What only
-//! the worker can know (its MAC table, its flow cache) is asked for by a message on a bounded channel; the worker answers
-//! between two batches, a bounded slice at a time, so a question never holds up frames.
+//! Counters are read straight from the workers' arrays (relaxed atomic loads; each worker is the only writer of its own) and
+//! added up. What only a worker can know (its flow cache, its drop samples) is asked for by a message on a bounded channel;
+//! the worker answers between two batches, a bounded slice at a time, so a question never holds up frames.
+//!
+//! **Ports.** Every worker can send to every port: it has a handle of its own. One of them, the *home* of the port, has the
+//! port itself, which receives when the device has one queue only. [`Control::replan`] moves homes by letting two workers
+//! swap their handles (`exchange`).
+//!
+//! **Order.** The first worker writes the MAC table. It gets a port before the others, so that it knows the port when they
+//! ask it to learn an address there, and gives it back after them, when nobody can ask any more.
+//!
+//! Threads: `&self` from any thread. Attachments and moves come one after the other; counters never wait for them.
+
+mod figures;
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{self, Duration};
 
-use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use proto::addr::{MacAddr, VlanId};
 
 use crate::account::counters::Counters;
-use crate::flow::record::{MonitorSet, Record};
+use crate::account::load::LoadCells;
+use crate::current::Current;
+use crate::exchange::Exchange;
+use crate::plan::{self, Load, Move};
 use crate::port::{PORTS_MAX, Port, PortId};
 use crate::snapshot::Snapshot;
 use crate::time::Instant;
-use crate::verdict::DropReason;
+
+pub use figures::{
+    CacheStats, DropSample, FlowFilter, LiveFlow, MacEntry, PortCounters, SessionStats, Traffic, WorkerLoad,
+};
 
 /// How long a question waits for the worker.
 pub const PATIENCE: Duration = Duration::from_secs(2);
+/// Time between two plans of who receives from which port.
+pub const REPLAN: Duration = Duration::from_secs(60);
 
-/// Why the worker did not do what was asked.
+/// Why a worker did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It is busy or hangs. What was asked may still happen.
@@ -42,19 +60,31 @@ pub enum Error {
     /// The port has no device.
     #[error("port {0} has no device")]
     PortFree(u16),
+    /// The device can't be shared by the workers.
+    #[error("port {0} can't be shared by workers: {1}")]
+    PortShared(u16, String),
+    /// There are fewer workers.
+    #[error("there is no worker {0}")]
+    NoWorker(usize),
 }
 
 /// What came of an attachment; a device that was not taken comes back.
 pub type Attached = Result<(), (Error, Box<dyn Port>)>;
+/// A deal between two workers over their handles of a port.
+pub(crate) type Deal = Arc<Exchange<Box<dyn Port>>>;
 
-/// What the worker is asked; answers go by `reply`, into memory that the asker has provided.
+/// What a worker is asked; answers go by `reply`, into memory that the asker has provided.
 pub(crate) enum Ask {
-    /// Say when the current snapshot runs.
-    Publish { reply: SyncSender<()> },
+    /// Say when the snapshot of that version runs, or a newer one. A deal that has ended is settled then as well.
+    Adopt { version: u64, reply: SyncSender<()> },
     /// Take a device; give it back if it can't be.
     Attach { id: PortId, port: Box<dyn Port>, reply: SyncSender<Attached> },
     /// Give a device back.
     Detach { id: PortId, reply: SyncSender<Result<Box<dyn Port>, Error>> },
+    /// Offer the handle of a port, and receive nothing until there is one again.
+    Offer { id: PortId, deal: Deal, reply: SyncSender<Result<(), Error>> },
+    /// Swap the handle of a port for the one that is offered; `false` when there is none.
+    Swap { id: PortId, deal: Deal, reply: SyncSender<bool> },
     /// The last dropped frames.
     Drops { into: Vec<DropSample>, reply: SyncSender<Vec<DropSample>> },
     /// The MAC table.
@@ -65,16 +95,35 @@ pub(crate) enum Ask {
     Flows { filter: FlowFilter, top: usize, into: Vec<LiveFlow>, reply: SyncSender<(Vec<LiveFlow>, u64)> },
 }
 
-/// What the worker and its handle both see.
-pub(crate) struct Shared {
-    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+/// What one worker and the handle both see.
+#[repr(align(128))]
+pub(crate) struct Seat {
     pub(crate) counters: Arc<Counters>,
+    pub(crate) load: LoadCells,
     /// The worker's clock, nanoseconds.
     pub(crate) now: AtomicU64,
-    /// Ports whose device is gone, one bit each.
+    /// Ports whose device is gone, one bit each; the worker writes them.
     pub(crate) gone: Vec<AtomicU64>,
+    /// The worker is in its long sleep, or about to be.
+    pub(crate) asleep: AtomicBool,
     /// Written to end the worker's sleep; `None` when the system had none to give.
     pub(crate) waker: Option<OwnedFd>,
+}
+
+impl Seat {
+    /// Ends the worker's sleep.
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            // A full counter wakes as well.
+            let _ = rustix::io::write(waker, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+/// What all workers and the handle see.
+pub(crate) struct Shared {
+    pub(crate) snapshot: Current<Snapshot>,
+    pub(crate) seats: Vec<Seat>,
 }
 
 #[derive(Default)]
@@ -83,74 +132,221 @@ struct Baselines {
     rules: HashMap<u32, u64>,
 }
 
+/// Which worker has which port itself, and how busy they were when that was last planned.
+#[derive(Default)]
+struct Homes {
+    of: HashMap<PortId, usize>,
+    planned: Option<time::Instant>,
+    before: Vec<WorkerLoad>,
+}
+
 /// The handle; see the module.
 pub struct Control {
     shared: Arc<Shared>,
-    asks: SyncSender<Ask>,
+    asks: Vec<SyncSender<Ask>>,
     baselines: Mutex<Baselines>,
     publishing: Mutex<()>,
+    homes: Mutex<Homes>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Control {
-    pub(crate) fn new(shared: Arc<Shared>, asks: SyncSender<Ask>) -> Self {
-        Control { shared, asks, baselines: Mutex::default(), publishing: Mutex::default() }
-    }
+/// An answer that is on its way.
+struct Answer<T>(Receiver<T>, time::Instant);
 
-    /// Sends a question and waits for its answer.
-    fn ask<T>(&self, question: impl FnOnce(SyncSender<T>) -> Ask) -> Result<T, Error> {
-        let (reply, answer): (SyncSender<T>, Receiver<T>) = sync_channel(1);
-        self.asks.try_send(question(reply)).map_err(|error| match error {
-            TrySendError::Full(_) => Error::Timeout,
-            TrySendError::Disconnected(_) => Error::Stopped,
-        })?;
-        if let Some(waker) = &self.shared.waker {
-            // A full counter wakes as well.
-            let _ = rustix::io::write(waker, &1u64.to_ne_bytes());
-        }
-        answer.recv_timeout(PATIENCE).map_err(|error| match error {
+impl<T> Answer<T> {
+    fn wait(self) -> Result<T, Error> {
+        self.0.recv_timeout(self.1.saturating_duration_since(time::Instant::now())).map_err(|error| match error {
             RecvTimeoutError::Timeout => Error::Timeout,
             RecvTimeoutError::Disconnected => Error::Stopped,
         })
     }
+}
+
+impl Control {
+    pub(crate) fn new(shared: Arc<Shared>, asks: Vec<SyncSender<Ask>>) -> Self {
+        let homes = Mutex::default();
+        Control { shared, asks, baselines: Mutex::default(), publishing: Mutex::default(), homes }
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.asks.len()
+    }
+
+    /// Sends a question to a worker.
+    fn send<T>(&self, worker: usize, question: impl FnOnce(SyncSender<T>) -> Ask) -> Result<Answer<T>, Error> {
+        let (reply, answer) = sync_channel(1);
+        let asks = self.asks.get(worker).ok_or(Error::NoWorker(worker))?;
+        asks.try_send(question(reply)).map_err(|error| match error {
+            TrySendError::Full(_) => Error::Timeout,
+            TrySendError::Disconnected(_) => Error::Stopped,
+        })?;
+        if let Some(seat) = self.shared.seats.get(worker) {
+            seat.wake();
+        }
+        Ok(Answer(answer, time::Instant::now() + PATIENCE))
+    }
+
+    /// Sends a question to a worker and waits for its answer.
+    fn ask<T>(&self, worker: usize, question: impl FnOnce(SyncSender<T>) -> Ask) -> Result<T, Error> {
+        self.send(worker, question)?.wait()
+    }
+
+    /// Asks all workers `from..` at the same time and waits for all.
+    fn ask_all<T>(&self, from: usize, question: impl Fn(SyncSender<T>) -> Ask) -> Result<Vec<T>, Error> {
+        let sent: Vec<_> = (from..self.workers()).map(|worker| self.send(worker, &question)).collect();
+        let answers: Vec<_> = sent.into_iter().map(|answer| answer?.wait()).collect();
+        answers.into_iter().collect()
+    }
 
     /// The snapshot that was published last, to build the next one on.
     pub fn running(&self) -> Arc<Snapshot> {
-        self.shared.snapshot.load_full()
+        self.shared.snapshot.load()
     }
 
-    /// Makes `snapshot` the running one, and returns when the worker runs on it.
+    /// Makes `snapshot` the running one, and returns when every worker runs on it.
     pub fn publish(&self, mut snapshot: Snapshot) -> Result<(), Error> {
         let one_at_a_time = lock(&self.publishing);
-        let previous = self.shared.snapshot.load_full();
-        snapshot.succeed(&previous);
-        self.shared.snapshot.store(Arc::new(snapshot));
-        let done = self.ask(|reply| Ask::Publish { reply });
-        // The previous one lives until here, so that it is freed by this thread and not by the worker.
-        drop(previous);
+        snapshot.succeed(&self.shared.snapshot.load());
+        let (version, before) = self.shared.snapshot.store(Arc::new(snapshot));
+        let done = self.ask_all(0, |reply| Ask::Adopt { version, reply });
+        // The previous one lives until here, so that it is freed by this thread and not by a worker.
+        drop(before);
         drop(one_at_a_time);
-        done
+        done.map(|_| ())
     }
 
-    /// Gives the worker a device for port `id`.
-    pub fn attach(&self, id: PortId, port: Box<dyn Port>) -> Result<(), Error> {
+    /// Gives every worker a handle of a device for port `id`; the one that has least to do receives from it.
+    pub fn attach(&self, id: PortId, mut port: Box<dyn Port>) -> Result<(), Error> {
         if id.index() >= PORTS_MAX {
             return Err(Error::PortNumber(id.0));
         }
-        self.ask(|reply| Ask::Attach { id, port, reply })?.map_err(|(error, _closed_here)| error)
+        let mut homes = lock(&self.homes);
+        let home = self.idlest(&homes);
+        let shared = port.handles(self.workers() - 1).map_err(|e| Error::PortShared(id.0, e.to_string()))?;
+        let others = (0..self.workers()).filter(|worker| *worker != home).zip(shared);
+        // The home comes last: when frames arrive, every worker can send what answers them.
+        let mut taken = Ok(());
+        let mut having = Vec::new();
+        for (worker, port) in others.chain([(home, port)]) {
+            taken =
+                self.ask(worker, |reply| Ask::Attach { id, port, reply }).and_then(|it| it.map_err(|(error, _)| error));
+            match taken {
+                Ok(()) => having.push(worker),
+                Err(_) => break,
+            }
+        }
+        match taken {
+            Ok(()) => {
+                homes.of.insert(id, home);
+            }
+            Err(_) => having.into_iter().rev().for_each(|worker| {
+                let _closed_here = self.ask(worker, |reply| Ask::Detach { id, reply });
+            }),
+        }
+        taken
     }
 
-    /// Takes the device of port `id` away and closes it. Its flows are reported, its learned addresses forgotten.
+    /// The worker that has done least since the last plan; among those that did about as little, the one with the fewest
+    /// ports.
+    fn idlest(&self, homes: &Homes) -> usize {
+        let busy: Vec<u64> = since(&self.loads(), &homes.before).iter().map(|load| load.busy_ns).collect();
+        let most = busy.iter().copied().max().unwrap_or(0).max(1_000_000_000);
+        let ports = |worker| homes.of.values().filter(|home| **home == worker).count();
+        let rank = |worker: usize| (busy.get(worker).map_or(0, |ns| ns.saturating_mul(8) / most), ports(worker));
+        (0..self.workers()).min_by_key(|worker| rank(*worker)).unwrap_or(0)
+    }
+
+    /// Takes all handles of port `id` away and closes the device. Its flows are reported, its learned addresses forgotten.
     pub fn detach(&self, id: PortId) -> Result<(), Error> {
-        self.ask(|reply| Ask::Detach { id, reply })?.map(drop)
+        let mut homes = lock(&self.homes);
+        let others = self.ask_all(1, |reply| Ask::Detach { id, reply });
+        let first = self.ask(0, |reply| Ask::Detach { id, reply });
+        homes.of.remove(&id);
+        // After an attachment that failed half-way some may have had none.
+        let any = others.as_ref().is_ok_and(|handles| handles.iter().any(Result::is_ok));
+        match (first?, others?) {
+            (Err(error), _) if !any => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Worker `to` becomes the home of port `id`: it receives what the home before has received. Nothing is lost on the
+    /// way, and frames keep their order.
+    pub fn move_port(&self, id: PortId, to: usize) -> Result<(), Error> {
+        self.swap(&mut lock(&self.homes), id, None, to)
+    }
+
+    /// Workers `from` (without one, the home) and `to` swap their handles of port `id`.
+    fn swap(&self, homes: &mut Homes, id: PortId, from: Option<usize>, to: usize) -> Result<(), Error> {
+        let home = homes.of.get(&id).copied().ok_or(Error::PortFree(id.0))?;
+        let from = from.unwrap_or(home);
+        if to >= self.workers() {
+            return Err(Error::NoWorker(to));
+        }
+        if from == to {
+            return Ok(());
+        }
+        let deal: Deal = Arc::new(Exchange::new());
+        let offered =
+            self.ask(to, |reply| Ask::Offer { id, deal: Arc::clone(&deal), reply }).and_then(|offered| offered);
+        let swapped = match offered {
+            Ok(()) => self.ask(from, |reply| Ask::Swap { id, deal: Arc::clone(&deal), reply }).map(drop),
+            Err(error) => Err(error),
+        };
+        let off = deal.call_off();
+        // It receives nothing until it has settled.
+        let settled = self.ask(to, |reply| Ask::Adopt { version: 0, reply });
+        if off {
+            return swapped.and(Err(Error::PortFree(id.0)));
+        }
+        // With several queues the two may both be others than the home.
+        let moved = [(from, to), (to, from)].into_iter().find(|(before, _)| *before == home);
+        homes.of.insert(id, moved.map_or(home, |(_, after)| after));
+        settled
+    }
+
+    /// To be called often: once in [`REPLAN`] it moves the port that evens out the workers' loads best, if that helps
+    /// enough ([`plan`]). `now` is the caller's clock.
+    pub fn replan(&self, now: time::Instant) -> Result<Option<Move>, Error> {
+        let mut homes = lock(&self.homes);
+        let passed = homes.planned.map(|planned| now.saturating_duration_since(planned));
+        if passed.is_some_and(|passed| passed < REPLAN) {
+            return Ok(None);
+        }
+        let loads = self.loads();
+        let done = since(&loads, &homes.before);
+        (homes.planned, homes.before) = (Some(now), loads);
+        let Some(passed) = passed else { return Ok(None) };
+        let interval = u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX);
+        let Some(it) = plan::choose(&done, interval) else { return Ok(None) };
+        self.swap(&mut homes, it.port, Some(it.from), it.to).map(|()| Some(it))
+    }
+
+    /// What each worker has done since it was made.
+    pub fn loads(&self) -> Vec<WorkerLoad> {
+        self.shared.seats.iter().map(|seat| seat.load.read()).collect()
+    }
+
+    fn counters(&self) -> impl Iterator<Item = &Counters> {
+        self.shared.seats.iter().map(|seat| &*seat.counters)
+    }
+
+    fn read_port(&self, id: PortId) -> PortCounters {
+        let all = self.counters().map(|counters| counters.read_port(id));
+        all.reduce(|sum, next| sum.plus(&next)).unwrap_or_default()
+    }
+
+    fn read_rule(&self, id: u32) -> u64 {
+        self.counters().fold(0, |sum, counters| sum.wrapping_add(counters.read_rule(id)))
     }
 
     /// What port `id` has counted since it was last cleared.
     pub fn port_counters(&self, id: PortId) -> PortCounters {
-        let counted = self.shared.counters.read_port(id);
+        let counted = self.read_port(id);
         match lock(&self.baselines).ports.get(&id) {
             Some(baseline) => counted.since(baseline),
             None => counted,
@@ -159,222 +355,88 @@ impl Control {
 
     /// Counts of port `id` start from zero.
     pub fn clear_port_counters(&self, id: PortId) {
-        let counted = self.shared.counters.read_port(id);
+        let counted = self.read_port(id);
         lock(&self.baselines).ports.insert(id, counted);
     }
 
     /// How many frames rule `rule_id` has judged since it was last cleared.
     pub fn rule_matches(&self, rule_id: u32) -> u64 {
-        let counted = self.shared.counters.read_rule(rule_id);
+        let counted = self.read_rule(rule_id);
         counted.wrapping_sub(lock(&self.baselines).rules.get(&rule_id).copied().unwrap_or(0))
     }
 
     /// Counts of rule `rule_id` start from zero.
     pub fn clear_rule(&self, rule_id: u32) {
-        let counted = self.shared.counters.read_rule(rule_id);
+        let counted = self.read_rule(rule_id);
         lock(&self.baselines).rules.insert(rule_id, counted);
     }
 
     /// Copies of session `index` since the start.
     pub fn session_stats(&self, index: usize) -> SessionStats {
-        self.shared.counters.read_session(index)
+        self.counters().fold(SessionStats::default(), |sum, counters| sum.plus(counters.read_session(index)))
     }
 
-    /// State of the flow cache.
+    /// State of the flow caches, added up.
     pub fn cache_stats(&self) -> CacheStats {
-        self.shared.counters.read_cache()
+        self.counters().fold(CacheStats::default(), |sum, counters| sum.plus(counters.read_cache()))
     }
 
     /// The last dropped frames, newest first, at most 64.
     pub fn drop_samples(&self) -> Result<Vec<DropSample>, Error> {
-        let into = Vec::with_capacity(crate::observe::drops::KEPT);
-        self.ask(|reply| Ask::Drops { into, reply })
+        let kept = crate::observe::drops::KEPT;
+        let all = self.ask_all(0, |reply| Ask::Drops { into: Vec::with_capacity(kept), reply })?;
+        let mut samples = all.concat();
+        // Stable: those of one worker stay in their order.
+        samples.sort_by_key(|sample| std::cmp::Reverse(sample.at));
+        samples.truncate(kept);
+        Ok(samples)
     }
 
     /// The MAC address table, in no order.
     pub fn macs(&self) -> Result<Vec<MacEntry>, Error> {
-        self.ask(|reply| Ask::Macs { into: Vec::new(), reply })
+        self.ask(0, |reply| Ask::Macs { into: Vec::new(), reply })
     }
 
     /// The live flows that fit, those with the most octets first and at most `top`, and how many fit in all.
     pub fn flows(&self, filter: FlowFilter, top: usize) -> Result<(Vec<LiveFlow>, u64), Error> {
         let top = top.min(self.cache_stats().capacity as usize);
-        let into = Vec::with_capacity(2 * top);
-        self.ask(|reply| Ask::Flows { filter, top, into, reply })
+        let question = |reply| Ask::Flows { filter, top, into: Vec::with_capacity(2 * top), reply };
+        let (flows, matched): (Vec<_>, Vec<_>) = self.ask_all(0, question)?.into_iter().unzip();
+        let mut flows = flows.concat();
+        crate::job::keep_top(&mut flows, top);
+        Ok((flows, matched.iter().sum()))
     }
 
     /// Forgets the learned addresses that fit.
     pub fn clear_macs(&self, vlan: Option<VlanId>, mac: Option<MacAddr>) -> Result<(), Error> {
-        self.ask(|reply| Ask::ClearMacs { vlan, mac, reply })
+        self.ask(0, |reply| Ask::ClearMacs { vlan, mac, reply })
     }
 
     /// Ports whose device went away and that were not detached yet.
     pub fn gone_ports(&self) -> Vec<PortId> {
-        let words = self.shared.gone.iter().enumerate();
-        let bits = words.flat_map(|(i, word)| {
-            let word = word.load(Ordering::Relaxed);
-            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| i * 64 + bit)
-        });
-        bits.map(|port| PortId(port as u16)).collect()
-    }
-
-    /// The worker's clock at its last turn.
-    pub fn now(&self) -> Instant {
-        Instant::from_ns(self.shared.now.load(Ordering::Relaxed))
-    }
-}
-
-/// One direction of a port. Super-frames count as their segments.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Traffic {
-    /// To one station.
-    pub unicast: u64,
-    /// To a group.
-    pub multicast: u64,
-    /// To all.
-    pub broadcast: u64,
-    /// Octets without FCS.
-    pub octets: u64,
-}
-
-/// All counters of a port. Law 1 over a worker: the sum of `rx` frames equals frames delivered to at least one port
-/// plus frames dropped, and every drop is under one reason of the port it came from.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PortCounters {
-    /// Received from the port, dropped ones included.
-    pub rx: Traffic,
-    /// Sent to the port.
-    pub tx: Traffic,
-    /// Frames received from this port that were dropped, by reason (index as [`DropReason::ALL`]).
-    pub rx_drops: Vec<u64>,
-    /// Frames that were to leave by this port and did not, by reason. A unicast frame counts here and under the same
-    /// reason in the `rx_drops` of the port it came from; a copy of a flood counts here alone.
-    pub tx_drops: Vec<u64>,
-    /// Frames received from this port that went to at least one port.
-    pub delivered: u64,
-}
-
-impl Traffic {
-    /// Frames of every kind.
-    pub fn frames(&self) -> u64 {
-        self.unicast + self.multicast + self.broadcast
-    }
-}
-
-impl PortCounters {
-    /// What was counted after `baseline` was read.
-    fn since(&self, baseline: &PortCounters) -> PortCounters {
-        let traffic = |now: &Traffic, then: &Traffic| Traffic {
-            unicast: now.unicast.wrapping_sub(then.unicast),
-            multicast: now.multicast.wrapping_sub(then.multicast),
-            broadcast: now.broadcast.wrapping_sub(then.broadcast),
-            octets: now.octets.wrapping_sub(then.octets),
+        let gone = |(i, bit): (usize, usize)| {
+            let word = |seat: &Seat| seat.gone.get(i).map_or(0, |word| word.load(Ordering::Relaxed));
+            self.shared.seats.iter().any(|seat| word(seat) >> bit & 1 == 1)
         };
-        let drops = |now: &[u64], then: &[u64]| now.iter().zip(then).map(|(a, b)| a.wrapping_sub(*b)).collect();
-        PortCounters {
-            rx: traffic(&self.rx, &baseline.rx),
-            tx: traffic(&self.tx, &baseline.tx),
-            rx_drops: drops(&self.rx_drops, &baseline.rx_drops),
-            tx_drops: drops(&self.tx_drops, &baseline.tx_drops),
-            delivered: self.delivered.wrapping_sub(baseline.delivered),
-        }
+        let all = (0..PORTS_MAX).map(|port| (port / 64, port % 64));
+        all.filter(|at| gone(*at)).map(|(i, bit)| PortId((i * 64 + bit) as u16)).collect()
+    }
+
+    /// The latest of the workers' clocks, each as of its last turn.
+    pub fn now(&self) -> Instant {
+        let clocks = self.shared.seats.iter().map(|seat| seat.now.load(Ordering::Relaxed));
+        Instant::from_ns(clocks.max().unwrap_or(0))
     }
 }
 
-/// An entry of the MAC table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MacEntry {
-    /// VLAN.
-    pub vlan: VlanId,
-    /// Address.
-    pub mac: MacAddr,
-    /// Where it is; `None` drops.
-    pub port: Option<PortId>,
-    /// Configured, not learned.
-    pub is_static: bool,
-    /// When it was last seen.
-    pub seen: Instant,
-}
-
-/// A live flow, as the report it would make now.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LiveFlow {
-    /// Counts since its last report; the end reason means nothing.
-    pub record: Record,
-}
-
-/// Which flows are wanted. Filters that are `None` match everything.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct FlowFilter {
-    /// Watched by one of these monitors; 0 is any flow.
-    pub monitors: MonitorSet,
-    /// That address at either end, v4-mapped.
-    pub host: Option<[u8; 16]>,
-    /// IP protocol.
-    pub protocol: Option<u8>,
-    /// TCP or UDP port at either end.
-    pub port: Option<u16>,
-    /// VLAN.
-    pub vlan: Option<VlanId>,
-    /// Entering or leaving there.
-    pub interface: Option<PortId>,
-    /// Dropped ones only.
-    pub dropped: bool,
-}
-
-/// One of the last dropped frames.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct DropSample {
-    /// When.
-    pub at: Instant,
-    /// Port the frame came from.
-    pub port: PortId,
-    /// Why.
-    pub reason: DropReason,
-    /// Number of the rule that denied it.
-    pub rule: Option<u32>,
-    /// Length of the frame, octets.
-    pub length: u32,
-    /// First octets of the frame.
-    pub header: [u8; 96],
-    /// How many of `header` were present.
-    pub header_len: u8,
-}
-
-/// State of the flow cache.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct CacheStats {
-    /// Flows in the cache.
-    pub active: u64,
-    /// Most that it can hold.
-    pub capacity: u64,
-    /// Flows added since start.
-    pub added: u64,
-    /// Ended by the inactive timeout.
-    pub aged_inactive: u64,
-    /// Reported by the active timeout.
-    pub aged_active: u64,
-    /// Ended by TCP FIN or RST.
-    pub ended: u64,
-    /// Reported because the configuration or the port changed.
-    pub forced: u64,
-    /// Reported early to make room.
-    pub evicted: u64,
-    /// Frames that found their flow in the cache.
-    pub hits: u64,
-    /// Frames for which the judges ran.
-    pub misses: u64,
-    /// Packets that no flow has counted, because the cache was full and the exporter took no reports.
-    pub unmetered: u64,
-}
-
-/// Copies of a monitor session.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct SessionStats {
-    /// Copies that a destination took.
-    pub copied: u64,
-    /// Copies that a destination could not take.
-    pub dropped: u64,
-    /// Super-frames that were cut into segments.
-    pub segmented: u64,
+/// What was done after `before` was read.
+fn since(now: &[WorkerLoad], before: &[WorkerLoad]) -> Vec<Load> {
+    let none = WorkerLoad::default();
+    let load = |(i, now): (usize, &WorkerLoad)| {
+        let before = before.get(i).unwrap_or(&none);
+        let then: HashMap<PortId, u64> = before.ports.iter().copied().collect();
+        let ports = now.ports.iter().map(|(id, ns)| (*id, ns.saturating_sub(then.get(id).copied().unwrap_or(0))));
+        Load { busy_ns: now.busy_ns.saturating_sub(before.busy_ns), ports: ports.collect() }
+    };
+    now.iter().enumerate().map(load).collect()
 }

@@ -167,6 +167,13 @@ impl Devices {
         }
     }
 
+    /// Asks the device of port `id` anew what it takes; a guest may have come back with other offloads.
+    pub fn renew(&mut self, id: PortId) {
+        if let Some(device) = self.get_mut(id) {
+            device.offloads = device.port.offloads();
+        }
+    }
+
     /// Takes the device of port `id` away.
     pub fn detach(&mut self, id: PortId) -> Option<Box<dyn Port>> {
         self.dirty.remove(id);

@@ -15,6 +15,8 @@ use crate::time::Instant;
 
 /// A walk that has got as far as `from`, and who waits for it.
 pub(crate) enum Job {
+    /// Waits for a snapshot to be taken over.
+    Adopt { version: u64, reply: SyncSender<()> },
     /// Reports the flows of a port that was detached, then gives its device back.
     Retire { port: PortId, device: Box<dyn Port>, from: u32, reply: SyncSender<Result<Box<dyn Port>, Error>> },
     /// Lists the MAC table.
@@ -33,9 +35,15 @@ pub(crate) enum Job {
 }
 
 impl Job {
-    /// Does a slice; the job, when it is not done. A reply that nobody waits for any more is no error.
-    pub(crate) fn slice(self, road: &mut Road, now: Instant) -> Option<Job> {
+    /// Does a slice; the job, when it is not done. `running` is the version of the snapshot. A reply that nobody waits for
+    /// any more is no error.
+    pub(crate) fn slice(self, road: &mut Road, running: u64, now: Instant) -> Option<Job> {
         match self {
+            Job::Adopt { version, reply } if running < version => Some(Job::Adopt { version, reply }),
+            Job::Adopt { reply, .. } => {
+                let _ = reply.send(());
+                None
+            }
             Job::Retire { port, device, from, reply } => match road.flows.retire(Some(port), from, now) {
                 Some(from) => Some(Job::Retire { port, device, from, reply }),
                 None => {
@@ -97,7 +105,8 @@ impl Job {
     }
 }
 
-fn keep_top(flows: &mut Vec<LiveFlow>, top: usize) {
+/// The `top` flows with the most octets.
+pub(crate) fn keep_top(flows: &mut Vec<LiveFlow>, top: usize) {
     flows.sort_unstable_by_key(|flow| std::cmp::Reverse(flow.record.octets));
     flows.truncate(top);
 }

@@ -96,7 +96,8 @@ pub fn holds(j: &Judgement, snapshot: &Snapshot, macs: &MacTable, frame: &Parsed
             let known = j.vlan.is_some_and(|vlan| macs.lookup(vlan, frame.key.dst_mac()).is_some());
             !known && j.source != SlotRef::NONE
         }
-        // A drop on the way in rests on the port alone; one of the bridge has the slot that it rests on.
-        (None, _) => true,
+        // A drop on the way in rests on the port alone; one of the bridge has the slot that it rests on, and the source
+        // is still to be learned when it has none.
+        (None, _) => !j.admitted || j.source != SlotRef::NONE,
     }
 }

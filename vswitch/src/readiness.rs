@@ -1,12 +1,18 @@
-//! Which ports may have frames: epoll, level-triggered, for ports with a descriptor; the others are polled every turn.
+//! Which ports may have frames.
+//!
+//! * A port with a descriptor is asked when epoll (level-triggered) has said that it is readable, and from then on every
+//!   turn until it gives nothing. So a busy port costs no call of epoll.
+//! * A port that [`polls`](Port::polls) is asked every turn, which costs no system call; before the worker sleeps it is armed.
+//! * A port that has no descriptor and does not poll is asked every turn, and nothing can wake the worker for it.
+//! * A handle that receives nothing is never asked.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::event::{Timespec, epoll};
 
-use crate::port::PortId;
+use crate::port::{Port, PortId};
 use crate::table::portset::PortSet;
 
 const WAKER: u64 = u64::MAX;
@@ -15,12 +21,16 @@ const EVENTS: usize = 64;
 /// The set of ports that may have frames.
 pub(crate) struct Readiness {
     epoll: Option<OwnedFd>,
-    /// Was reported readable and gave full batches since.
+    /// Was reported readable and gave frames since.
     ready: PortSet,
-    /// Has no descriptor, or none that could be watched.
-    polled: PortSet,
+    /// Is asked every turn.
+    asked: PortSet,
+    /// Ports that poll, to be armed.
+    armed: Vec<PortId>,
+    /// Ports that nothing can wake us for.
+    mute: Vec<PortId>,
+    /// Ports that only epoll tells about.
     watched: usize,
-    polled_count: usize,
     waker: Option<OwnedFd>,
 }
 
@@ -30,9 +40,10 @@ impl Readiness {
         Readiness {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC).ok(),
             ready: PortSet::default(),
-            polled: PortSet::default(),
+            asked: PortSet::default(),
+            armed: Vec::new(),
+            mute: Vec::new(),
             watched: 0,
-            polled_count: 0,
             waker: None,
         }
     }
@@ -47,59 +58,77 @@ impl Readiness {
     }
 
     /// A port was attached.
-    pub(crate) fn watch(&mut self, id: PortId, fd: Option<BorrowedFd<'_>>) {
-        let watched = match (&self.epoll, fd) {
+    pub(crate) fn watch(&mut self, id: PortId, port: &dyn Port) {
+        if !port.receives() {
+            return;
+        }
+        let watched = match (&self.epoll, port.readiness()) {
             (Some(epoll), Some(fd)) => {
                 epoll::add(epoll, fd, epoll::EventData::new_u64(id.0.into()), epoll::EventFlags::IN).is_ok()
             }
             _ => false,
         };
-        if watched {
-            self.watched += 1;
-        } else {
-            self.polled.insert(id);
-            self.polled_count += 1;
+        if !watched {
+            self.mute.push(id);
+        }
+        if port.polls() {
+            self.armed.push(id);
+        }
+        match port.polls() || !watched {
+            true => self.asked.insert(id),
+            false => self.watched += 1,
         }
     }
 
     /// A port was detached, or its device is gone.
-    pub(crate) fn forget(&mut self, id: PortId, fd: Option<BorrowedFd<'_>>) {
-        if self.polled.contains(id) {
-            self.polled.remove(id);
-            self.polled_count -= 1;
-        } else if let (Some(epoll), Some(fd)) = (&self.epoll, fd)
+    pub(crate) fn forget(&mut self, id: PortId, port: &dyn Port) {
+        let mute = self.mute.contains(&id);
+        self.mute.retain(|other| *other != id);
+        if !mute
+            && let (Some(epoll), Some(fd)) = (&self.epoll, port.readiness())
             && epoll::delete(epoll, fd).is_ok()
+            && !self.asked.contains(id)
         {
-            self.watched -= 1;
+            self.watched = self.watched.saturating_sub(1);
         }
+        self.armed.retain(|other| *other != id);
+        self.asked.remove(id);
         self.ready.remove(id);
     }
 
-    /// Some port has to be polled.
-    pub(crate) fn must_poll(&self) -> bool {
-        self.polled_count > 0
+    /// There is a port that nothing can wake us for, or nothing can wake us at all.
+    pub(crate) fn is_deaf(&self) -> bool {
+        !self.mute.is_empty() || self.waker.is_none()
+    }
+
+    /// The ports that are to be armed before the worker sleeps.
+    pub(crate) fn to_arm(&self) -> &[PortId] {
+        &self.armed
     }
 
     /// The port may have frames.
     pub(crate) fn is_ready(&self, id: PortId) -> bool {
-        self.ready.contains(id) || self.polled.contains(id)
+        self.ready.contains(id) || self.asked.contains(id)
     }
 
-    /// The port gave less than a batch.
+    /// The port gave nothing.
     pub(crate) fn drained(&mut self, id: PortId) {
         self.ready.remove(id);
     }
 
-    /// Asks the system who is readable, for at most `wait`.
-    pub(crate) fn poll(&mut self, wait: Duration) {
+    /// Asks the system who is readable, for at most `wait`; `true` when somebody is.
+    pub(crate) fn poll(&mut self, wait: Duration) -> bool {
         if self.watched == 0 && wait.is_zero() {
-            return;
+            return false;
         }
-        let Some(epoll) = &self.epoll else { return std::thread::sleep(wait) };
+        let Some(epoll) = &self.epoll else {
+            std::thread::sleep(wait);
+            return false;
+        };
         let timeout = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() };
         let mut room = [const { MaybeUninit::<epoll::Event>::uninit() }; EVENTS];
         // An interrupted wait is an empty one.
-        let Ok((events, _)) = epoll::wait(epoll, &mut room, Some(&timeout)) else { return };
+        let Ok((events, _)) = epoll::wait(epoll, &mut room, Some(&timeout)) else { return false };
         for event in events.iter() {
             match event.data.u64() {
                 WAKER => {
@@ -110,5 +139,6 @@ impl Readiness {
                 id => self.ready.insert(PortId(id as u16)),
             }
         }
+        !events.is_empty()
     }
 }

@@ -1,25 +1,36 @@
 //! The loop: messages, receive, road, transmit, timers.
 //!
 //! [`Worker::turn`] does one round and never blocks; it is all there is to drive the switch in tests, simulation and
-//! benches, where time is whatever the caller says. [`Worker::run`] is the thread: turns while there is work, a few empty
-//! ones more, then sleep in epoll until a port is readable, somebody asks something, or a timer may be due.
+//! benches, where time is whatever the caller says. [`Worker::run`] is the thread: turns while there is work, then rest
+//! (`idle`) until a port is readable, somebody asks something, or a timer may be due.
 //!
 //! Everything that could be long is cut in slices: a port gives at most one batch a turn, timers have a budget, and the
 //! walks that questions need (`job`) go on a slice a turn, one at a time, in the order in which they were asked.
 //!
-//! Memory is taken in [`switch`]. After that the worker allocates only when it answers with the MAC table.
+//! **Several workers.** Each has its own flows, buffers, counters and handles of the ports, and they share the snapshot and
+//! the MAC table, of which the first is the writer: it learns, ages, and follows the snapshot; the others send it what they
+//! want learned. While a worker has offered its handle of a port to another it receives nothing, so that no frame finds
+//! the port missing.
+//!
+//! Memory is taken in [`switch_of`]. After that a worker allocates only when it answers with the MAC table, and when ports
+//! come or move.
+
+mod idle;
+mod questions;
+mod thread;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Cache};
 use rtrb::{Consumer, RingBuffer};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::account::counters::Counters;
-use crate::control::{Ask, Attached, Control, Error, Shared};
+use crate::account::load::LoadCells;
+use crate::control::{Ask, Attached, Control, Deal, Error, Seat, Shared};
+use crate::current::Current;
 use crate::emit::Devices;
 use crate::flow::Flows;
 use crate::flow::record::Record;
@@ -29,33 +40,32 @@ use crate::port::{PORTS_MAX, Port, PortId};
 use crate::readiness::Readiness;
 use crate::road::Road;
 use crate::snapshot::Snapshot;
-use crate::table::mac::MacTable;
+use crate::table::mac::{MacTable, WISHES};
 use crate::table::portset::PortSet;
 use crate::time::Instant;
+
+/// Most workers of a switch.
+pub const WORKERS_MAX: usize = 64;
 
 /// Addresses of a port that one turn ages.
 const AGED_PER_TURN: usize = 64;
 /// Ports whose addresses one turn ages.
 const PORTS_AGED_PER_TURN: usize = 16;
-/// Turns without work before the worker sleeps.
-const EMPTY_TURNS: u32 = 16;
-/// Longest sleep: timers tick every 100 ms.
-const NAP_MAX: Duration = Duration::from_millis(100);
-/// Longest sleep while a port has to be polled, or nothing can wake us.
-const NAP_POLLED: Duration = Duration::from_micros(500);
-/// Longest time that the worker spends on its last reports when it stops.
-const LAST_REPORTS: Duration = Duration::from_secs(1);
+/// Addresses that a turn learns for each of the other workers.
+const GRANTED_PER_TURN: usize = 64;
+/// Turns after which epoll is asked although there are frames without it.
+const LOOK_EVERY: u32 = 16;
 
-/// How much a switch holds. Memory is taken at the start.
+/// How much a switch holds, all workers together. Memory is taken at the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Flows.
+    /// Flows; each worker has an equal part.
     pub flows: usize,
     /// MAC addresses.
     pub macs: usize,
     /// Learned MAC addresses of one port.
     pub macs_per_port: usize,
-    /// Reports of flows that wait for the exporter.
+    /// Reports of flows that wait for the exporter; each worker has an equal part.
     pub records: usize,
 }
 
@@ -67,80 +77,185 @@ impl Default for Limits {
 
 /// A switch without ports: the worker, its handle, and where its reports of flows come out.
 pub fn switch(limits: Limits) -> (Worker, Control, Consumer<Record>) {
-    let (records, reports) = RingBuffer::new(limits.records);
-    let counters = Arc::new(Counters::default());
-    let shared = Arc::new(Shared {
-        snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::default())),
-        counters: Arc::clone(&counters),
+    let shared = share(1);
+    let macs = MacTable::new(limits.macs, limits.macs_per_port);
+    let (worker, asks, records) = make(&shared, 0, limits, macs);
+    (worker, Control::new(shared, vec![asks]), records)
+}
+
+/// As [`switch`], with as many workers, 1 to [`WORKERS_MAX`]; each has its own ring of reports.
+pub fn switch_of(limits: Limits, workers: usize) -> (Vec<Worker>, Control, Vec<Consumer<Record>>) {
+    let count = workers.clamp(1, WORKERS_MAX);
+    let shared = share(count);
+    let (writer, readers) = MacTable::shared(limits.macs, limits.macs_per_port, count - 1);
+    let part = |all: usize| all.div_ceil(count);
+    let limits = Limits { flows: part(limits.flows), records: part(limits.records), ..limits };
+    let (mut workers, mut asks, mut reports) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, macs) in [writer].into_iter().chain(readers).enumerate() {
+        let (worker, ask, records) = make(&shared, index, limits, macs);
+        workers.push(worker);
+        asks.push(ask);
+        reports.push(records);
+    }
+    (workers, Control::new(shared, asks), reports)
+}
+
+/// What `count` workers and their handle share.
+fn share(count: usize) -> Arc<Shared> {
+    let seat = |_| Seat {
+        counters: Arc::new(Counters::default()),
+        load: LoadCells::default(),
         now: AtomicU64::new(0),
         gone: (0..PORTS_MAX / 64).map(|_| AtomicU64::new(0)).collect(),
+        asleep: AtomicBool::new(false),
         waker: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok(),
-    });
-    let (asks, asked) = sync_channel(64);
+    };
+    Arc::new(Shared { snapshot: Current::new(Snapshot::default()), seats: (0..count).map(seat).collect() })
+}
+
+fn make(
+    shared: &Arc<Shared>,
+    index: usize,
+    limits: Limits,
+    macs: MacTable,
+) -> (Worker, std::sync::mpsc::SyncSender<Ask>, Consumer<Record>) {
+    let (records, reports) = RingBuffer::new(limits.records);
+    let counters = shared.seats.get(index).map_or_else(Arc::default, |seat| Arc::clone(&seat.counters));
     let flows = Flows::new(limits.flows, records, Arc::clone(&counters));
     counters.cache.capacity.set(flows.cache.capacity() as u64);
-    let road = Road::new(MacTable::new(limits.macs, limits.macs_per_port), flows, counters);
     let mut readiness = Readiness::new();
-    if let Some(waker) = &shared.waker {
+    if let Some(waker) = shared.seats.get(index).and_then(|seat| seat.waker.as_ref()) {
         readiness.watch_waker(waker);
     }
+    let (asks, asked) = sync_channel(64);
     let worker = Worker {
-        snapshot: shared.snapshot.load_full(),
-        current: Cache::new(Arc::clone(&shared.snapshot)),
-        shared: Arc::clone(&shared),
+        snapshot: shared.snapshot.load(),
+        running: 0,
+        shared: Arc::clone(shared),
+        index,
         asked,
         job: None,
-        road,
+        road: Road::new(macs, flows, counters),
         devices: Devices::new(PORTS_MAX),
         attached: Vec::with_capacity(PORTS_MAX),
+        changing: Vec::with_capacity(PORTS_MAX),
+        offered: None,
         readiness,
+        unlooked: 0,
         buffers: (0..BATCH).map(Buffer::new).collect(),
         age_next: 0,
         now: Instant::default(),
         behind: false,
+        wished: 0,
     };
-    (worker, Control::new(shared, asks), reports)
+    (worker, asks, reports)
 }
 
 /// The one that moves frames; see the module. It may be made in one thread and run in another.
 pub struct Worker {
     shared: Arc<Shared>,
-    current: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
-    /// The one that runs: `current` as of the last turn.
+    /// Which one it is; the first writes the MAC table.
+    index: usize,
+    /// The one that runs, and its version.
     snapshot: Arc<Snapshot>,
+    running: u64,
     asked: Receiver<Ask>,
     job: Option<Job>,
     road: Road,
     devices: Devices,
     attached: Vec<PortId>,
+    /// Ports whose offloads may change while they run.
+    changing: Vec<PortId>,
+    /// The port whose handle was offered to another worker.
+    offered: Option<(PortId, Deal)>,
     readiness: Readiness,
+    /// Turns since epoll was asked.
+    unlooked: u32,
     buffers: Vec<Buffer>,
     /// Where in `attached` ageing goes on.
     age_next: usize,
     now: Instant,
-    /// Timers had more to do than a turn does.
+    /// Timers, or the MAC table, had more to do than a turn does.
     behind: bool,
+    /// Addresses that the writer was asked to learn.
+    wished: u64,
 }
 
 impl Worker {
     /// One turn: snapshot, timers, messages, then a batch of each port that is ready, down the road and out. Returns how
     /// many frames were received. Never blocks.
     pub fn turn(&mut self, now: Instant) -> usize {
-        self.now = self.now.max(now);
-        self.shared.now.store(self.now.ns(), Ordering::Relaxed);
+        self.round(&|| now)
+    }
+
+    fn seat(&self) -> Option<&Seat> {
+        self.shared.seats.get(self.index)
+    }
+
+    /// A turn with a clock that is read once per batch.
+    fn round(&mut self, clock: &dyn Fn() -> Instant) -> usize {
+        self.now = self.now.max(clock());
+        if let Some(seat) = self.seat() {
+            seat.now.store(self.now.ns(), Ordering::Relaxed);
+        }
         self.adopt_current();
+        self.settle();
         self.tick();
         self.listen();
-        self.readiness.poll(Duration::ZERO);
+        if self.offered.is_some() {
+            return 0;
+        }
+        for at in 0..self.changing.len() {
+            if let Some(&id) = self.changing.get(at) {
+                self.devices.renew(id);
+            }
+        }
+        let received = self.receive_all(clock);
+        if let Some(seat) = self.seat() {
+            seat.counters.cache.active.set(self.road.flows.cache.live() as u64);
+        }
+        self.call_writer();
+        received
+    }
+
+    /// A batch of each port that may have frames. Who else may have some the system is asked when there were none, and
+    /// from time to time.
+    fn receive_all(&mut self, clock: &dyn Fn() -> Instant) -> usize {
+        self.unlooked += 1;
+        let looked = self.unlooked >= LOOK_EVERY;
+        if looked {
+            self.look();
+        }
+        match self.receive_ready(clock) {
+            0 if !looked && self.look() => self.receive_ready(clock),
+            received => received,
+        }
+    }
+
+    fn look(&mut self) -> bool {
+        self.unlooked = 0;
+        self.readiness.poll(Duration::ZERO)
+    }
+
+    fn receive_ready(&mut self, clock: &dyn Fn() -> Instant) -> usize {
         let mut received = 0;
+        let mut before = clock();
         for at in 0..self.attached.len() {
             if let Some(&id) = self.attached.get(at)
                 && self.readiness.is_ready(id)
             {
-                received += self.receive(id);
+                let frames = self.receive(id);
+                if frames > 0 {
+                    received += frames;
+                    let after = clock();
+                    if let Some(seat) = self.seat() {
+                        seat.load.add(id, frames as u64, after.ns().saturating_sub(before.ns()));
+                    }
+                    before = after;
+                    self.now = self.now.max(after);
+                }
             }
         }
-        self.shared.counters.cache.active.set(self.road.flows.cache.live() as u64);
         received
     }
 
@@ -149,39 +264,61 @@ impl Worker {
         let received = match device.port.rx(&mut self.buffers) {
             Ok(received) => received.min(BATCH),
             Err(_) => {
-                self.readiness.forget(id, device.port.readiness());
+                self.readiness.forget(id, &*device.port);
                 self.mark_gone(id, true);
                 return 0;
             }
         };
-        if received < BATCH {
+        if received == 0 {
             self.readiness.drained(id);
+            return 0;
         }
-        if received > 0 {
-            let frames = self.buffers.get(..received).unwrap_or_default();
-            self.road.run(&self.snapshot, &mut self.devices, id, frames, self.now);
-        }
+        let frames = self.buffers.get(..received).unwrap_or_default();
+        self.road.run(&self.snapshot, &mut self.devices, id, frames, self.now);
         received
     }
 
     fn mark_gone(&self, id: PortId, gone: bool) {
-        if let Some(word) = self.shared.gone.get(id.index() / 64) {
+        if let Some(word) = self.seat().and_then(|seat| seat.gone.get(id.index() / 64)) {
             let bit = 1 << (id.index() % 64);
-            match gone {
-                true => word.fetch_or(bit, Ordering::Relaxed),
-                false => word.fetch_and(!bit, Ordering::Relaxed),
-            };
+            let set = word.load(Ordering::Relaxed);
+            word.store(if gone { set | bit } else { set & !bit }, Ordering::Relaxed);
+        }
+    }
+
+    /// Wakes the writer of the MAC table when it was asked to learn something.
+    fn call_writer(&mut self) {
+        let (wished, lost) = self.road.macs.wished();
+        if wished == self.wished {
+            return;
+        }
+        self.wished = wished;
+        if let Some(seat) = self.seat() {
+            seat.load.wishes_lost.set(lost);
+        }
+        // Either this sees that it sleeps, or it sees the wish before it does.
+        std::sync::atomic::fence(Ordering::SeqCst);
+        if let Some(writer) = self.shared.seats.first()
+            && writer.asleep.load(Ordering::Relaxed)
+        {
+            writer.wake();
         }
     }
 
     /// Takes over a snapshot that was published since the last turn, and what follows from it for the tables.
     fn adopt_current(&mut self) {
-        let current = self.current.load();
-        if Arc::ptr_eq(current, &self.snapshot) {
-            return;
-        }
-        let snapshot = Arc::clone(current);
+        let Some(snapshot) = self.shared.snapshot.newer(&mut self.running) else { return };
         let previous = std::mem::replace(&mut self.snapshot, snapshot);
+        if previous.monitors != self.snapshot.monitors {
+            self.road.flows.retime();
+        }
+        if self.road.macs.writes() {
+            self.follow(&previous);
+        }
+    }
+
+    /// Brings the MAC table to what the snapshot says.
+    fn follow(&mut self, previous: &Snapshot) {
         let snapshot = &*self.snapshot;
         let macs = &mut self.road.macs;
         // Learned where nothing can be any more: the port went down, became something else or lost the VLAN.
@@ -213,9 +350,6 @@ impl Worker {
         for entry in &snapshot.static_macs {
             macs.set_static(entry.vlan, entry.mac, entry.port, self.now);
         }
-        if previous.monitors != snapshot.monitors {
-            self.road.flows.retime();
-        }
     }
 
     /// Timers: flows and MAC addresses.
@@ -223,6 +357,24 @@ impl Worker {
         let walking = self.road.flows.walk(self.now, &self.snapshot);
         let expiring = self.road.flows.expire(self.now, &self.snapshot);
         self.behind = walking || expiring;
+        if self.road.macs.writes() {
+            self.behind |= self.grant(GRANTED_PER_TURN);
+            self.age();
+        }
+    }
+
+    /// Learns what the other workers want, where it still is as they have seen it. `true` when there is more.
+    fn grant(&mut self, most: usize) -> bool {
+        let (snapshot, attached) = (&*self.snapshot, &self.attached);
+        let allowed = |vlan, id| {
+            let open =
+                |port: &crate::snapshot::PortPolicy| port.config.up && !port.mirror_destination && port.carries(vlan);
+            attached.contains(&id) && snapshot.vlans.contains(vlan) && snapshot.port(id).is_some_and(open)
+        };
+        self.road.macs.grant(most, self.now, &allowed)
+    }
+
+    fn age(&mut self) {
         let aging = self.snapshot.mac_aging;
         if aging.is_zero() {
             return;
@@ -236,120 +388,11 @@ impl Worker {
         }
     }
 
-    /// Goes on with the question at hand, or takes the next.
-    fn listen(&mut self) {
-        let job = match self.job.take() {
-            Some(job) => job,
-            None => match self.asked.try_recv() {
-                Ok(ask) => match self.start(ask) {
-                    Some(job) => job,
-                    None => return,
-                },
-                Err(_) => return,
-            },
-        };
-        self.job = job.slice(&mut self.road, self.now);
-    }
-
-    /// Does what is short at once; what is long becomes a job. A reply that nobody waits for any more is no error.
-    fn start(&mut self, ask: Ask) -> Option<Job> {
-        match ask {
-            Ask::Publish { reply } => {
-                self.adopt_current();
-                let _ = reply.send(());
-                None
-            }
-            Ask::Attach { id, port, reply } => {
-                let _ = reply.send(self.attach(id, port));
-                None
-            }
-            Ask::Detach { id, reply } => match self.detach(id) {
-                Some(port) => Some(Job::Retire { port: id, device: port, from: 0, reply }),
-                None => {
-                    let _ = reply.send(Err(Error::PortFree(id.0)));
-                    None
-                }
-            },
-            Ask::Drops { mut into, reply } => {
-                into.extend(self.road.drops.newest_first());
-                let _ = reply.send(into);
-                None
-            }
-            Ask::Macs { into, reply } => Some(Job::Macs { into, from: 0, reply }),
-            Ask::ClearMacs { vlan, mac, reply } => Some(Job::ClearMacs { vlan, mac, from: 0, reply }),
-            Ask::Flows { filter, top, into, reply } => {
-                Some(Job::Flows { filter, top, into, matched: 0, from: 0, reply })
-            }
-        }
-    }
-
-    /// Takes a device for port `id`, as [`Control::attach`] does; for whoever drives the worker in their own thread.
-    pub fn attach(&mut self, id: PortId, port: Box<dyn Port>) -> Attached {
-        if self.attached.contains(&id) {
-            return Err((Error::PortTaken(id.0), port));
-        }
-        self.devices.attach(id, port).map_err(|port| (Error::PortNumber(id.0), port))?;
-        self.attached.push(id);
-        self.mark_gone(id, false);
-        if let Some(device) = self.devices.get_mut(id) {
-            // A port that costs nothing to ask is asked every turn.
-            let fd = if device.port.polls() { None } else { device.port.readiness() };
-            self.readiness.watch(id, fd);
-        }
-        Ok(())
-    }
-
-    /// Takes the device of port `id` away, and forgets what was learned there.
-    fn detach(&mut self, id: PortId) -> Option<Box<dyn Port>> {
-        let port = self.devices.detach(id)?;
-        self.readiness.forget(id, port.readiness());
-        self.mark_gone(id, false);
-        self.attached.retain(|attached| *attached != id);
-        self.road.macs.age(id, None, usize::MAX);
-        Some(port)
-    }
-
-    /// Makes `snapshot` the running one, as [`Control::publish`] does; for whoever drives the worker in their own thread.
+    /// Makes `snapshot` the running one, as [`Control::publish`] does; for whoever drives the workers in their own thread.
     pub fn publish(&mut self, mut snapshot: Snapshot) {
         snapshot.succeed(&self.snapshot);
         self.shared.snapshot.store(Arc::new(snapshot));
         self.adopt_current();
-    }
-
-    /// The thread: turns until `stop`, then a last report of every flow. `epoch` is when the worker's clock was zero.
-    pub fn run(mut self, epoch: std::time::Instant, stop: Arc<AtomicBool>) {
-        let clock = || Instant::from_ns(u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        let mut empty = 0;
-        while !stop.load(Ordering::Relaxed) {
-            if self.turn(clock()) > 0 || self.job.is_some() || self.behind {
-                empty = 0;
-                continue;
-            }
-            empty += 1;
-            if empty < EMPTY_TURNS {
-                std::hint::spin_loop();
-                continue;
-            }
-            let nap = match self.readiness.must_poll() || self.shared.waker.is_none() {
-                true => NAP_POLLED,
-                false => NAP_MAX,
-            };
-            self.readiness.poll(nap);
-        }
-        self.finish(&clock);
-    }
-
-    fn finish(&mut self, clock: &dyn Fn() -> Instant) {
-        let mut from = Some(0);
-        while let Some(at) = from {
-            from = self.road.flows.retire(None, at, clock());
-        }
-        let start = clock();
-        while self.road.flows.cache.live() > 0 && clock().since(start) < LAST_REPORTS {
-            if !self.road.flows.expire(clock(), &self.snapshot) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! Flow export: records in, datagrams out.
 //!
 //! ```text
-//! worker --ring--> thread: plan (monitor -> exporter, layout) -> encoder (v5 | stream: v9, IPFIX) -> sender (UDP)
+//! workers --rings--> thread: plan (monitor -> exporter, layout) -> encoder (v5 | stream: v9, IPFIX) -> sender (UDP)
 //! ```
 //!
-//! The meter puts records into a ring and never waits; one thread empties it, writes them in the formats of the exporters
+//! The meter of each worker puts records into a ring of its own and never waits; one thread empties the rings, writes them in the formats of the exporters
 //! and sends them. [`encoder`] is sans-I/O: records and times in, datagrams out. Formats and choices are in `v5`, `v9`,
 //! `ipfix`, `template` and `options`; when templates come, in `stream`.
 //!
@@ -13,7 +13,7 @@
 //!   with ports, so that records made just before a change go where they belong.
 //! * Sequence numbers count what was written, also when no socket takes it: the gap tells the collector.
 //!
-//! Threads: one, which looks at the ring every 100 ms, or 10 ms while records come. The handle speaks to it by a queue of
+//! Threads: one, which looks at the rings every 100 ms, or 10 ms while records come. The handle speaks to it by a queue of
 //! one configuration, in which the newer replaces the older, and reads rows that it publishes.
 //!
 //! Limits: 32 monitors; at most one datagram waits for each template. What the ring can't hold, the meter counts.
@@ -116,8 +116,8 @@ pub struct Interface {
     pub uplink: bool,
 }
 
-/// Starts the export thread, which empties `records`. It takes nothing before it has a configuration.
-pub fn start(records: rtrb::Consumer<Record>, anchor: Anchor) -> Result<ExportHandle, Error> {
+/// Starts the export thread, which empties `records`, one ring of each worker. It takes nothing before it has a configuration.
+pub fn start(records: Vec<rtrb::Consumer<Record>>, anchor: Anchor) -> Result<ExportHandle, Error> {
     let shared = Arc::new(Shared {
         configs: ArrayQueue::new(1),
         rows: ArcSwap::from_pointee(Vec::new()),
@@ -180,7 +180,7 @@ impl Drop for ExportHandle {
 }
 
 struct Worker {
-    records: rtrb::Consumer<Record>,
+    records: Vec<rtrb::Consumer<Record>>,
     anchor: Anchor,
     plan: Option<Plan>,
     shared: Arc<Shared>,
@@ -207,18 +207,20 @@ impl Worker {
         self.publish();
     }
 
-    /// Takes a batch of records, then a new configuration, and sends what is due; returns the number of records.
+    /// Takes a batch of records of each ring, then a new configuration, and sends what is due; returns the number of records.
     fn turn(&mut self) -> usize {
         let at = self.anchor.read();
         let config = self.shared.configs.pop();
-        // Before a change, all that the ring can hold; otherwise one batch.
-        let most = if config.is_some() { self.records.buffer().capacity() } else { BATCH };
         let mut taken = 0;
         if let Some(plan) = &mut self.plan {
-            while taken < most {
-                let Ok(record) = self.records.pop() else { break };
-                plan.push(&record, at);
-                taken += 1;
+            for ring in &mut self.records {
+                // Before a change, all that the ring can hold; otherwise one batch.
+                let most = if config.is_some() { ring.buffer().capacity() } else { BATCH };
+                for _ in 0..most {
+                    let Ok(record) = ring.pop() else { break };
+                    plan.push(&record, at);
+                    taken += 1;
+                }
             }
         }
         if let Some(config) = config {
@@ -276,7 +278,7 @@ mod tests {
     #[test]
     fn records_wait_for_the_first_configuration_and_stop_sends_all() {
         let (mut ring, records) = rtrb::RingBuffer::new(64);
-        let handle = start(records, Anchor::new(Instant::now())).unwrap();
+        let handle = start(vec![records], Anchor::new(Instant::now())).unwrap();
         for _ in 0..40 {
             ring.push(flow::tests::tcp4()).unwrap();
         }
@@ -290,9 +292,23 @@ mod tests {
     }
 
     #[test]
+    fn every_ring_is_emptied() {
+        let (mut rings, records): (Vec<_>, Vec<_>) = (0..3).map(|_| rtrb::RingBuffer::new(64)).unzip();
+        let handle = start(records, Anchor::new(Instant::now())).unwrap();
+        for (n, ring) in rings.iter_mut().enumerate() {
+            (0..=n).for_each(|_| ring.push(flow::tests::tcp4()).unwrap());
+        }
+        let collector = collector();
+        handle.configure(config(&collector, vec![monitor("e")])).unwrap();
+        handle.stop();
+        let mut buffer = [0; 2000];
+        assert_eq!((collector.recv(&mut buffer).unwrap() - 24) / 48, 6);
+    }
+
+    #[test]
     fn a_refused_configuration_changes_nothing() {
         let (_ring, records) = rtrb::RingBuffer::new(64);
-        let handle = start(records, Anchor::new(Instant::now())).unwrap();
+        let handle = start(vec![records], Anchor::new(Instant::now())).unwrap();
         let collector = collector();
         assert!(matches!(handle.configure(config(&collector, vec![monitor("x")])), Err(Error::NoExporter { .. })));
         assert!(handle.shared.configs.is_empty());
@@ -302,7 +318,7 @@ mod tests {
     #[test]
     fn rows_are_published() {
         let (_ring, records) = rtrb::RingBuffer::new(64);
-        let handle = start(records, Anchor::new(Instant::now())).unwrap();
+        let handle = start(vec![records], Anchor::new(Instant::now())).unwrap();
         let collector = collector();
         let end = Instant::now() + Duration::from_secs(10);
         handle.configure(config(&collector, Vec::new())).unwrap();

@@ -25,7 +25,7 @@ impl Rig {
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
         let worker = std::thread::spawn(move || worker.run(now, told));
-        let exporter = export::start(records, export::Anchor::new(now)).unwrap();
+        let exporter = export::start(vec![records], export::Anchor::new(now)).unwrap();
         let devices = hostport::Settings { coalesce: vswitch::coalesce::Mode::default(), workers: 1 };
         let switch = Switch::start(control, exporter, Store::open(dir).unwrap(), Vec::new(), devices, now).unwrap();
         Rig { switch: Some(switch), stop, worker: Some(worker), now }

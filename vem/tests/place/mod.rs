@@ -165,6 +165,11 @@ impl Place {
         agent.wait().unwrap().code()
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.agent.as_ref().map_or(0, Child::id)
+    }
+
     /// Whether the agent still runs.
     pub fn runs(&mut self) -> bool {
         self.agent.as_mut().is_some_and(|agent| agent.try_wait().unwrap().is_none())

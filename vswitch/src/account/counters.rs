@@ -1,7 +1,8 @@
 //! The counters: of ports, rules, monitor sessions and the flow cache.
 //!
-//! One worker writes them, with a relaxed load and a relaxed store, which costs what plain memory costs; anyone reads.
-//! Clearing is the reader's: it remembers what it saw as a baseline, so the worker stays the only writer.
+//! Each worker has its own and writes them with a relaxed load and a relaxed store, which costs what plain memory costs;
+//! anyone reads, and adds up what the workers have. Clearing is the reader's: it remembers what it saw as a baseline, so the
+//! worker stays the only writer. Cells that one worker writes share no cache line with those of another.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -108,6 +109,7 @@ impl TrafficCells {
 
 /// The cells behind [`PortCounters`].
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct PortCells {
     /// From the port.
     pub rx: TrafficCells,
@@ -183,11 +185,20 @@ pub struct CacheCells {
     pub unmetered: Counter,
 }
 
+const RULES_PER_LINE: usize = 16;
+const _: () = assert!(RULES_MAX % RULES_PER_LINE == 0);
+
+/// Counters of neighbouring rules.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct RuleCells([Counter; RULES_PER_LINE]);
+
 /// All counters of a worker.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct Counters {
     ports: Box<[PortCells]>,
-    rules: Box<[Counter]>,
+    rules: Box<[RuleCells]>,
     sessions: [SessionCells; SESSIONS_MAX],
     /// The flow cache.
     pub cache: CacheCells,
@@ -199,7 +210,7 @@ impl Default for Counters {
     fn default() -> Self {
         Counters {
             ports: (0..PORTS_MAX).map(|_| PortCells::new()).collect(),
-            rules: (0..RULES_MAX).map(|_| Counter::default()).collect(),
+            rules: (0..RULES_MAX / RULES_PER_LINE).map(|_| RuleCells::default()).collect(),
             sessions: std::array::from_fn(|_| SessionCells::default()),
             cache: CacheCells::default(),
             nowhere: PortCells::new(),
@@ -219,10 +230,16 @@ impl Counters {
         self.sessions.get(index)
     }
 
+    #[inline]
+    fn rule(&self, id: u32) -> Option<&Counter> {
+        let id = id as usize;
+        self.rules.get(id / RULES_PER_LINE)?.0.get(id % RULES_PER_LINE)
+    }
+
     /// `frames` frames were judged by rule `id`.
     #[inline]
     pub fn count_rule(&self, id: u32, frames: u64) {
-        if let Some(cell) = self.rules.get(id as usize) {
+        if let Some(cell) = self.rule(id) {
             cell.add(frames);
         }
     }
@@ -234,7 +251,7 @@ impl Counters {
 
     /// How many frames rule `id` has judged.
     pub fn read_rule(&self, id: u32) -> u64 {
-        self.rules.get(id as usize).map_or(0, Counter::get)
+        self.rule(id).map_or(0, Counter::get)
     }
 
     /// What a session has counted.

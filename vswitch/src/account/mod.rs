@@ -1,4 +1,5 @@
 //! State per frame: what runs on every frame, whatever the cache said.
 
 pub mod counters;
+pub mod load;
 pub mod meter;

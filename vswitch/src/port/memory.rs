@@ -3,13 +3,14 @@
 //! - [`pair`]: a port and the other end of its cable. Frames cross in slots that are handed to and fro, so that the port's
 //!   side allocates nothing once every slot has grown to the frames in use. The port is gone when its other end is dropped
 //!   and everything sent has been received. Both ends may live on different threads.
+//!   For further workers there are handles that send only, each by a direction of its own.
 //! - [`Generator`]: a port that receives a list of frames over and over.
 //! - [`Sink`]: a port that counts what it is given.
 //!
 //! None of them wakes anybody: they are polled.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
@@ -24,6 +25,8 @@ const SLOT_OCTETS: usize = 2048;
 struct Slot {
     octets: Vec<u8>,
     vnet: VnetHdr,
+    /// When it was sent, where several send.
+    serial: u64,
 }
 
 /// The sending end of one direction: full slots go, empty ones come back.
@@ -43,7 +46,7 @@ fn direction(capacity: usize) -> (Outward, Inward) {
     let (full_in, full_out) = RingBuffer::new(capacity);
     let (mut empty_in, empty_out) = RingBuffer::new(capacity);
     for _ in 0..capacity {
-        let slot = Slot { octets: Vec::with_capacity(SLOT_OCTETS), vnet: VnetHdr::PLAIN };
+        let slot = Slot { octets: Vec::with_capacity(SLOT_OCTETS), vnet: VnetHdr::PLAIN, serial: 0 };
         // There is room for all of them: the ring was made for so many.
         let _ = empty_in.push(slot);
     }
@@ -52,12 +55,12 @@ fn direction(capacity: usize) -> (Outward, Inward) {
 
 impl Outward {
     /// Sends a frame made of two parts; false when every slot is in flight.
-    fn send(&mut self, head: &[u8], rest: &[u8], vnet: VnetHdr) -> bool {
+    fn send(&mut self, head: &[u8], rest: &[u8], vnet: VnetHdr, serial: u64) -> bool {
         let Ok(mut slot) = self.empty.pop() else { return false };
         slot.octets.clear();
         slot.octets.extend_from_slice(head);
         slot.octets.extend_from_slice(rest);
-        slot.vnet = vnet;
+        (slot.vnet, slot.serial) = (vnet, serial);
         self.full.push(slot).is_ok()
     }
 }
@@ -76,37 +79,63 @@ impl Inward {
 /// The port; see [`pair`].
 pub struct Memory {
     outward: Outward,
-    inward: Inward,
+    /// `None`: a handle that sends only.
+    inward: Option<Inward>,
     offloads: Offloads,
+    capacity: usize,
+    /// Others send as well.
+    shared: bool,
+    late: Arc<Late>,
+}
+
+/// Directions that were added for further workers and that the other end has not taken yet.
+#[derive(Default)]
+struct Late {
+    waiting: AtomicU64,
+    /// Of the next batch that somebody sends.
+    serial: AtomicU64,
+    inwards: Mutex<Vec<Inward>>,
 }
 
 /// The other end of the port's cable; see [`pair`].
 pub struct MemoryEnd {
     outward: Outward,
-    inward: Inward,
+    /// One of each worker that sends.
+    inwards: Vec<Inward>,
+    late: Arc<Late>,
 }
 
 /// A port that takes `offloads`, with room for `capacity` frames each way, and the other end of its cable.
 pub fn pair(capacity: usize, offloads: Offloads) -> (Memory, MemoryEnd) {
     let (port_out, end_in) = direction(capacity);
     let (end_out, port_in) = direction(capacity);
-    (Memory { outward: port_out, inward: port_in, offloads }, MemoryEnd { outward: end_out, inward: end_in })
+    let late = Arc::new(Late::default());
+    let end = MemoryEnd { outward: end_out, inwards: vec![end_in], late: Arc::clone(&late) };
+    (Memory { outward: port_out, inward: Some(port_in), offloads, capacity, shared: false, late }, end)
 }
 
 impl MemoryEnd {
     /// Sends a frame to the port; false when it has no room.
     pub fn send(&mut self, frame: &[u8], vnet: VnetHdr) -> bool {
-        self.outward.send(&[], frame, vnet)
+        self.outward.send(&[], frame, vnet, 0)
     }
 
     /// The next frame that the port has sent.
     pub fn recv(&mut self) -> Option<(Vec<u8>, VnetHdr)> {
-        self.inward.receive(|slot| (slot.octets.clone(), slot.vnet))
+        self.recv_with(|frame, vnet| (frame.to_vec(), vnet))
     }
 
     /// The next frame that the port has sent, without a copy of it.
     pub fn recv_with<T>(&mut self, take: impl FnOnce(&[u8], VnetHdr) -> T) -> Option<T> {
-        self.inward.receive(|slot| take(&slot.octets, slot.vnet))
+        if self.late.waiting.load(Ordering::Acquire) > 0 {
+            let mut late = self.late.inwards.lock().unwrap_or_else(PoisonError::into_inner);
+            self.late.waiting.store(0, Ordering::Release);
+            self.inwards.append(&mut late);
+        }
+        let serial = |inward: &Inward| inward.full.peek().map(|slot| slot.serial).ok();
+        let waiting = self.inwards.iter_mut().filter_map(|inward| Some((serial(inward)?, inward)));
+        let (_, next) = waiting.min_by_key(|(serial, _)| *serial)?;
+        next.receive(|slot| take(&slot.octets, slot.vnet))
     }
 }
 
@@ -114,9 +143,10 @@ impl Port for Memory {
     fn rx(&mut self, buffers: &mut [Buffer]) -> Result<usize, Error> {
         let mut filled = 0;
         // Asked before the ring is emptied, so that what was sent last is not lost.
-        let abandoned = self.inward.full.is_abandoned();
+        let Some(inward) = &mut self.inward else { return Ok(0) };
+        let abandoned = inward.full.is_abandoned();
         for buffer in buffers {
-            if self.inward.receive(|slot| fill(buffer, &slot.octets, slot.vnet)).is_none() {
+            if inward.receive(|slot| fill(buffer, &slot.octets, slot.vnet)).is_none() {
                 break;
             }
             filled += 1;
@@ -126,10 +156,11 @@ impl Port for Memory {
 
     fn tx(&mut self, frames: &[TxFrame<'_>]) -> Sent {
         let mut sent = Sent::default();
+        let serial = if self.shared { self.late.serial.fetch_add(1, Ordering::AcqRel) } else { 0 };
         for frame in frames {
             if !self.offloads.cover(&frame.vnet) {
                 sent.refuse();
-            } else if self.outward.send(frame.head, frame.rest, frame.vnet) {
+            } else if self.outward.send(frame.head, frame.rest, frame.vnet, serial) {
                 sent.accepted += 1;
             } else {
                 break;
@@ -140,6 +171,23 @@ impl Port for Memory {
 
     fn offloads(&self) -> Offloads {
         self.offloads
+    }
+
+    fn receives(&self) -> bool {
+        self.inward.is_some()
+    }
+
+    fn handles(&mut self, count: usize) -> Result<Vec<Box<dyn Port>>, Error> {
+        let handle = |_| -> Box<dyn Port> {
+            let (outward, end_in) = direction(self.capacity);
+            self.late.inwards.lock().unwrap_or_else(PoisonError::into_inner).push(end_in);
+            self.late.waiting.fetch_add(1, Ordering::Release);
+            let late = Arc::clone(&self.late);
+            let (offloads, capacity) = (self.offloads, self.capacity);
+            Box::new(Memory { outward, inward: None, offloads, capacity, shared: true, late })
+        };
+        self.shared |= count > 0;
+        Ok((0..count).map(handle).collect())
     }
 }
 

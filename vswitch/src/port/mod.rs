@@ -162,8 +162,13 @@ pub trait Port: Send {
         false
     }
 
+    /// The handle has a queue to receive from. One that has none is never asked for frames, and says so for ever.
+    fn receives(&self) -> bool {
+        true
+    }
+
     /// Handles for `count` further workers. Each sends to the same device and receives from queues of its own, if the
-    /// device has any left for it; a handle without a queue receives nothing, for ever.
+    /// device has any left for it; a handle without a queue receives nothing, for ever, and says so by [`Port::receives`].
     ///
     /// # Errors
     /// [`Error::Device`] from a port that only one worker can use.
