@@ -176,8 +176,10 @@ impl FlowCache {
     /// Adds `key` where [`FlowCache::room`] said `Free`; the new entry is blank but for its key.
     pub fn insert(&mut self, hash: u64, key: &FlowKey) -> Option<u32> {
         let homes = self.homes(hash);
-        let free = |b: &&usize| self.buckets.get(**b).is_some_and(|bucket| bucket.entries.contains(&0));
-        let home = *homes.iter().find(free)?;
+        // The first, which is looked at first, unless it is so full that the two had better share.
+        let free = |at: usize| self.buckets.get(at).map_or(0, |b| b.entries.iter().filter(|e| **e == 0).count());
+        let [first, second] = homes;
+        let home = if free(first) < 3 && free(second) > free(first) { second } else { first };
         let at = match self.free {
             NONE => {
                 let at = self.fresh;

@@ -4,14 +4,18 @@
 //!   side allocates nothing once every slot has grown to the frames in use. The port is gone when its other end is dropped
 //!   and everything sent has been received. Both ends may live on different threads.
 //! - [`Generator`]: a port that receives a list of frames over and over.
+//! - [`Synthesizer`]: a port that receives frames of as many flows as asked for, made as they are received.
 //! - [`Sink`]: a port that counts what it is given.
 //!
 //! None of them wakes anybody: they are polled.
+
+mod synthesizer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rtrb::{Consumer, Producer, RingBuffer};
+pub use synthesizer::Synthesizer;
 
 use super::{Error, Offloads, Port, Sent};
 use crate::frame::vnet::VnetHdr;
