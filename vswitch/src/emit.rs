@@ -9,7 +9,7 @@
 //! failure. When all ports are flushed, each frame is delivered, dropped under that reason, or (segments of a frame that
 //! met a full queue) in parts both. A port that took all that it was given is counted once for the batch.
 
-use crate::account::counters::{Class, Counters, Tally};
+use crate::account::counters::{Counters, Tally};
 use crate::egress::vlan::{Head, Rewrite};
 use crate::frame::vnet::{self, VnetHdr};
 use crate::frame::{BATCH, Buffer, FRAME_MAX, TxFrame};
@@ -17,11 +17,12 @@ use crate::observe::mirror::copy_tag;
 use crate::offload::{complete_checksum, segment};
 use crate::parse::Parsed;
 use crate::port::{Offloads, Port, PortId, Sent};
-use crate::snapshot::{SessionSet, Snapshot};
+use crate::snapshot::{PortPolicy, SessionSet, Snapshot};
 use crate::table::portset::PortSet;
 use crate::verdict::{DropReason, RuleRef};
 use arrayvec::ArrayVec;
 use proto::addr::VlanId;
+use proto::vlan::PortMode;
 
 /// A device that is attached.
 pub struct Device {
@@ -29,10 +30,28 @@ pub struct Device {
     pub port: Box<dyn Port>,
     offloads: Offloads,
     staged: Vec<Staged>,
+    /// Frames that are staged and leave as they came, in rising order: what is usual, and needs no list. While there are
+    /// any, `staged` is empty.
+    run: Run,
     /// A staged frame has another front than the received one.
     changed: bool,
     /// A staged frame is a copy for a session.
     copies: bool,
+}
+
+/// Frames that leave as they came, for one session or none.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+struct Run {
+    session: Option<u8>,
+    set: u64,
+}
+
+impl Run {
+    fn list(self) -> impl Iterator<Item = Staged> {
+        let Run { session, mut set } = self;
+        let frames = std::iter::from_fn(move || pop(&mut set));
+        frames.map(move |frame| Staged { frame, session, rewrite: Rewrite::Keep })
+    }
 }
 
 /// A frame on its way to a port.
@@ -60,6 +79,15 @@ impl Staged {
             Some(head) => head.with(frame, parsed.vnet.shifted(self.rewrite.growth())),
         };
         TxFrame { copy: self.session.is_some(), ..view }
+    }
+}
+
+impl Device {
+    /// Makes list entries of the frames that needed none.
+    fn list_run(&mut self) {
+        let run = std::mem::take(&mut self.run);
+        self.copies |= run.session.is_some();
+        self.staged.extend(run.list());
     }
 }
 
@@ -155,6 +183,15 @@ impl Batch {
     }
 }
 
+/// Takes the lowest frame out of a set.
+#[inline(always)]
+pub fn pop(set: &mut u64) -> Option<u8> {
+    let at = set.trailing_zeros() as u8;
+    let some = *set != 0;
+    *set &= set.wrapping_sub(1);
+    some.then_some(at)
+}
+
 /// The set of frame `at`.
 #[inline(always)]
 fn bit(at: u8) -> u64 {
@@ -219,7 +256,7 @@ impl Devices {
             Some(slot @ None) => {
                 let offloads = port.offloads();
                 let staged = Vec::with_capacity(BATCH);
-                *slot = Some(Device { port, offloads, staged, changed: false, copies: false });
+                *slot = Some(Device { port, offloads, staged, run: Run::default(), changed: false, copies: false });
                 Ok(())
             }
             _ => Err(port),
@@ -236,6 +273,55 @@ impl Devices {
     #[inline(always)]
     pub fn send(&mut self, cx: &Cx<'_>, batch: &mut Batch, at: u8, to: PortId, rewrite: Rewrite) {
         self.stage(cx, batch, at, to, rewrite, None);
+    }
+
+    /// Stages frames that leave by `to` as they came, and ask nothing of its device. They come behind those that are staged
+    /// for it, and are in their order.
+    #[inline(never)]
+    pub fn send_run(&mut self, cx: &Cx<'_>, batch: &mut Batch, set: u64, to: PortId) {
+        self.stage_run(cx, batch, Run { session: None, set }, to);
+    }
+
+    /// As [`Devices::copy_one`] for each of the frames as received, none of which asks anything of a device.
+    #[inline(never)]
+    pub fn copy_run(&mut self, cx: &Cx<'_>, batch: &mut Batch, set: u64, session: u8, vlan: Option<VlanId>) {
+        let Some(running) = cx.snapshot.sessions.get(usize::from(session)) else { return };
+        for to in &running.destinations {
+            match cx.snapshot.port(*to) {
+                Some(policy) if policy.config.up && matches!(policy.config.mode, PortMode::Access(_)) => {
+                    self.stage_run(cx, batch, Run { session: Some(session), set }, *to);
+                }
+                Some(policy) => {
+                    let mut rest = set;
+                    while let Some(at) = pop(&mut rest) {
+                        self.copy_to(cx, batch, at, session, policy, vlan, Rewrite::Keep);
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn stage_run(&mut self, cx: &Cx<'_>, batch: &mut Batch, more: Run, to: PortId) {
+        match self.devices.get_mut(to.index()) {
+            Some(Some(device)) if device.staged.is_empty() => {
+                let run = &mut device.run;
+                if run.set == 0 {
+                    *run = more;
+                    return self.dirty.insert(to);
+                }
+                // Behind those that are there, and of one kind with them.
+                if run.session == more.session && run.set < more.set & more.set.wrapping_neg() {
+                    run.set |= more.set;
+                    return;
+                }
+            }
+            _ => {}
+        }
+        let mut rest = more.set;
+        while let Some(at) = pop(&mut rest) {
+            self.stage(cx, batch, at, to, Rewrite::Keep, more.session);
+        }
     }
 
     /// Stages copies of frame `at` for `sessions`, which have none yet. `seen` was done to its tag when it was seen.
@@ -269,25 +355,41 @@ impl Devices {
             cells.segmented.add(1);
         }
         for to in &running.destinations {
-            let Some(policy) = cx.snapshot.port(*to) else { continue };
-            let tag = copy_tag(policy, vlan, batch.parsed(at), seen);
-            if policy.config.up {
-                self.stage(cx, batch, at, *to, tag, Some(session));
-            } else {
-                // A copy to a port that is shut is lost as if its queue were full.
-                self.lose(cx, batch, *to, &Staged { frame: at, session: Some(session), rewrite: tag });
+            if let Some(policy) = cx.snapshot.port(*to) {
+                self.copy_to(cx, batch, at, session, policy, vlan, seen);
             }
         }
     }
 
-    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "one copy, described")]
+    fn copy_to(
+        &mut self,
+        cx: &Cx<'_>,
+        batch: &mut Batch,
+        at: u8,
+        session: u8,
+        to: &PortPolicy,
+        vlan: Option<VlanId>,
+        seen: Rewrite,
+    ) {
+        let rewrite = copy_tag(to, vlan, batch.parsed(at), seen);
+        if to.config.up {
+            self.stage(cx, batch, at, to.config.id, rewrite, Some(session));
+        } else {
+            // A copy to a port that is shut is lost as if its queue were full.
+            self.lose(cx, batch, to.config.id, &Staged { frame: at, session: Some(session), rewrite });
+        }
+    }
+
     fn stage(&mut self, cx: &Cx<'_>, batch: &mut Batch, at: u8, to: PortId, rewrite: Rewrite, session: Option<u8>) {
         let vnet = &batch.parsed(at).vnet;
         // Made where it is used: built here and copied there, it would be read before it is written back.
         let staged = || Staged { frame: at, session, rewrite };
         match self.devices.get_mut(to.index()) {
             Some(Some(device)) if vnet.asks_nothing() || takes(&device.offloads, vnet, session.is_some()) => {
-                if device.staged.is_empty() {
+                if device.run.set != 0 {
+                    device.list_run();
+                } else if device.staged.is_empty() {
                     self.dirty.insert(to);
                 }
                 device.changed |= rewrite != Rewrite::Keep;
@@ -330,6 +432,16 @@ impl Devices {
         self.dirty.remove(to);
         let mut list = self.spares.pop().unwrap_or_default();
         let Some(device) = self.devices.get_mut(to.index()).and_then(Option::as_mut) else { return };
+        if device.run.set != 0 {
+            let run = device.run;
+            if let Some(sent) = flush_run(cx, batch, to, device) {
+                list.extend(run.list());
+                self.settle_each(cx, batch, to, &list, sent);
+                list.clear();
+            }
+            let _ = self.spares.try_push(list);
+            return;
+        }
         std::mem::swap(&mut list, &mut device.staged);
         let (changed, copies) = (std::mem::take(&mut device.changed), std::mem::take(&mut device.copies));
         let mut heads = ArrayVec::<Head, BATCH>::new();
@@ -344,7 +456,7 @@ impl Devices {
             let parsed = batch.parsed(staged.frame);
             let head = if staged.rewrite == Rewrite::Keep { None } else { heads.next() };
             let _ = frames.try_push(staged.view(cx, parsed, head));
-            tally.add(Class::of(parsed.key.dst_mac), parsed.segments.into(), octets(parsed, staged.rewrite));
+            tally.add(parsed.key.dst_mac, parsed.segments.into(), octets(parsed, staged.rewrite));
             set |= bit(staged.frame);
         }
         let sent = device.port.tx(&frames);
@@ -438,7 +550,7 @@ impl Devices {
     ) {
         let parsed = batch.parsed(staged.frame);
         let lost = parsed.segments.saturating_sub(outcome.taken);
-        tally.add(Class::of(parsed.key.dst_mac), outcome.taken.into(), outcome.octets);
+        tally.add(parsed.key.dst_mac, outcome.taken.into(), outcome.octets);
         if let Some(session) = staged.session {
             if let Some(cells) = cx.counters.session(session.into()) {
                 cells.copied.add(outcome.taken.into());
@@ -462,6 +574,36 @@ impl Devices {
             self.copy(cx, batch, staged.frame, sessions, staged.rewrite);
         }
     }
+}
+
+/// Sends the run of a device. When it took all and nobody watches, that is all; else what is to be settled frame by frame.
+#[inline(never)]
+fn flush_run(cx: &Cx<'_>, batch: &mut Batch, to: PortId, device: &mut Device) -> Option<Sent> {
+    let run = std::mem::take(&mut device.run);
+    let mut frames = ArrayVec::<TxFrame<'_>, BATCH>::new();
+    let mut tally = Tally::default();
+    let (mut rest, mut segments) = (run.set, 0u64);
+    while let Some(at) = pop(&mut rest) {
+        let parsed = batch.parsed(at);
+        let view = TxFrame { head: &[], rest: cx.frame(at), vnet: VnetHdr::PLAIN, copy: run.session.is_some() };
+        let _ = frames.try_push(view);
+        tally.add(parsed.key.dst_mac, parsed.segments.into(), parsed.l2_octets.into());
+        segments = segments.wrapping_add(parsed.segments.into());
+    }
+    let sent = device.port.tx(&frames);
+    if sent.accepted < frames.len() || run.set & batch.watched != 0 {
+        return Some(sent);
+    }
+    cx.counters.port(to).tx.add(&tally);
+    match run.session {
+        None => batch.whole |= run.set,
+        Some(session) => {
+            if let Some(cells) = cx.counters.session(session.into()) {
+                cells.copied.add(segments);
+            }
+        }
+    }
+    None
 }
 
 /// Counts copies that were all taken, and what else there is among them.

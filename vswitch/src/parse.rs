@@ -39,6 +39,8 @@ pub struct Parsed {
     pub key: FlowKey,
     /// The device's header, checked and made anew; offsets count from the frame as received.
     pub vnet: VnetHdr,
+    /// Tag control information of the outer tag.
+    pub tci: u16,
     /// Frames on the wire: 1, or the segments of a super-frame.
     pub segments: u32,
     /// IP octets of all segments, without padding; for other packets the octets of the frame.
@@ -49,8 +51,6 @@ pub struct Parsed {
     pub packet_max: u32,
     /// VLAN tags as received, 0-2.
     pub tags: u8,
-    /// Tag control information of the outer tag.
-    pub tci: u16,
     /// TCP flags.
     pub tcp_flags: u8,
 }
@@ -85,6 +85,8 @@ impl Parsed {
         tcp_flags: 0,
     };
 }
+
+const _: () = assert!(size_of::<Parsed>() == 96);
 
 /// Where the layers of an IP packet are, for the check of the device's header.
 struct Layers {

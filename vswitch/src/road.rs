@@ -9,11 +9,11 @@
 
 use std::sync::Arc;
 
-use crate::account::counters::{Class, Counters, Tally};
+use crate::account::counters::{Counters, Tally};
 use crate::bridge::flood::flood;
 use crate::egress::vlan::{Rewrite, rewrite};
 use crate::egress::{self, mtu};
-use crate::emit::{Batch, Cx, Devices};
+use crate::emit::{Batch, Cx, Devices, pop};
 use crate::flow::Flows;
 use crate::flow::cache::NONE;
 use crate::flow::entry::state;
@@ -67,21 +67,31 @@ impl Road {
         self.batch.restart();
         let received = self.parse(&cx, port);
         self.look_up(received.active);
-        let generation = snapshot.generation(port);
-        let mut hits = 0;
-        let mut rest = received.active;
-        while rest != 0 {
-            let at = rest.trailing_zeros() as u8;
-            rest &= rest - 1;
-            let passed = self.pass(&cx, devices, at, generation, now);
-            hits += u64::from(passed || self.decide(&cx, devices, at, generation, now));
-        }
-        counters.cache.hits.add(hits);
+        self.walk(&cx, devices, received.active, snapshot.generation(port), now);
         devices.flush_all(&cx, &mut self.batch);
         self.settle(&cx, port, &received, now);
     }
 
+    /// Decides the frames in their order. Those that leave as they came by the same port, one after the other, are staged
+    /// at once.
+    #[inline(never)]
+    fn walk(&mut self, cx: &Cx<'_>, devices: &mut Devices, active: u64, generation: u32, now: Instant) {
+        let mut hits = 0u64;
+        let mut runs = Runs::default();
+        let mut rest = active;
+        while let Some(at) = pop(&mut rest) {
+            let passed = self.pass(cx, devices, at, generation, now, &mut runs);
+            if !passed {
+                runs.stage(cx, devices, &mut self.batch);
+            }
+            hits += u64::from(passed || self.decide(cx, devices, at, generation, now));
+        }
+        runs.stage(cx, devices, &mut self.batch);
+        cx.counters.cache.hits.add(hits);
+    }
+
     /// Parses every frame and counts it as received. Those that are what they claim are hashed, and will be looked up.
+    #[inline(never)]
     fn parse(&mut self, cx: &Cx<'_>, port: PortId) -> Received {
         let mut received = Received { active: 0, segments: 0 };
         let mut tally = Tally::default();
@@ -92,8 +102,8 @@ impl Road {
                 break;
             };
             let read = parse_into(buffer.frame(), &buffer.vnet, port, parsed);
-            tally.add(Class::of(parsed.key.dst_mac), parsed.segments.into(), parsed.l2_octets.into());
-            received.segments += u64::from(parsed.segments);
+            tally.add(parsed.key.dst_mac, parsed.segments.into(), parsed.l2_octets.into());
+            received.segments = received.segments.wrapping_add(parsed.segments.into());
             match read {
                 Ok(()) => {
                     received.active |= 1 << at;
@@ -108,6 +118,7 @@ impl Road {
     }
 
     /// Finds the entries that probably hold the keys, by the index.
+    #[inline(never)]
     fn look_up(&mut self, active: u64) {
         for (known, hash) in self.known.iter_mut().zip(&self.hashes).take(used(active)) {
             *known = self.flows.cache.guess(*hash);
@@ -128,7 +139,15 @@ impl Road {
     /// The usual frame: the verdict of its flow holds and sends it to one port, and at most one session copies it. `false`
     /// when there is more to it, and nothing was done.
     #[inline(always)]
-    fn pass(&mut self, cx: &Cx<'_>, devices: &mut Devices, at: u8, generation: u32, now: Instant) -> bool {
+    fn pass(
+        &mut self,
+        cx: &Cx<'_>,
+        devices: &mut Devices,
+        at: u8,
+        generation: u32,
+        now: Instant,
+        runs: &mut Runs,
+    ) -> bool {
         let parsed = self.batch.parsed(at);
         let Some(&known) = self.known.get(usize::from(at) % BATCH) else { return false };
         let Some(entry) = self.flows.cache.get_mut(known) else { return false };
@@ -156,19 +175,52 @@ impl Road {
         if entry.count(parsed, now) {
             self.flows.turn_page(known, now);
         }
-        if let Some(session) = flow.session {
-            devices.copy_one(cx, &mut self.batch, at, session, VlanId::new(flow.vlan), Rewrite::Keep);
+        let vlan = VlanId::new(flow.vlan);
+        if let Some(session) = flow.rx_session {
+            self.pass_copy(cx, devices, at, (session, vlan), runs);
+        }
+        if let Some(session) = flow.tx_session {
+            self.batch.watch(at, vlan, 1 << session);
         }
         let parsed = self.batch.parsed(at);
         let tag = match (parsed.tags, out.untagged) {
             (0, true) => Rewrite::Keep,
-            _ => match (cx.snapshot.port(flow.out), VlanId::new(flow.vlan)) {
+            _ => match (cx.snapshot.port(flow.out), vlan) {
                 (Some(policy), Some(vlan)) => rewrite(policy, vlan, parsed),
                 _ => Rewrite::Keep,
             },
         };
-        devices.send(cx, &mut self.batch, at, flow.out, tag);
+        let usual = tag == Rewrite::Keep && parsed.vnet.asks_nothing();
+        if !usual || runs.to != flow.out {
+            runs.stage(cx, devices, &mut self.batch);
+            runs.to = flow.out;
+        }
+        match usual {
+            true => runs.set |= 1 << at,
+            false => devices.send(cx, &mut self.batch, at, flow.out, tag),
+        }
         true
+    }
+
+    /// Stages the copy of a frame as received, or puts it to those before it.
+    #[inline(always)]
+    fn pass_copy(
+        &mut self,
+        cx: &Cx<'_>,
+        devices: &mut Devices,
+        at: u8,
+        session: (u8, Option<VlanId>),
+        runs: &mut Runs,
+    ) {
+        let usual = self.batch.parsed(at).vnet.asks_nothing();
+        if !usual || runs.session != Some(session) {
+            runs.stage(cx, devices, &mut self.batch);
+            runs.session = Some(session);
+        }
+        match usual {
+            true => runs.copies |= 1 << at,
+            false => devices.copy_one(cx, &mut self.batch, at, session.0, session.1, Rewrite::Keep),
+        }
     }
 
     /// Decides one frame: the verdict of its flow if that holds, else that of the judges; counts, copies and stages it.
@@ -298,6 +350,38 @@ impl Road {
             }
         }
         cells.delivered.add(received.segments.saturating_sub(lost));
+    }
+}
+
+/// Frames that were passed and are not staged yet.
+struct Runs {
+    /// Leave as they came by `to`.
+    set: u64,
+    to: PortId,
+    /// Are copied as received for `session`, in that VLAN.
+    copies: u64,
+    session: Option<(u8, Option<VlanId>)>,
+}
+
+impl Default for Runs {
+    fn default() -> Self {
+        Runs { set: 0, to: PortId(u16::MAX), copies: 0, session: None }
+    }
+}
+
+impl Runs {
+    /// Stages them.
+    #[inline(always)]
+    fn stage(&mut self, cx: &Cx<'_>, devices: &mut Devices, batch: &mut Batch) {
+        let (set, copies) = (std::mem::take(&mut self.set), std::mem::take(&mut self.copies));
+        if set != 0 {
+            devices.send_run(cx, batch, set, self.to);
+        }
+        if copies != 0
+            && let Some((session, vlan)) = self.session
+        {
+            devices.copy_run(cx, batch, copies, session, vlan);
+        }
     }
 }
 

@@ -27,7 +27,8 @@ pub mod state {
     pub const DELIVERED: u8 = 8;
     /// The frame passed the ingress judges, so its source was looked up.
     pub const ADMITTED: u8 = 16;
-    /// Goes to one port, and is copied as received by one session or none: the third line says nothing about its frames.
+    /// Goes to one port, and at most one session copies it as received, and one as sent: the third line says nothing about
+    /// its frames.
     pub const PLAIN: u8 = 32;
     /// The rule that decided on the way in is counted.
     pub const COUNTED_IN: u8 = 64;
@@ -53,9 +54,10 @@ pub struct Entry {
     destination: SlotRef,
     out: u16,
     vlan: u16,
-    /// The session that copies a plain flow + 1; 0 for none.
-    session: u8,
-    reserved_hot: u8,
+    /// The session that copies a plain flow as received + 1; 0 for none.
+    rx_session: u8,
+    /// The session that copies a plain flow as sent + 1; 0 for none.
+    tx_session: u8,
     /// OR of the TCP flags since the last report.
     pub tcp_flags: u8,
     /// Bits of [`state`].
@@ -106,7 +108,9 @@ pub struct Usual {
     /// Where the destination address is.
     pub destination: SlotRef,
     /// The session that copies it as received.
-    pub session: Option<u8>,
+    pub rx_session: Option<u8>,
+    /// The session that copies it as sent.
+    pub tx_session: Option<u8>,
     /// VLAN that it is switched in.
     pub vlan: u16,
 }
@@ -174,7 +178,8 @@ impl Entry {
             generation_out: self.generation_out,
             source: self.source,
             destination: self.destination,
-            session: self.session.checked_sub(1),
+            rx_session: self.rx_session.checked_sub(1),
+            tx_session: self.tx_session.checked_sub(1),
             vlan: self.vlan,
         }
     }
@@ -265,12 +270,14 @@ impl Entry {
             Verdict::Drop(reason) => (DROP, reason as u8),
         };
         self.set_counted([j.rule_in, j.rule_out].map(RuleRef::counted));
-        let one_session = j.tx_sessions == 0 && j.rx_sessions.count_ones() < 2;
-        self.session = if j.rx_sessions == 0 { 0 } else { j.rx_sessions.trailing_zeros() as u8 + 1 };
+        let few_sessions = j.tx_sessions.count_ones() < 2 && j.rx_sessions.count_ones() < 2;
+        // The number of the one session, from 1.
+        let number = |set: u32| if set == 0 { 0 } else { set.trailing_zeros() as u8 + 1 };
+        (self.rx_session, self.tx_session) = (number(j.rx_sessions), number(j.tx_sessions));
         // Learned nowhere, its source is to be learned by the next frame: see `judge::holds`.
         let learned = j.source != SlotRef::NONE;
         self.set(state::ADMITTED, j.admitted);
-        self.set(state::PLAIN, matches!(j.verdict, Verdict::Forward(_)) && one_session && learned);
+        self.set(state::PLAIN, matches!(j.verdict, Verdict::Forward(_)) && few_sessions && learned);
         self.out = j.out.map_or(NO_PORT, |port| port.0);
         self.vlan = j.vlan.map_or(0, VlanId::get);
         (self.rule_in, self.rule_out) = (j.rule_in, j.rule_out);

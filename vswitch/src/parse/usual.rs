@@ -23,12 +23,17 @@ const IP: usize = 20;
 const TCP_LEAST: usize = 20;
 const UDP_HEADER: usize = 8;
 const VID: u16 = 0x0fff;
+/// Where in the first eight octets of a frame the source address is.
+const SOURCE: u64 = u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 0xff, 0xff]);
 
 /// Addresses and type.
 #[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct Link {
-    addresses: [u8; ADDRESSES],
+    /// The destination address and two octets of the source address.
+    first: [u8; 8],
+    /// The rest of the source address.
+    second: [u8; 4],
     ethertype: U16,
 }
 
@@ -54,8 +59,7 @@ struct Packet {
     checksum: U16,
     src: U32,
     dst: U32,
-    src_port: U16,
-    dst_port: U16,
+    ports: U32,
     /// Of UDP.
     length: U16,
     udp_checksum: U16,
@@ -63,20 +67,29 @@ struct Packet {
 
 const _: () = assert!(size_of::<Packet>() == IP + UDP_HEADER);
 
-/// Four numbers of 16 bits as they lie in memory one after the other, in host order.
+/// A word of four octets as they lie in memory, and two numbers in host order behind them.
 #[inline(always)]
-fn four(a: u16, b: u16, c: u16, d: u16) -> u64 {
-    let [a, b, c, d] = [a, b, c, d].map(u64::from);
-    match cfg!(target_endian = "little") {
-        true => a | b << 16 | c << 32 | d << 48,
-        false => a << 48 | b << 32 | c << 16 | d,
+fn beside(first: [u8; 4], c: u16, d: u16) -> u64 {
+    let (first, c, d) = (u64::from(u32::from_ne_bytes(first)), u64::from(c), u64::from(d));
+    if cfg!(target_endian = "little") { first | c << 32 | d << 48 } else { first << 32 | c << 16 | d }
+}
+
+/// Two numbers in host order, and two more whose octets are `ports` in network order.
+#[inline(always)]
+fn with_ports(a: u16, b: u16, ports: U32) -> u64 {
+    let (a, b, ports) = (u64::from(a), u64::from(b), ports.get());
+    if cfg!(target_endian = "little") {
+        a | b << 16 | u64::from(ports.rotate_left(16)) << 32
+    } else {
+        a << 48 | b << 32 | u64::from(ports)
     }
 }
 
-/// Two octets as they lie in memory.
+/// Four octets in memory order, and zeros behind them.
 #[inline(always)]
-fn two(a: u8, b: u8) -> u16 {
-    u16::from_ne_bytes([a, b])
+fn octets(a: u8, b: u8, c: u8, d: u8) -> u64 {
+    let [a, b, c, d] = [a, b, c, d].map(u64::from);
+    (a | b << 8 | c << 16 | d << 24).to_le()
 }
 
 /// The last word of a v4-mapped address.
@@ -119,10 +132,12 @@ fn finish(
     behind: &[u8],
 ) -> Option<()> {
     let total = usize::from(packet.total.get());
-    let [s0, s1, s2, s3, s4, s5] = *link.addresses.last_chunk::<6>()?;
-    let station = (s0 & 1 == 0) & (s0 | s1 | s2 | s3 | s4 | s5 != 0);
+    // The source address: of a station, and not zero.
+    let [.., s0, _] = link.first;
+    let first = u64::from_ne_bytes(link.first);
+    let rest = u64::from(u32::from_ne_bytes(link.second));
+    let station = (s0 & 1 == 0) & ((first & SOURCE) | rest != 0);
     let whole = (packet.version == 0x45) & (packet.fragment.get() & 0x3fff == 0) & (total <= behind.len());
-    let silent = !said.needs_csum() & !said.is_gso();
     let mut tcp_flags = 0;
     let fits = match packet.protocol {
         UDP => {
@@ -139,22 +154,20 @@ fn finish(
         }
         _ => false,
     };
-    if !(station & whole & silent & fits) {
+    if !(station & whole & said.asks_nothing() & fits) {
         return None;
     }
-    let [d0, d1, d2, d3, d4, d5, ..] = link.addresses;
     let tci = tag.unwrap_or(0);
     let shape = shape::IPV4 | shape::PORTS | if tag.is_some() { shape::TAGGED } else { 0 };
-    let (src_port, dst_port) = (packet.src_port.get(), packet.dst_port.get());
     parsed.key = FlowKey::from_words([
         0,
         mapped(packet.src),
         0,
         mapped(packet.dst),
-        u64::from_ne_bytes([d0, d1, d2, d3, d4, d5, s0, s1]),
-        four(two(s2, s3), two(s4, s5), port.0, tci & VID),
-        four(0, IPV4, src_port, dst_port),
-        four(two(packet.protocol, packet.tos & !3), two(shape, (tci >> 13) as u8), 0, 0),
+        first,
+        beside(link.second, port.0, tci & VID),
+        with_ports(0, IPV4, packet.ports),
+        octets(packet.protocol, packet.tos & !3, shape, (tci >> 13) as u8),
     ]);
     parsed.vnet = VnetHdr::PLAIN;
     parsed.segments = 1;
