@@ -142,7 +142,7 @@ pub fn run_until(bootstrap: Bootstrap, stop: StdStream) -> Result<(), Error> {
     let cores = bootstrap.dataplane.cores.clone();
     let workers = Workers::start(workers, &cores, started)?;
     let exporter = export::start(records, export::Anchor::new(started))?;
-    let devices = crate::hostport::Settings { coalesce: bootstrap.coalesce, workers: 1 };
+    let devices = crate::hostport::Settings { coalesce: bootstrap.coalesce, workers: bootstrap.dataplane.workers };
     let switch = Switch::start(control, exporter, store, bootstrap.ports.clone(), devices, started)?;
     tracing::info!(host = bootstrap.host, %uuid, ports = switch.reports().len(), "running");
 

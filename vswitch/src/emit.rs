@@ -4,11 +4,12 @@
 //! and every mirror copy of one - is finished in memory of our own and sent at once, after what was staged for that port
 //! before it, so order is kept.
 //!
-//! What becomes of a frame is known only when every port has answered. [`Batch`] holds the answers: how many of its
-//! segments the most successful port took, and the first reason of a failure. When all ports are flushed, each frame is
-//! delivered, dropped under that reason, or (segments of a frame that met a full queue) in parts both.
+//! What becomes of a frame is known only when every port has answered. [`Batch`] holds the answers: whether a port took it
+//! whole, which is a bit; of others how many of its segments the most successful port took, and the first reason of a
+//! failure. When all ports are flushed, each frame is delivered, dropped under that reason, or (segments of a frame that
+//! met a full queue) in parts both. A port that took all that it was given is counted once for the batch.
 
-use crate::account::counters::{Class, Counters, Tally};
+use crate::account::counters::{Counters, Tally};
 use crate::egress::vlan::{Head, Rewrite};
 use crate::frame::vnet::{self, VnetHdr};
 use crate::frame::{BATCH, Buffer, FRAME_MAX, TxFrame};
@@ -16,11 +17,12 @@ use crate::observe::mirror::copy_tag;
 use crate::offload::{complete_checksum, segment};
 use crate::parse::Parsed;
 use crate::port::{Offloads, Port, PortId, Sent};
-use crate::snapshot::{SessionSet, Snapshot};
+use crate::snapshot::{PortPolicy, SessionSet, Snapshot};
 use crate::table::portset::PortSet;
 use crate::verdict::{DropReason, RuleRef};
 use arrayvec::ArrayVec;
 use proto::addr::VlanId;
+use proto::vlan::PortMode;
 
 /// A device that is attached.
 pub struct Device {
@@ -28,6 +30,28 @@ pub struct Device {
     pub port: Box<dyn Port>,
     offloads: Offloads,
     staged: Vec<Staged>,
+    /// Frames that are staged and leave as they came, in rising order: what is usual, and needs no list. While there are
+    /// any, `staged` is empty.
+    run: Run,
+    /// A staged frame has another front than the received one.
+    changed: bool,
+    /// A staged frame is a copy for a session.
+    copies: bool,
+}
+
+/// Frames that leave as they came, for one session or none.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+struct Run {
+    session: Option<u8>,
+    set: u64,
+}
+
+impl Run {
+    fn list(self) -> impl Iterator<Item = Staged> {
+        let Run { session, mut set } = self;
+        let frames = std::iter::from_fn(move || pop(&mut set));
+        frames.map(move |frame| Staged { frame, session, rewrite: Rewrite::Keep })
+    }
 }
 
 /// A frame on its way to a port.
@@ -47,11 +71,23 @@ impl Staged {
     }
 
     /// The frame as it leaves behind `head`, and as its device is told of it.
-    #[inline]
-    fn view<'a>(&self, cx: &Cx<'a>, batch: &Batch, head: &'a Head) -> TxFrame<'a> {
-        let vnet = batch.parsed.get(usize::from(self.frame)).map_or(VnetHdr::PLAIN, |parsed| parsed.vnet);
-        let frame = head.with(cx.frame(self.frame), vnet.shifted(self.rewrite.growth()));
-        TxFrame { copy: self.session.is_some(), ..frame }
+    #[inline(always)]
+    fn view<'a>(&self, cx: &Cx<'a>, parsed: &Parsed, head: Option<&'a Head>) -> TxFrame<'a> {
+        let frame = cx.frame(self.frame);
+        let view = match head {
+            None => TxFrame { head: &[], rest: frame, vnet: parsed.vnet, copy: false },
+            Some(head) => head.with(frame, parsed.vnet.shifted(self.rewrite.growth())),
+        };
+        TxFrame { copy: self.session.is_some(), ..view }
+    }
+}
+
+impl Device {
+    /// Makes list entries of the frames that needed none.
+    fn list_run(&mut self) {
+        let run = std::mem::take(&mut self.run);
+        self.copies |= run.session.is_some();
+        self.staged.extend(run.list());
     }
 }
 
@@ -86,22 +122,80 @@ impl Fate {
 /// The frames of a batch and what became of them.
 pub struct Batch {
     /// What is known of each.
-    pub parsed: Vec<Parsed>,
-    /// What became of each.
-    pub fates: Vec<Fate>,
+    pub parsed: Box<[Parsed; BATCH]>,
+    fates: Box<[Fate; BATCH]>,
+    /// Frames of which `fates` says something.
+    written: u64,
+    /// Frames that a port took with all their segments.
+    whole: u64,
+    /// Frames that sessions may copy as sent.
+    watched: u64,
 }
 
 impl Default for Batch {
     fn default() -> Self {
-        Batch { parsed: vec![Parsed::EMPTY; BATCH], fates: vec![Fate::OPEN; BATCH] }
+        let (parsed, fates) = (Box::new([Parsed::EMPTY; BATCH]), Box::new([Fate::OPEN; BATCH]));
+        Batch { parsed, fates, written: 0, whole: 0, watched: 0 }
     }
 }
 
 impl Batch {
     /// Forgets what became of the frames before.
     pub fn restart(&mut self) {
-        self.fates.fill(Fate::OPEN);
+        (self.written, self.whole, self.watched) = (0, 0, 0);
     }
+
+    /// What is known of frame `at`.
+    #[inline(always)]
+    pub fn parsed(&self, at: u8) -> &Parsed {
+        self.parsed.get(usize::from(at) % BATCH).unwrap_or(&Parsed::EMPTY)
+    }
+
+    /// What became of frame `at` so far, but for being taken whole; to be written.
+    pub fn fate(&mut self, at: u8) -> Option<&mut Fate> {
+        let fate = self.fates.get_mut(usize::from(at) % BATCH)?;
+        if self.written & bit(at) == 0 {
+            self.written |= bit(at);
+            *fate = Fate::OPEN;
+        }
+        Some(fate)
+    }
+
+    /// A port did not get frame `at`; the first reason stays.
+    pub fn fail(&mut self, at: u8, reason: DropReason, rule: RuleRef) {
+        if let Some(fate) = self.fate(at) {
+            fate.fail(reason, rule);
+        }
+    }
+
+    /// Sessions copy frame `at`, which is switched in `vlan`, as sent.
+    pub fn watch(&mut self, at: u8, vlan: Option<VlanId>, sessions: SessionSet) {
+        self.watched |= bit(at);
+        if let Some(fate) = self.fate(at) {
+            fate.vlan = vlan;
+            fate.tx_sessions |= sessions;
+        }
+    }
+
+    /// Frames that a port took with all their segments.
+    pub fn whole(&self) -> u64 {
+        self.whole
+    }
+}
+
+/// Takes the lowest frame out of a set.
+#[inline(always)]
+pub fn pop(set: &mut u64) -> Option<u8> {
+    let at = set.trailing_zeros() as u8;
+    let some = *set != 0;
+    *set &= set.wrapping_sub(1);
+    some.then_some(at)
+}
+
+/// The set of frame `at`.
+#[inline(always)]
+fn bit(at: u8) -> u64 {
+    1 << (at % BATCH as u8)
 }
 
 /// What sending needs to see.
@@ -115,8 +209,9 @@ pub struct Cx<'a> {
 }
 
 impl<'a> Cx<'a> {
-    #[inline]
-    fn frame(&self, at: u8) -> &'a [u8] {
+    /// Frame `at` as received.
+    #[inline(always)]
+    pub fn frame(&self, at: u8) -> &'a [u8] {
         self.buffers.get(usize::from(at)).map(Buffer::frame).unwrap_or_default()
     }
 }
@@ -160,7 +255,8 @@ impl Devices {
         match self.devices.get_mut(id.index()) {
             Some(slot @ None) => {
                 let offloads = port.offloads();
-                *slot = Some(Device { port, offloads, staged: Vec::with_capacity(BATCH) });
+                let staged = Vec::with_capacity(BATCH);
+                *slot = Some(Device { port, offloads, staged, run: Run::default(), changed: false, copies: false });
                 Ok(())
             }
             _ => Err(port),
@@ -181,60 +277,145 @@ impl Devices {
     }
 
     /// Stages frame `at` for port `to`, with `rewrite` done to its tag.
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, cx: &Cx<'_>, batch: &mut Batch, at: u8, to: PortId, rewrite: Rewrite) {
         self.stage(cx, batch, at, to, rewrite, None);
     }
 
+    /// Stages frames that leave by `to` as they came, and ask nothing of its device. They come behind those that are staged
+    /// for it, and are in their order.
+    #[inline(never)]
+    pub fn send_run(&mut self, cx: &Cx<'_>, batch: &mut Batch, set: u64, to: PortId) {
+        self.stage_run(cx, batch, Run { session: None, set }, to);
+    }
+
+    /// As [`Devices::copy_one`] for each of the frames as received, none of which asks anything of a device.
+    #[inline(never)]
+    pub fn copy_run(&mut self, cx: &Cx<'_>, batch: &mut Batch, set: u64, session: u8, vlan: Option<VlanId>) {
+        let Some(running) = cx.snapshot.sessions.get(usize::from(session)) else { return };
+        for to in &running.destinations {
+            match cx.snapshot.port(*to) {
+                Some(policy) if policy.config.up && matches!(policy.config.mode, PortMode::Access(_)) => {
+                    self.stage_run(cx, batch, Run { session: Some(session), set }, *to);
+                }
+                Some(policy) => {
+                    let mut rest = set;
+                    while let Some(at) = pop(&mut rest) {
+                        self.copy_to(cx, batch, at, session, policy, vlan, Rewrite::Keep);
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn stage_run(&mut self, cx: &Cx<'_>, batch: &mut Batch, more: Run, to: PortId) {
+        match self.devices.get_mut(to.index()) {
+            Some(Some(device)) if device.staged.is_empty() => {
+                let run = &mut device.run;
+                if run.set == 0 {
+                    *run = more;
+                    return self.dirty.insert(to);
+                }
+                // Behind those that are there, and of one kind with them.
+                if run.session == more.session && run.set < more.set & more.set.wrapping_neg() {
+                    run.set |= more.set;
+                    return;
+                }
+            }
+            _ => {}
+        }
+        let mut rest = more.set;
+        while let Some(at) = pop(&mut rest) {
+            self.stage(cx, batch, at, to, Rewrite::Keep, more.session);
+        }
+    }
+
     /// Stages copies of frame `at` for `sessions`, which have none yet. `seen` was done to its tag when it was seen.
     pub fn copy(&mut self, cx: &Cx<'_>, batch: &mut Batch, at: u8, sessions: SessionSet, seen: Rewrite) {
-        let Some(fate) = batch.fates.get_mut(usize::from(at)) else { return };
+        let Some(fate) = batch.fate(at) else { return };
         let mut rest = sessions & !fate.copied;
         fate.copied |= sessions;
         let vlan = fate.vlan;
         while rest != 0 {
             let session = rest.trailing_zeros() as u8;
             rest &= rest - 1;
-            let Some(running) = cx.snapshot.sessions.get(usize::from(session)) else { continue };
-            if let Some(parsed) = batch.parsed.get(usize::from(at))
-                && parsed.vnet.is_gso()
-                && let Some(cells) = cx.counters.session(session.into())
-            {
-                cells.segmented.add(1);
-            }
-            for to in &running.destinations {
-                let (Some(policy), Some(parsed)) = (cx.snapshot.port(*to), batch.parsed.get(usize::from(at))) else {
-                    continue;
-                };
-                let tag = copy_tag(policy, vlan, parsed, seen);
-                self.stage(cx, batch, at, *to, tag, Some(session));
+            self.copy_one(cx, batch, at, session, vlan, seen);
+        }
+    }
+
+    /// Stages the copy of frame `at`, which is switched in `vlan`, for a session that has none yet.
+    #[inline]
+    pub fn copy_one(
+        &mut self,
+        cx: &Cx<'_>,
+        batch: &mut Batch,
+        at: u8,
+        session: u8,
+        vlan: Option<VlanId>,
+        seen: Rewrite,
+    ) {
+        let Some(running) = cx.snapshot.sessions.get(usize::from(session)) else { return };
+        if batch.parsed(at).vnet.is_gso()
+            && let Some(cells) = cx.counters.session(session.into())
+        {
+            cells.segmented.add(1);
+        }
+        for to in &running.destinations {
+            if let Some(policy) = cx.snapshot.port(*to) {
+                self.copy_to(cx, batch, at, session, policy, vlan, seen);
             }
         }
     }
 
-    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "one copy, described")]
+    fn copy_to(
+        &mut self,
+        cx: &Cx<'_>,
+        batch: &mut Batch,
+        at: u8,
+        session: u8,
+        to: &PortPolicy,
+        vlan: Option<VlanId>,
+        seen: Rewrite,
+    ) {
+        let rewrite = copy_tag(to, vlan, batch.parsed(at), seen);
+        if to.config.up {
+            self.stage(cx, batch, at, to.config.id, rewrite, Some(session));
+        } else {
+            // A copy to a port that is shut is lost as if its queue were full.
+            self.lose(cx, batch, to.config.id, &Staged { frame: at, session: Some(session), rewrite });
+        }
+    }
+
     fn stage(&mut self, cx: &Cx<'_>, batch: &mut Batch, at: u8, to: PortId, rewrite: Rewrite, session: Option<u8>) {
-        let Some(parsed) = batch.parsed.get(usize::from(at)) else { return };
+        let vnet = &batch.parsed(at).vnet;
         // Made where it is used: built here and copied there, it would be read before it is written back.
         let staged = || Staged { frame: at, session, rewrite };
-        // A copy to a port that is shut is lost as if its queue were full.
-        let open = session.is_none() || cx.snapshot.port(to).is_some_and(|port| port.config.up);
         match self.devices.get_mut(to.index()) {
-            Some(Some(device)) if open && takes(&device.offloads, &parsed.vnet, session.is_some()) => {
-                if device.staged.is_empty() {
+            Some(Some(device)) if vnet.asks_nothing() || takes(&device.offloads, vnet, session.is_some()) => {
+                if device.run.set != 0 {
+                    device.list_run();
+                } else if device.staged.is_empty() {
                     self.dirty.insert(to);
                 }
+                device.changed |= rewrite != Rewrite::Keep;
+                device.copies |= session.is_some();
                 device.staged.push(staged());
                 if device.staged.len() >= BATCH {
                     self.flush(cx, batch, to);
                 }
             }
-            Some(Some(_)) if open => self.send_finished(cx, batch, to, &staged()),
-            _ => {
-                let failed = Outcome { taken: 0, octets: 0, failure: Some(DropReason::EgressDown) };
-                self.settle_one(cx, batch, to, &staged(), failed);
-            }
+            Some(Some(_)) => self.send_finished(cx, batch, to, &staged()),
+            _ => self.lose(cx, batch, to, &staged()),
         }
+    }
+
+    /// There is no device for the frame.
+    #[cold]
+    fn lose(&mut self, cx: &Cx<'_>, batch: &mut Batch, to: PortId, staged: &Staged) {
+        let failed = Outcome { taken: 0, octets: 0, failure: Some(DropReason::EgressDown) };
+        self.settle_one(cx, batch, to, staged, failed);
     }
 
     /// Finishes a frame that its port can't take as it is, and sends it after what is staged before it.
@@ -257,25 +438,52 @@ impl Devices {
     fn flush(&mut self, cx: &Cx<'_>, batch: &mut Batch, to: PortId) {
         self.dirty.remove(to);
         let mut list = self.spares.pop().unwrap_or_default();
-        let sent = match self.get_mut(to) {
-            Some(device) if !device.staged.is_empty() => {
-                std::mem::swap(&mut list, &mut device.staged);
-                let changed = list.iter().take(BATCH).filter(|staged| staged.rewrite != Rewrite::Keep);
-                let heads: ArrayVec<Head, BATCH> = changed.map(|staged| staged.head(cx)).collect();
-                let mut heads = heads.iter();
-                let mut head = |staged: &Staged| match staged.rewrite {
-                    Rewrite::Keep => &Head::NONE,
-                    _ => heads.next().unwrap_or(&Head::NONE),
-                };
-                let frames: ArrayVec<TxFrame<'_>, BATCH> =
-                    list.iter().take(BATCH).map(|staged| staged.view(cx, batch, head(staged))).collect();
-                let sent = device.port.tx(&frames);
-                // A guest comes and goes, and may take something else each time.
-                device.offloads = device.port.offloads();
-                sent
+        let Some(device) = self.devices.get_mut(to.index()).and_then(Option::as_mut) else { return };
+        if device.run.set != 0 {
+            let run = device.run;
+            if let Some(sent) = flush_run(cx, batch, to, device) {
+                list.extend(run.list());
+                self.settle_each(cx, batch, to, &list, sent);
+                list.clear();
             }
-            _ => Sent::default(),
-        };
+            let _ = self.spares.try_push(list);
+            return;
+        }
+        std::mem::swap(&mut list, &mut device.staged);
+        let (changed, copies) = (std::mem::take(&mut device.changed), std::mem::take(&mut device.copies));
+        let mut heads = ArrayVec::<Head, BATCH>::new();
+        if changed {
+            heads.extend(list.iter().take(BATCH).filter(|s| s.rewrite != Rewrite::Keep).map(|s| s.head(cx)));
+        }
+        let mut heads = heads.iter();
+        let mut frames = ArrayVec::<TxFrame<'_>, BATCH>::new();
+        let mut tally = Tally::default();
+        let mut set = 0;
+        for staged in &list {
+            let parsed = batch.parsed(staged.frame);
+            let head = if staged.rewrite == Rewrite::Keep { None } else { heads.next() };
+            let _ = frames.try_push(staged.view(cx, parsed, head));
+            tally.add(parsed.key.dst_mac, parsed.segments.into(), octets(parsed, staged.rewrite));
+            set |= bit(staged.frame);
+        }
+        let sent = device.port.tx(&frames);
+        if sent.accepted >= list.len() && batch.watched & set == 0 {
+            cx.counters.port(to).tx.add(&tally);
+            if copies {
+                settle_copies(cx, batch, &list);
+            } else {
+                batch.whole |= set;
+            }
+        } else {
+            self.settle_each(cx, batch, to, &list, sent);
+        }
+        list.clear();
+        let _ = self.spares.try_push(list);
+    }
+
+    /// Adds up what became of each frame at a port that did not take all, or whose frames are copied as sent.
+    #[inline(never)]
+    fn settle_each(&mut self, cx: &Cx<'_>, batch: &mut Batch, to: PortId, list: &[Staged], sent: Sent) {
         let mut tally = Tally::default();
         for (i, staged) in list.iter().enumerate() {
             let failure = match i {
@@ -283,17 +491,14 @@ impl Devices {
                 _ if sent.refused_set >> (i % 64) & 1 == 1 => Some(DropReason::TxError),
                 _ => None,
             };
-            let taken = batch.parsed.get(usize::from(staged.frame)).filter(|_| failure.is_none());
-            let outcome = Outcome {
-                taken: taken.map_or(0, |parsed| parsed.segments),
-                octets: taken.map_or(0, |parsed| octets(parsed, staged.rewrite)),
-                failure,
+            let parsed = batch.parsed(staged.frame);
+            let outcome = match failure {
+                None => Outcome { taken: parsed.segments, octets: octets(parsed, staged.rewrite), failure },
+                Some(_) => Outcome { taken: 0, octets: 0, failure },
             };
             self.settle(cx, batch, to, staged, outcome, &mut tally);
         }
         cx.counters.port(to).tx.add(&tally);
-        list.clear();
-        let _ = self.spares.try_push(list);
     }
 
     /// Completes or cuts the frame and sends it at once.
@@ -301,7 +506,7 @@ impl Devices {
         let mut outcome = Outcome { taken: 0, octets: 0, failure: None };
         let Some(device) = self.devices.get_mut(to.index()).and_then(Option::as_mut) else { return outcome };
         let head = staged.head(cx);
-        let view = staged.view(cx, batch, &head);
+        let view = staged.view(cx, batch.parsed(staged.frame), Some(&head));
         let vnet = view.vnet;
         self.whole.clear();
         self.whole.extend_from_slice(view.head);
@@ -341,7 +546,6 @@ impl Devices {
     }
 
     /// Adds up what became of a frame at one port, and makes the copies of what was sent.
-    #[inline(always)]
     fn settle(
         &mut self,
         cx: &Cx<'_>,
@@ -351,10 +555,9 @@ impl Devices {
         outcome: Outcome,
         tally: &mut Tally,
     ) {
-        let at = usize::from(staged.frame);
-        let (Some(parsed), Some(fate)) = (batch.parsed.get(at), batch.fates.get_mut(at)) else { return };
+        let parsed = batch.parsed(staged.frame);
         let lost = parsed.segments.saturating_sub(outcome.taken);
-        tally.add(Class::of(parsed.key.dst_mac), outcome.taken.into(), outcome.octets);
+        tally.add(parsed.key.dst_mac, outcome.taken.into(), outcome.octets);
         if let Some(session) = staged.session {
             if let Some(cells) = cx.counters.session(session.into()) {
                 cells.copied.add(outcome.taken.into());
@@ -362,6 +565,10 @@ impl Devices {
             }
             return;
         }
+        if lost == 0 {
+            batch.whole |= bit(staged.frame);
+        }
+        let Some(fate) = batch.fate(staged.frame) else { return };
         if let Some(reason) = outcome.failure {
             cx.counters.port(to).drop_tx(reason, lost.into());
             fate.fail(reason, RuleRef::NONE);
@@ -374,6 +581,58 @@ impl Devices {
             self.copy(cx, batch, staged.frame, sessions, staged.rewrite);
         }
     }
+}
+
+/// Sends the run of a device. When it took all and nobody watches, that is all; else what is to be settled frame by frame.
+#[inline(never)]
+fn flush_run(cx: &Cx<'_>, batch: &mut Batch, to: PortId, device: &mut Device) -> Option<Sent> {
+    let run = std::mem::take(&mut device.run);
+    let mut frames = ArrayVec::<TxFrame<'_>, BATCH>::new();
+    let mut tally = Tally::default();
+    let (mut rest, mut segments) = (run.set, 0u64);
+    while let Some(at) = pop(&mut rest) {
+        let parsed = batch.parsed(at);
+        let view = TxFrame { head: &[], rest: cx.frame(at), vnet: VnetHdr::PLAIN, copy: run.session.is_some() };
+        let _ = frames.try_push(view);
+        tally.add(parsed.key.dst_mac, parsed.segments.into(), parsed.l2_octets.into());
+        segments = segments.wrapping_add(parsed.segments.into());
+    }
+    let sent = device.port.tx(&frames);
+    if sent.accepted < frames.len() || run.set & batch.watched != 0 {
+        return Some(sent);
+    }
+    cx.counters.port(to).tx.add(&tally);
+    match run.session {
+        None => batch.whole |= run.set,
+        Some(session) => {
+            if let Some(cells) = cx.counters.session(session.into()) {
+                cells.copied.add(segments);
+            }
+        }
+    }
+    None
+}
+
+/// Counts copies that were all taken, and what else there is among them.
+fn settle_copies(cx: &Cx<'_>, batch: &mut Batch, list: &[Staged]) {
+    let (mut counted, mut copies) = (None, 0);
+    let add = |session: Option<u8>, copies: u64| {
+        if let Some(cells) = session.and_then(|session| cx.counters.session(session.into())) {
+            cells.copied.add(copies);
+        }
+    };
+    for staged in list {
+        if staged.session.is_none() {
+            batch.whole |= bit(staged.frame);
+        } else if staged.session != counted {
+            add(counted, copies);
+            (counted, copies) = (staged.session, 0);
+        }
+        if staged.session.is_some() {
+            copies += u64::from(batch.parsed(staged.frame).segments);
+        }
+    }
+    add(counted, copies);
 }
 
 /// The device takes a frame of that description. Copies are complete whatever the device can do.

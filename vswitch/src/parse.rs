@@ -10,9 +10,14 @@
 //! * **Super-frames.** They count as the segments that they will become: `segments = ceil(payload / gso_size)`, and every
 //!   segment has the headers again.
 //!
+//! The usual frame - at most one tag, IPv4 without options and fragments, TCP or UDP, nothing said by the device - is read by
+//! `usual`, which answers as the rest would, with a quarter of the instructions.
+//!
 //! A checksum in a tunnel inside UDP (`csum_start` behind the UDP header) is refused: its device can't be a plain NIC's.
 //!
 //! Pure; fuzzed by `fuzz/parse`.
+
+mod usual;
 
 use crate::flow::key::{FlowKey, shape};
 use crate::frame::vnet::{self, VnetHdr};
@@ -28,11 +33,14 @@ use crate::wire::transport::{TCP, Transport, UDP};
 
 /// What is known of a frame after one look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(32))]
 pub struct Parsed {
     /// Every header field that a judge reads.
     pub key: FlowKey,
     /// The device's header, checked and made anew; offsets count from the frame as received.
     pub vnet: VnetHdr,
+    /// Tag control information of the outer tag.
+    pub tci: u16,
     /// Frames on the wire: 1, or the segments of a super-frame.
     pub segments: u32,
     /// IP octets of all segments, without padding; for other packets the octets of the frame.
@@ -43,8 +51,6 @@ pub struct Parsed {
     pub packet_max: u32,
     /// VLAN tags as received, 0-2.
     pub tags: u8,
-    /// Tag control information of the outer tag.
-    pub tci: u16,
     /// TCP flags.
     pub tcp_flags: u8,
 }
@@ -80,6 +86,8 @@ impl Parsed {
     };
 }
 
+const _: () = assert!(size_of::<Parsed>() == 96);
+
 /// Where the layers of an IP packet are, for the check of the device's header.
 struct Layers {
     /// Offset of the IP header.
@@ -102,8 +110,17 @@ pub fn parse(frame: &[u8], said: &VnetHdr, port: PortId) -> Result<Parsed, DropR
 
 /// As [`parse`], into the place where the result is to be. After an error only `segments`, `l2_octets` and the destination
 /// address mean something there: those of a frame that is counted and dropped.
-#[inline]
+#[inline(always)]
 pub fn parse_into(frame: &[u8], said: &VnetHdr, port: PortId, parsed: &mut Parsed) -> Result<(), DropReason> {
+    match usual::read(frame, said, port, parsed) {
+        Some(()) => Ok(()),
+        None => parse_any(frame, said, port, parsed),
+    }
+}
+
+/// As [`parse_into`], for every frame.
+#[inline(never)]
+fn parse_any(frame: &[u8], said: &VnetHdr, port: PortId, parsed: &mut Parsed) -> Result<(), DropReason> {
     *parsed = Parsed::EMPTY;
     parsed.l2_octets = frame.len() as u32;
     parsed.octets = parsed.l2_octets;
@@ -269,5 +286,4 @@ fn offload(length: usize, said: &VnetHdr, layers: Option<Layers>, parsed: &mut P
 }
 
 #[cfg(test)]
-#[path = "parse_tests.rs"]
 mod tests;

@@ -1,18 +1,19 @@
 //! A batch's way through the switch: parse, flow lookup, judges for what is new, account, and out.
 //!
-//! The stages run over the whole batch: all frames are parsed and hashed, then all looked up in the index, so that the
-//! loads of different frames overlap; then each frame in its order is decided and staged. Order matters there: a frame
-//! may teach the address that the next one asks for. Last, every port is flushed and each frame's fate is counted.
+//! The stages run over the whole batch: all frames are parsed and hashed, which asks for their lines of the index; then all
+//! are looked up in the index, which asks for their entries; so the loads of different frames overlap. Then each frame in
+//! its order is held against its entry and staged, or decided by the judges. Order matters there: a frame may teach the
+//! address that the next one asks for. Last, every port is flushed and each frame's fate is counted.
 //!
 //! Threads: one worker's. No allocation, lock, log or system call but the ports' `rx` and `tx`.
 
 use std::sync::Arc;
 
-use crate::account::counters::{Class, Counters, Tally};
+use crate::account::counters::{Counters, Tally};
 use crate::bridge::flood::flood;
 use crate::egress::vlan::{Rewrite, rewrite};
 use crate::egress::{self, mtu};
-use crate::emit::{Batch, Cx, Devices};
+use crate::emit::{Batch, Cx, Devices, pop};
 use crate::flow::Flows;
 use crate::flow::cache::NONE;
 use crate::flow::entry::state;
@@ -26,6 +27,9 @@ use crate::table::mac::MacTable;
 use crate::time::Instant;
 use crate::verdict::{DropReason, Judgement, RuleRef, Verdict};
 use proto::addr::VlanId;
+
+/// A flow tells the MAC table that its source was seen once in 2^30 ns, about a second.
+const REFRESH_BITS: u32 = 30;
 
 /// What a worker knows beside its ports.
 pub struct Road {
@@ -61,111 +65,171 @@ impl Road {
         let counters = Arc::clone(&self.counters);
         let cx = Cx { snapshot, buffers, counters: &counters };
         self.batch.restart();
-        let active = self.parse(&cx, port);
-        self.look_up(active);
-        let generation = snapshot.generation(port);
-        let removals = self.flows.cache.removals();
-        let mut hits = 0;
-        let mut rest = active;
-        while rest != 0 {
-            let at = rest.trailing_zeros() as u8;
-            rest &= rest - 1;
-            let known = self.known(at, removals);
-            let passed = self.pass(&cx, devices, at, known, generation, now);
-            hits += u64::from(passed || self.decide(&cx, devices, at, known, generation, now));
-        }
-        counters.cache.hits.add(hits);
+        let received = self.parse(&cx, port);
+        self.look_up(received.active);
+        self.walk(&cx, devices, received.active, snapshot.generation(port), now);
         devices.flush_all(&cx, &mut self.batch);
-        self.settle(&cx, port, now);
+        self.settle(&cx, port, &received, now);
     }
 
-    /// Parses every frame and counts it as received; the set of those that are what they claim.
-    fn parse(&mut self, cx: &Cx<'_>, port: PortId) -> u64 {
-        let mut active = 0u64;
-        let mut tally = Tally::default();
-        let slots = self.batch.parsed.iter_mut().zip(self.batch.fates.iter_mut());
-        for (i, (buffer, (slot, fate))) in cx.buffers.iter().zip(slots).enumerate() {
-            let frame = buffer.frame();
-            match parse_into(frame, &buffer.vnet, port, slot) {
-                Ok(()) => active |= 1 << i,
-                Err(reason) => fate.fail(reason, RuleRef::NONE),
+    /// Decides the frames in their order. Those that leave as they came by the same port, one after the other, are staged
+    /// at once.
+    #[inline(never)]
+    fn walk(&mut self, cx: &Cx<'_>, devices: &mut Devices, active: u64, generation: u32, now: Instant) {
+        let mut hits = 0u64;
+        let mut runs = Runs::default();
+        let mut rest = active;
+        while let Some(at) = pop(&mut rest) {
+            let passed = self.pass(cx, devices, at, generation, now, &mut runs);
+            if !passed {
+                runs.stage(cx, devices, &mut self.batch);
             }
-            tally.add(Class::of(slot.key.dst_mac), slot.segments.into(), slot.l2_octets.into());
+            hits += u64::from(passed || self.decide(cx, devices, at, generation, now));
+        }
+        runs.stage(cx, devices, &mut self.batch);
+        cx.counters.cache.hits.add(hits);
+    }
+
+    /// Parses every frame and counts it as received. Those that are what they claim are hashed, and will be looked up.
+    #[inline(never)]
+    fn parse(&mut self, cx: &Cx<'_>, port: PortId) -> Received {
+        let mut received = Received { active: 0, segments: 0 };
+        let mut tally = Tally::default();
+        let cache = &self.flows.cache;
+        for (at, buffer) in (0..BATCH as u8).zip(cx.buffers) {
+            let index = usize::from(at) % BATCH;
+            let (Some(parsed), Some(hash)) = (self.batch.parsed.get_mut(index), self.hashes.get_mut(index)) else {
+                break;
+            };
+            let read = parse_into(buffer.frame(), &buffer.vnet, port, parsed);
+            tally.add(parsed.key.dst_mac, parsed.segments.into(), parsed.l2_octets.into());
+            received.segments = received.segments.wrapping_add(parsed.segments.into());
+            match read {
+                Ok(()) => {
+                    received.active |= 1 << at;
+                    *hash = cache.hash(&parsed.key);
+                    cache.expect(*hash);
+                }
+                Err(reason) => self.batch.fail(at, reason, RuleRef::NONE),
+            }
         }
         cx.counters.port(port).rx.add(&tally);
-        active
+        received
     }
 
-    /// Hashes the keys, then finds the entries that probably hold them, then sees whether they do. In three passes, so that
-    /// the loads of a pass do not wait for each other.
+    /// Finds the entries that probably hold the keys, by the index.
+    #[inline(never)]
     fn look_up(&mut self, active: u64) {
-        let cache = &self.flows.cache;
-        for (hash, parsed) in self.hashes.iter_mut().zip(&self.batch.parsed).take(used(active)) {
-            *hash = cache.hash(&parsed.key);
-        }
         for (known, hash) in self.known.iter_mut().zip(&self.hashes).take(used(active)) {
-            *known = cache.guess(*hash);
-        }
-        for (known, parsed) in self.known.iter_mut().zip(&self.batch.parsed).take(used(active)) {
-            *known = if cache.confirms(*known, &parsed.key) { *known } else { NONE };
+            *known = self.flows.cache.guess(*hash);
         }
     }
 
-    /// The entry of a frame's flow; `removals` are those of the cache when the batch was looked up.
-    #[inline]
-    fn known(&self, at: u8, removals: u64) -> u32 {
-        match self.known.get(usize::from(at)) {
-            Some(&known) if known != NONE && self.flows.cache.removals() == removals => known,
-            known => self.find_again(at, known.copied().unwrap_or(NONE)),
+    /// The entry of a frame's flow, when its guess was none or wrong, or frames before this one may have changed things.
+    fn find_again(&self, at: u8) -> u32 {
+        let index = usize::from(at) % BATCH;
+        let (Some(hash), Some(&known)) = (self.hashes.get(index), self.known.get(index)) else { return NONE };
+        let key = &self.batch.parsed(at).key;
+        match self.flows.cache.get(known) {
+            Some(entry) if entry.is(state::LIVE) && entry.has_key(key) => known,
+            _ => self.flows.cache.find(*hash, key).unwrap_or(NONE),
         }
     }
 
-    /// As [`Road::known`], when frames before this one may have added or removed the entry.
-    #[cold]
-    fn find_again(&self, at: u8, known: u32) -> u32 {
-        let index = usize::from(at);
-        let (Some(hash), Some(parsed)) = (self.hashes.get(index), self.batch.parsed.get(index)) else { return NONE };
-        match self.flows.cache.confirms(known, &parsed.key) {
-            true => known,
-            false => self.flows.cache.find(*hash, &parsed.key).unwrap_or(NONE),
-        }
-    }
-
-    /// The usual frame: the verdict of its flow holds and sends it to one port, and no session copies it. `false` when
-    /// there is more to it, and nothing was done.
+    /// The usual frame: the verdict of its flow holds and sends it to one port, and at most one session copies it. `false`
+    /// when there is more to it, and nothing was done.
     #[inline(always)]
-    fn pass(&mut self, cx: &Cx<'_>, devices: &mut Devices, at: u8, known: u32, generation: u32, now: Instant) -> bool {
-        let (Some(parsed), Some(entry)) = (self.batch.parsed.get(usize::from(at)), self.flows.cache.get(known)) else {
+    fn pass(
+        &mut self,
+        cx: &Cx<'_>,
+        devices: &mut Devices,
+        at: u8,
+        generation: u32,
+        now: Instant,
+        runs: &mut Runs,
+    ) -> bool {
+        let parsed = self.batch.parsed(at);
+        let Some(&known) = self.known.get(usize::from(at) % BATCH) else { return false };
+        let Some(entry) = self.flows.cache.get_mut(known) else { return false };
+        if !entry.has_key(&parsed.key) || !entry.is(state::LIVE | state::PLAIN) {
             return false;
+        }
+        let flow = entry.usual();
+        let Some(out) = cx.snapshot.out(flow.out) else { return false };
+        let same_policy = flow.generation_in == generation && flow.generation_out == out.generation;
+        let same_places = self.macs.is_current(flow.source) && self.macs.is_current(flow.destination);
+        if !same_policy || !same_places || parsed.packet_max > u32::from(out.mtu) {
+            return false;
+        }
+        if entry.is(state::COUNTED_IN) {
+            let [rule, _] = entry.counted();
+            cx.counters.count_rule(rule.into(), parsed.segments.into());
+        }
+        if entry.is(state::COUNTED_OUT) {
+            let [_, rule] = entry.counted();
+            cx.counters.count_rule(rule.into(), parsed.segments.into());
+        }
+        if entry.last().ns() >> REFRESH_BITS != now.ns() >> REFRESH_BITS {
+            self.macs.refresh(flow.source, now);
+        }
+        if entry.count(parsed, now) {
+            self.flows.turn_page(known, now);
+        }
+        let vlan = VlanId::new(flow.vlan);
+        if let Some(session) = flow.rx_session {
+            self.pass_copy(cx, devices, at, (session, vlan), runs);
+        }
+        if let Some(session) = flow.tx_session {
+            self.batch.watch(at, vlan, 1 << session);
+        }
+        let parsed = self.batch.parsed(at);
+        let tag = match (parsed.tags, out.untagged) {
+            (0, true) => Rewrite::Keep,
+            _ => match (cx.snapshot.port(flow.out), vlan) {
+                (Some(policy), Some(vlan)) => rewrite(policy, vlan, parsed),
+                _ => Rewrite::Keep,
+            },
         };
-        let j = entry.judgement();
-        let (true, Verdict::Forward(to)) = (entry.is(state::PLAIN), j.verdict) else { return false };
-        if !judge::holds(&j, cx.snapshot, &self.macs, parsed, generation) {
-            return false;
+        let usual = tag == Rewrite::Keep && parsed.vnet.asks_nothing();
+        if !usual || runs.to != flow.out {
+            runs.stage(cx, devices, &mut self.batch);
+            runs.to = flow.out;
         }
-        if entry.is(state::COUNTED) {
-            count_rules(cx, entry.rules(), parsed);
+        match usual {
+            true => runs.set |= 1 << at,
+            false => devices.send(cx, &mut self.batch, at, flow.out, tag),
         }
-        self.macs.refresh(j.source, now);
-        self.flows.count(known, parsed, now);
-        self.forward(cx, devices, at, to, j.vlan);
         true
+    }
+
+    /// Stages the copy of a frame as received, or puts it to those before it.
+    #[inline(always)]
+    fn pass_copy(
+        &mut self,
+        cx: &Cx<'_>,
+        devices: &mut Devices,
+        at: u8,
+        session: (u8, Option<VlanId>),
+        runs: &mut Runs,
+    ) {
+        let usual = self.batch.parsed(at).vnet.asks_nothing();
+        if !usual || runs.session != Some(session) {
+            runs.stage(cx, devices, &mut self.batch);
+            runs.session = Some(session);
+        }
+        match usual {
+            true => runs.copies |= 1 << at,
+            false => devices.copy_one(cx, &mut self.batch, at, session.0, session.1, Rewrite::Keep),
+        }
     }
 
     /// Decides one frame: the verdict of its flow if that holds, else that of the judges; counts, copies and stages it.
     /// `true` when the flow's verdict held.
     #[inline(never)]
-    fn decide(
-        &mut self,
-        cx: &Cx<'_>,
-        devices: &mut Devices,
-        at: u8,
-        known: u32,
-        generation: u32,
-        now: Instant,
-    ) -> bool {
-        let index = usize::from(at);
-        let (Some(&hash), Some(parsed)) = (self.hashes.get(index), self.batch.parsed.get(index)) else { return false };
+    fn decide(&mut self, cx: &Cx<'_>, devices: &mut Devices, at: u8, generation: u32, now: Instant) -> bool {
+        let known = self.find_again(at);
+        let Some(&hash) = self.hashes.get(usize::from(at)) else { return false };
+        let parsed = self.batch.parsed(at);
         let held = self.flows.cache.get(known).map(|entry| entry.judgement());
         let held = held.filter(|j| judge::holds(j, cx.snapshot, &self.macs, parsed, generation));
         let (entry, j) = match held {
@@ -189,12 +253,14 @@ impl Road {
         }
         count_rules(cx, [j.rule_in, j.rule_out], parsed);
         let segments = parsed.segments;
-        if let Some(fate) = self.batch.fates.get_mut(index) {
-            fate.vlan = j.vlan;
-            fate.tx_sessions = j.tx_sessions;
-        }
         if j.rx_sessions != 0 {
+            if let Some(fate) = self.batch.fate(at) {
+                fate.vlan = j.vlan;
+            }
             devices.copy(cx, &mut self.batch, at, j.rx_sessions, Rewrite::Keep);
+        }
+        if j.tx_sessions != 0 {
+            self.batch.watch(at, j.vlan, j.tx_sessions);
         }
         match j.verdict {
             Verdict::Forward(to) => self.forward(cx, devices, at, to, j.vlan),
@@ -205,7 +271,7 @@ impl Road {
                     DropReason::AclDenyOut => j.rule_out,
                     _ => RuleRef::NONE,
                 };
-                self.fail(at, reason, rule);
+                self.batch.fail(at, reason, rule);
                 if let Some(out) = j.out {
                     cx.counters.port(out).drop_tx(reason, segments.into());
                 }
@@ -214,27 +280,19 @@ impl Road {
         held.is_some()
     }
 
-    fn fail(&mut self, at: u8, reason: DropReason, rule: RuleRef) {
-        if let Some(fate) = self.batch.fates.get_mut(usize::from(at)) {
-            fate.fail(reason, rule);
-        }
-    }
-
-    #[inline(always)]
     fn forward(&mut self, cx: &Cx<'_>, devices: &mut Devices, at: u8, to: PortId, vlan: Option<VlanId>) {
-        let (Some(parsed), Some(policy)) = (self.batch.parsed.get(usize::from(at)), cx.snapshot.port(to)) else {
-            return;
-        };
+        let parsed = self.batch.parsed(at);
+        let Some(policy) = cx.snapshot.port(to) else { return };
         if !mtu::fits(parsed, policy) {
             cx.counters.port(to).drop_tx(DropReason::MtuExceeded, parsed.segments.into());
-            return self.fail(at, DropReason::MtuExceeded, RuleRef::NONE);
+            return self.batch.fail(at, DropReason::MtuExceeded, RuleRef::NONE);
         }
         let tag = vlan.map_or(Rewrite::Keep, |vlan| rewrite(policy, vlan, parsed));
         devices.send(cx, &mut self.batch, at, to, tag);
     }
 
     fn flood(&mut self, cx: &Cx<'_>, devices: &mut Devices, at: u8, entry: u32, j: &Judgement, now: Instant) {
-        let Some(parsed) = self.batch.parsed.get(usize::from(at)).copied() else { return };
+        let parsed = *self.batch.parsed(at);
         let (Some(from), Some(vlan)) = (cx.snapshot.port(parsed.key.in_port()), j.vlan) else { return };
         let vlan_sessions = cx.snapshot.vlan_tx_sessions(vlan);
         let (mut monitors, mut reached) = (0, false);
@@ -250,42 +308,89 @@ impl Road {
             }
             if let Some((reason, rule)) = refusal {
                 cells.drop_tx(reason, parsed.segments.into());
-                self.fail(at, reason, rule);
+                self.batch.fail(at, reason, rule);
                 continue;
             }
             reached = true;
             monitors |= to.monitors_out;
-            if let Some(fate) = self.batch.fates.get_mut(usize::from(at)) {
-                fate.tx_sessions |= (to.tx_sessions | vlan_sessions) & !j.rx_sessions;
+            let sessions = (to.tx_sessions | vlan_sessions) & !j.rx_sessions;
+            if sessions != 0 {
+                self.batch.watch(at, j.vlan, sessions);
             }
             devices.send(cx, &mut self.batch, at, to.config.id, rewrite(to, vlan, &parsed));
         }
         if !reached {
-            self.fail(at, DropReason::NoDestination, RuleRef::NONE);
+            self.batch.fail(at, DropReason::NoDestination, RuleRef::NONE);
         }
         let lost = match reached {
             true => None,
-            false => self.batch.fates.get(usize::from(at)).and_then(|fate| fate.reason),
+            false => self.batch.fate(at).and_then(|fate| fate.reason),
         };
         self.flows.flooded(entry, monitors, lost);
         self.flows.count(entry, &parsed, now);
     }
 
     /// Counts each frame as delivered or dropped; keeps samples of the dropped.
-    fn settle(&mut self, cx: &Cx<'_>, port: PortId, now: Instant) {
+    fn settle(&mut self, cx: &Cx<'_>, port: PortId, received: &Received, now: Instant) {
         let cells = cx.counters.port(port);
-        let mut delivered = 0;
-        for (buffer, (parsed, fate)) in cx.buffers.iter().zip(self.batch.parsed.iter().zip(&self.batch.fates)) {
-            let sent = fate.sent.min(parsed.segments);
-            delivered += u64::from(sent);
-            if sent < parsed.segments {
+        let all = u64::MAX.checked_shr((BATCH - cx.buffers.len().min(BATCH)) as u32).unwrap_or(0);
+        let mut lost = 0;
+        let mut rest = all & !self.batch.whole();
+        while rest != 0 {
+            let at = rest.trailing_zeros() as u8;
+            rest &= rest - 1;
+            let segments = self.batch.parsed(at).segments;
+            let Some(fate) = self.batch.fate(at) else { break };
+            let missing = segments.saturating_sub(fate.sent);
+            if missing > 0 {
                 let reason = fate.reason.unwrap_or(DropReason::NoDestination);
-                cells.drop_rx(reason, u64::from(parsed.segments - sent));
-                self.drops.record(now, port, reason, fate.rule, buffer.frame());
+                cells.drop_rx(reason, missing.into());
+                self.drops.record(now, port, reason, fate.rule, cx.frame(at));
+                lost += u64::from(missing);
             }
         }
-        cells.delivered.add(delivered);
+        cells.delivered.add(received.segments.saturating_sub(lost));
     }
+}
+
+/// Frames that were passed and are not staged yet.
+struct Runs {
+    /// Leave as they came by `to`.
+    set: u64,
+    to: PortId,
+    /// Are copied as received for `session`, in that VLAN.
+    copies: u64,
+    session: Option<(u8, Option<VlanId>)>,
+}
+
+impl Default for Runs {
+    fn default() -> Self {
+        Runs { set: 0, to: PortId(u16::MAX), copies: 0, session: None }
+    }
+}
+
+impl Runs {
+    /// Stages them.
+    #[inline(always)]
+    fn stage(&mut self, cx: &Cx<'_>, devices: &mut Devices, batch: &mut Batch) {
+        let (set, copies) = (std::mem::take(&mut self.set), std::mem::take(&mut self.copies));
+        if set != 0 {
+            devices.send_run(cx, batch, set, self.to);
+        }
+        if copies != 0
+            && let Some((session, vlan)) = self.session
+        {
+            devices.copy_run(cx, batch, copies, session, vlan);
+        }
+    }
+}
+
+/// What a batch is, once it is parsed.
+struct Received {
+    /// Frames that are what they claim.
+    active: u64,
+    /// Segments of all frames.
+    segments: u64,
 }
 
 /// Counts a frame at the rules that decided on it.

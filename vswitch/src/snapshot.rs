@@ -68,6 +68,17 @@ struct VlanPolicy {
     tx_sessions: SessionSet,
 }
 
+/// What the usual frame asks of the port that it leaves by, in eight octets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Out {
+    /// As [`PortPolicy::generation`]; 0 for a port that is not configured.
+    pub generation: u32,
+    /// Largest IP packet, octets.
+    pub mtu: u16,
+    /// A frame without tags leaves as it came, whatever its VLAN.
+    pub untagged: bool,
+}
+
 /// A monitor session, running.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Session {
@@ -98,6 +109,8 @@ pub struct Snapshot {
     protected: Vec<u64>,
     lists: Lists,
     last_generation: u32,
+    /// Of `ports`, by port number.
+    outs: Vec<Out>,
 }
 
 impl Snapshot {
@@ -137,6 +150,7 @@ impl Snapshot {
             snapshot.add_vlan(vlan, config);
         }
         snapshot.lists = lists;
+        snapshot.list_outs();
         Ok(snapshot)
     }
 
@@ -257,6 +271,22 @@ impl Snapshot {
         self.ports.get(index)
     }
 
+    /// What the usual frame asks of port `id`.
+    #[inline(always)]
+    pub fn out(&self, id: PortId) -> Option<Out> {
+        self.outs.get(id.index()).copied()
+    }
+
+    fn list_outs(&mut self) {
+        self.outs = vec![Out::default(); PORTS_MAX];
+        for port in &self.ports {
+            if let Some(out) = self.outs.get_mut(port.config.id.index()) {
+                let untagged = matches!(port.config.mode, PortMode::Access(_));
+                *out = Out { generation: port.generation, mtu: port.config.mtu, untagged };
+            }
+        }
+    }
+
     /// Every port.
     pub fn ports(&self) -> &[PortPolicy] {
         &self.ports
@@ -329,6 +359,7 @@ impl Snapshot {
                 port.generation = fresh;
             }
         }
+        self.list_outs();
     }
 
     /// Anything of `vlan` that a cached verdict rests on is not as in `previous`.

@@ -33,29 +33,6 @@ impl Counter {
     }
 }
 
-/// Who a frame is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Class {
-    /// One station.
-    Unicast,
-    /// A group.
-    Multicast,
-    /// All.
-    Broadcast,
-}
-
-impl Class {
-    /// Of a destination address.
-    #[inline]
-    pub fn of(dst: [u8; 6]) -> Self {
-        match dst {
-            [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => Class::Broadcast,
-            [first, ..] if first & 1 == 1 => Class::Multicast,
-            _ => Class::Unicast,
-        }
-    }
-}
-
 /// Frames and octets that are added up before a port counts them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
@@ -66,15 +43,24 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// `frames` frames with `octets` octets in all.
-    #[inline]
-    pub fn add(&mut self, class: Class, frames: u64, octets: u64) {
-        match class {
-            Class::Unicast => self.unicast += frames,
-            Class::Multicast => self.multicast += frames,
-            Class::Broadcast => self.broadcast += frames,
+    /// `frames` frames to `dst`, with `octets` octets in all.
+    #[inline(always)]
+    pub fn add(&mut self, dst: [u8; 6], frames: u64, octets: u64) {
+        self.octets = self.octets.wrapping_add(octets);
+        let [first, ..] = dst;
+        if first & 1 == 0 {
+            self.unicast = self.unicast.wrapping_add(frames);
+        } else {
+            self.add_group(dst, frames);
         }
-        self.octets += octets;
+    }
+
+    #[cold]
+    fn add_group(&mut self, dst: [u8; 6], frames: u64) {
+        match dst {
+            [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => self.broadcast += frames,
+            _ => self.multicast += frames,
+        }
     }
 }
 

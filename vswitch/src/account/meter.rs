@@ -29,7 +29,7 @@ pub fn report(entry: &Entry, end: EndReason) -> Record {
         Verdict::Drop(reason) => Outcome::Dropped(reason),
     };
     Record {
-        key: entry.key,
+        key: entry.key(),
         vlan: j.vlan,
         packets: entry.packets,
         octets: entry.octets,
@@ -133,26 +133,37 @@ impl Flows {
     /// Counts a frame in entry `at`.
     #[inline]
     pub(crate) fn count(&mut self, at: u32, frame: &Parsed, now: Instant) {
-        let Some(entry) = self.cache.get_mut(at) else { return };
-        entry.see(now);
-        entry.packets += u64::from(frame.segments);
-        entry.octets += u64::from(frame.octets);
-        entry.l2_octets += u64::from(frame.l2_octets);
-        entry.tcp_flags |= frame.tcp_flags;
-        let ends = frame.tcp_flags & (FIN | RST) != 0 && !entry.is(state::ENDED);
-        if ends || entry.octets >= OCTETS_MAX {
-            self.turn_page(at, ends, now);
+        if let Some(entry) = self.cache.get_mut(at)
+            && entry.count(frame, now)
+        {
+            self.turn_page(at, now);
         }
     }
 
     /// The flow of entry `at` ends, or has counted much.
     #[cold]
-    fn turn_page(&mut self, at: u32, ends: bool, now: Instant) {
-        if !ends {
-            self.report(at, EndReason::Active);
-        } else if let Some(entry) = self.cache.get_mut(at) {
+    pub(crate) fn turn_page(&mut self, at: u32, now: Instant) {
+        let Some(entry) = self.cache.get_mut(at) else { return };
+        if entry.tcp_flags & (FIN | RST) != 0 && !entry.is(state::ENDED) {
             entry.end(now);
             self.arm_end(at, now);
+        } else if entry.octets >= OCTETS_MAX {
+            self.report(at, EndReason::Active);
         }
+    }
+}
+
+impl Entry {
+    /// Counts a frame; `true` when [`Flows::turn_page`] is due.
+    #[inline(always)]
+    pub(crate) fn count(&mut self, frame: &Parsed, now: Instant) -> bool {
+        self.see(now);
+        // They can't wrap: a counter of 64 bits takes more frames than a machine's life has.
+        self.packets = self.packets.wrapping_add(frame.segments.into());
+        self.octets = self.octets.wrapping_add(frame.octets.into());
+        self.l2_octets = self.l2_octets.wrapping_add(frame.l2_octets.into());
+        self.tcp_flags |= frame.tcp_flags;
+        let ends = frame.tcp_flags & (FIN | RST) != 0;
+        ends | (self.octets >= OCTETS_MAX)
     }
 }

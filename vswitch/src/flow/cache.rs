@@ -2,8 +2,9 @@
 //!
 //! * **Layout.** A bucket is one cache line: eight 32-bit signatures and eight entry numbers. A key may be in either of two
 //!   buckets. An entry is three lines: the key, what a hit reads and writes, and the rest. So the usual hit costs one line
-//!   of index and two of entry, and the loads of a batch overlap.
-//! * **Fixed size.** All memory is taken at the start (untouched pages cost nothing); insertion never allocates. With no free
+//!   of index and two of entry, which are asked for a stage before they are needed: the loads of a batch overlap. Both
+//!   arrays are on huge pages.
+//! * **Fixed size.** All memory is mapped at the start (untouched pages cost nothing); insertion never allocates. With no free
 //!   entry, or both buckets full, the least recently seen of the (at most 16) entries there is the victim, which the
 //!   caller reports before it removes it.
 //! * **No wildcards.** The key holds every field that a judge reads, so a verdict can't be used for a frame that it was not
@@ -14,6 +15,7 @@ use zerocopy::FromZeros;
 use super::entry::{Entry, state};
 use super::hash::HashKey;
 use super::key::FlowKey;
+use crate::port::arena::{Pages, prefetch};
 
 const WAYS: usize = 8;
 /// No entry.
@@ -37,11 +39,14 @@ impl Bucket {
         const BITS: [u32; WAYS] = [1, 2, 4, 8, 16, 32, 64, 128];
         self.signatures.iter().zip(BITS).fold(0, |set, (s, bit)| set | if *s == signature { bit } else { 0 })
     }
-}
 
-/// Pages of zeros, which the system provides when they are first touched.
-fn zeroed<T: FromZeros>(count: usize) -> Vec<T> {
-    T::new_vec_zeroed(count).unwrap_or_else(|_| std::alloc::handle_alloc_error(std::alloc::Layout::new::<T>()))
+    /// The number in the way that has that signature, 0 when none has it. When two have it, the answer is a number of
+    /// neither; whoever asks compares the key.
+    #[inline(always)]
+    fn only(&self, signature: u32) -> u32 {
+        let ways = self.signatures.iter().zip(&self.entries);
+        ways.fold(0, |all, (s, entry)| all | if *s == signature { *entry } else { 0 })
+    }
 }
 
 /// Where a new key can go.
@@ -55,14 +60,13 @@ pub enum Room {
 
 /// The table.
 pub struct FlowCache {
-    buckets: Vec<Bucket>,
-    entries: Vec<Entry>,
+    buckets: Pages<Bucket>,
+    entries: Pages<Entry>,
     hash: HashKey,
     free: u32,
     /// Entries from here on were never used.
     fresh: u32,
     live: usize,
-    removals: u64,
     /// Where to look for a victim when the buckets of a new key are empty.
     hand: u32,
 }
@@ -73,13 +77,12 @@ impl FlowCache {
         let capacity = capacity.clamp(1, 1 << 28);
         let buckets = (capacity * 2).div_ceil(WAYS).next_power_of_two().max(2);
         FlowCache {
-            buckets: zeroed(buckets),
-            entries: zeroed(capacity),
+            buckets: Pages::new(buckets),
+            entries: Pages::new(capacity),
             hash: HashKey::random(),
             free: NONE,
             fresh: 0,
             live: 0,
-            removals: 0,
             hand: 0,
         }
     }
@@ -90,40 +93,44 @@ impl FlowCache {
         self.hash.of(key)
     }
 
+    #[inline(always)]
     fn homes(&self, hash: u64) -> [usize; 2] {
-        let mask = self.buckets.len() - 1;
+        let mask = self.buckets.len().wrapping_sub(1);
         let first = hash as usize & mask;
         let second = (hash >> 24) as usize & mask;
         [first, if second == first { first ^ 1 } else { second }]
     }
 
     /// Never 0, which is that of a free way.
+    #[inline(always)]
     fn signature(hash: u64) -> u32 {
         (hash >> 32) as u32 | 1
     }
 
-    /// The entry that probably holds the key of that hash; touches the index only.
-    #[inline]
-    pub fn guess(&self, hash: u64) -> u32 {
-        let signature = Self::signature(hash);
-        for bucket in self.homes(hash) {
-            let Some(bucket) = self.buckets.get(bucket) else { continue };
-            let fits = bucket.fits(signature);
-            if fits != 0 {
-                return bucket.entries.get(fits.trailing_zeros() as usize).map_or(NONE, |e| e.wrapping_sub(1));
-            }
+    /// The frame of that hash will be looked up soon.
+    #[inline(always)]
+    pub fn expect(&self, hash: u64) {
+        let [first, _] = self.homes(hash);
+        if let Some(bucket) = self.buckets.get(first) {
+            prefetch(bucket);
         }
-        NONE
     }
 
-    /// Entry `at`, as guessed, holds `key`. Touches the lines that its frame will need, so that they are near by then.
-    #[inline]
-    pub fn confirms(&self, at: u32, key: &FlowKey) -> bool {
-        let Some(entry) = self.get(at) else { return false };
-        if entry.is(state::COUNTED) {
-            std::hint::black_box(entry.rules());
+    /// The entry that probably holds the key of that hash, by the index alone. It is asked for from memory; whether it
+    /// holds the key is for [`Entry::has_key`] to say.
+    #[inline(always)]
+    pub fn guess(&self, hash: u64) -> u32 {
+        let signature = Self::signature(hash);
+        let [first, second] = self.homes(hash);
+        let mut number = self.buckets.get(first).map_or(0, |bucket| bucket.only(signature));
+        if number == 0 {
+            number = self.buckets.get(second).map_or(0, |bucket| bucket.only(signature));
         }
-        entry.has_key(key) & entry.is(state::LIVE)
+        let at = number.wrapping_sub(1);
+        if let Some(entry) = self.get(at) {
+            entry.expect();
+        }
+        at
     }
 
     /// The entry of `key`.
@@ -176,8 +183,10 @@ impl FlowCache {
     /// Adds `key` where [`FlowCache::room`] said `Free`; the new entry is blank but for its key.
     pub fn insert(&mut self, hash: u64, key: &FlowKey) -> Option<u32> {
         let homes = self.homes(hash);
-        let free = |b: &&usize| self.buckets.get(**b).is_some_and(|bucket| bucket.entries.contains(&0));
-        let home = *homes.iter().find(free)?;
+        // The first, which is looked at first, unless it is so full that the two had better share.
+        let free = |at: usize| self.buckets.get(at).map_or(0, |b| b.entries.iter().filter(|e| **e == 0).count());
+        let [first, second] = homes;
+        let home = if free(first) < 3 && free(second) > free(first) { second } else { first };
         let at = match self.free {
             NONE => {
                 let at = self.fresh;
@@ -195,8 +204,7 @@ impl FlowCache {
         *bucket.entries.get_mut(way)? = at + 1;
         *bucket.signatures.get_mut(way)? = Self::signature(hash);
         let entry = self.entries.get_mut(at as usize)?;
-        *entry = Entry::new_zeroed();
-        (entry.key, entry.hash, entry.state) = (*key, hash, state::LIVE);
+        entry.begin(key, hash);
         self.live += 1;
         Some(at)
     }
@@ -218,13 +226,7 @@ impl FlowCache {
             entry.next_free = free;
             self.free = at;
             self.live -= 1;
-            self.removals = self.removals.wrapping_add(1);
         }
-    }
-
-    /// Moves with every removal: while it stands still, an entry that held a key holds it.
-    pub fn removals(&self) -> u64 {
-        self.removals
     }
 
     /// Flows in the table.

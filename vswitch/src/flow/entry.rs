@@ -1,13 +1,16 @@
 //! A flow: its key, what the judges said of it, and its counters, in three cache lines.
 //!
-//! The first line is the key. The second is all that the usual frame reads and writes: what its verdict rests on, where it
-//! goes, and what is counted. The third is for the first frame of a report, for mirrors and counted rules, and for timers.
+//! The first line is the key and the counted rules. The second is all else that the usual frame reads and writes: what its
+//! verdict rests on, where it goes, which session copies it, and what is counted. The third is for the first frame of a
+//! report, for drops and unusual mirrors, and for timers.
 
 use proto::addr::VlanId;
 use zerocopy::FromZeros;
 
 use super::key::FlowKey;
+use crate::config::RULES_MAX;
 use crate::port::PortId;
+use crate::port::arena::prefetch;
 use crate::table::mac::SlotRef;
 use crate::time::Instant;
 use crate::verdict::{DropReason, Judgement, RuleRef, Verdict};
@@ -24,10 +27,13 @@ pub mod state {
     pub const DELIVERED: u8 = 8;
     /// The frame passed the ingress judges, so its source was looked up.
     pub const ADMITTED: u8 = 16;
-    /// Goes to one port and is copied by no session.
+    /// Goes to one port, and at most one session copies it as received, and one as sent: the third line says nothing about
+    /// its frames.
     pub const PLAIN: u8 = 32;
-    /// A rule counts its frames. When it is plain and not counted, the third line says nothing about its frames.
-    pub const COUNTED: u8 = 64;
+    /// The rule that decided on the way in is counted.
+    pub const COUNTED_IN: u8 = 64;
+    /// The rule that decided on the way out is counted.
+    pub const COUNTED_OUT: u8 = 128;
 }
 
 const FORWARD: u8 = 0;
@@ -39,17 +45,19 @@ const NO_PORT: u16 = u16::MAX;
 #[derive(Clone, Copy, FromZeros)]
 #[repr(C, align(64))]
 pub struct Entry {
-    /// What makes it this flow.
-    pub key: FlowKey,
+    /// What makes it this flow; [`Entry::RULES`] of the last word are not the key's.
+    words: [u64; 8],
 
     generation_in: u32,
     generation_out: u32,
     source: SlotRef,
     destination: SlotRef,
-    kind: u8,
-    reason: u8,
     out: u16,
     vlan: u16,
+    /// The session that copies a plain flow as received + 1; 0 for none.
+    rx_session: u8,
+    /// The session that copies a plain flow as sent + 1; 0 for none.
+    tx_session: u8,
     /// OR of the TCP flags since the last report.
     pub tcp_flags: u8,
     /// Bits of [`state`].
@@ -76,18 +84,104 @@ pub struct Entry {
     pub(super) hash: u64,
     /// The next entry that is free, when this one is.
     pub(super) next_free: u32,
-    reserved: [u32; 3],
+    kind: u8,
+    reason: u8,
+    reserved: [u8; 10],
 }
 
 const _: () = assert!(size_of::<Entry>() == 192);
 const _: () = assert!(std::mem::offset_of!(Entry, generation_in) == 64 && std::mem::offset_of!(Entry, first_ns) == 128);
+// The rules of a plain flow are kept in 16 bits each.
+const _: () = assert!(RULES_MAX <= 1 << 16);
+
+/// Of a plain flow, what its frames are held against and where they go.
+#[derive(Clone, Copy)]
+pub struct Usual {
+    /// The port that it leaves by.
+    pub out: PortId,
+    /// Of the port that it came from.
+    pub generation_in: u32,
+    /// Of `out`.
+    pub generation_out: u32,
+    /// Where the source address is.
+    pub source: SlotRef,
+    /// Where the destination address is.
+    pub destination: SlotRef,
+    /// The session that copies it as received.
+    pub rx_session: Option<u8>,
+    /// The session that copies it as sent.
+    pub tx_session: Option<u8>,
+    /// VLAN that it is switched in.
+    pub vlan: u16,
+}
 
 impl Entry {
-    /// Its key is `key`: all 64 octets, without a branch for each.
+    /// A frame of this flow is soon to be counted.
+    #[inline(always)]
+    pub fn expect(&self) {
+        prefetch(&self.words);
+        prefetch(&self.generation_in);
+    }
+
+    /// Where in the last word of the key, which is zero there, the counted rules are: in, then out.
+    const RULES: u64 = u64::from_ne_bytes([0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+
+    /// Becomes the flow of `key`, of which nothing is known.
+    pub(super) fn begin(&mut self, key: &FlowKey, hash: u64) {
+        *self = Entry::new_zeroed();
+        self.words = key.words();
+        (self.hash, self.state) = (hash, state::LIVE);
+    }
+
+    /// Its key.
+    pub fn key(&self) -> FlowKey {
+        let [a, b, c, d, e, f, g, h] = self.words;
+        FlowKey::from_words([a, b, c, d, e, f, g, h & !Self::RULES])
+    }
+
+    /// Its key is `key`: all octets, without a branch for each.
     #[inline]
     pub fn has_key(&self, key: &FlowKey) -> bool {
-        let (a, b): ([u64; 8], [u64; 8]) = (zerocopy::transmute!(self.key), zerocopy::transmute!(*key));
-        a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+        let [a, b, c, d, e, f, g, h] = self.words;
+        let [p, q, r, s, t, u, v, w] = key.words();
+        ((a ^ p) | (b ^ q) | (c ^ r) | (d ^ s)) | ((e ^ t) | (f ^ u) | (g ^ v) | ((h ^ w) & !Self::RULES)) == 0
+    }
+
+    /// The rules that are counted, as numbers; they mean something when the state says so.
+    #[inline]
+    pub fn counted(&self) -> [u16; 2] {
+        let [.., last] = self.words;
+        let [_, _, _, _, a, b, c, d] = last.to_ne_bytes();
+        [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])]
+    }
+
+    fn set_counted(&mut self, rules: [Option<u32>; 2]) {
+        let [.., last] = &mut self.words;
+        let [a, b, c, d, ..] = last.to_ne_bytes();
+        let [[e, f], [g, h]] = rules.map(|rule| (rule.unwrap_or(0) as u16).to_ne_bytes());
+        *last = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+        let [counted_in, counted_out] = rules.map(|rule| rule.is_some());
+        self.set(state::COUNTED_IN, counted_in);
+        self.set(state::COUNTED_OUT, counted_out);
+    }
+
+    fn set(&mut self, bits: u8, on: bool) {
+        self.state = self.state & !bits | if on { bits } else { 0 };
+    }
+
+    /// What the usual frame asks of a flow.
+    #[inline]
+    pub fn usual(&self) -> Usual {
+        Usual {
+            out: PortId(self.out),
+            generation_in: self.generation_in,
+            generation_out: self.generation_out,
+            source: self.source,
+            destination: self.destination,
+            rx_session: self.rx_session.checked_sub(1),
+            tx_session: self.tx_session.checked_sub(1),
+            vlan: self.vlan,
+        }
     }
 
     /// Last packet.
@@ -142,11 +236,6 @@ impl Entry {
         self.reason = reason as u8;
     }
 
-    /// The rules that decided, on the way in and on the way out.
-    pub fn rules(&self) -> [RuleRef; 2] {
-        [self.rule_in, self.rule_out]
-    }
-
     /// What the judges said.
     #[inline]
     pub fn judgement(&self) -> Judgement {
@@ -180,11 +269,15 @@ impl Entry {
             Verdict::Flood => (FLOOD, DropReason::NoDestination as u8),
             Verdict::Drop(reason) => (DROP, reason as u8),
         };
-        let counted = [j.rule_in, j.rule_out].iter().any(|rule| rule.counted().is_some());
-        let plain = matches!(j.verdict, Verdict::Forward(_)) && j.rx_sessions | j.tx_sessions == 0;
-        let bit = |set: bool, bit: u8| if set { bit } else { 0 };
-        self.state &= !(state::ADMITTED | state::PLAIN | state::COUNTED);
-        self.state |= bit(j.admitted, state::ADMITTED) | bit(plain, state::PLAIN) | bit(counted, state::COUNTED);
+        self.set_counted([j.rule_in, j.rule_out].map(RuleRef::counted));
+        let few_sessions = j.tx_sessions.count_ones() < 2 && j.rx_sessions.count_ones() < 2;
+        // The number of the one session, from 1.
+        let number = |set: u32| if set == 0 { 0 } else { set.trailing_zeros() as u8 + 1 };
+        (self.rx_session, self.tx_session) = (number(j.rx_sessions), number(j.tx_sessions));
+        // Learned nowhere, its source is to be learned by the next frame: see `judge::holds`.
+        let learned = j.source != SlotRef::NONE;
+        self.set(state::ADMITTED, j.admitted);
+        self.set(state::PLAIN, matches!(j.verdict, Verdict::Forward(_)) && few_sessions && learned);
         self.out = j.out.map_or(NO_PORT, |port| port.0);
         self.vlan = j.vlan.map_or(0, VlanId::get);
         (self.rule_in, self.rule_out) = (j.rule_in, j.rule_out);

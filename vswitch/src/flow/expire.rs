@@ -130,7 +130,7 @@ impl Flows {
         let to = from.saturating_add(SLICE).min(self.cache.used());
         for at in from..to {
             let Some(entry) = self.cache.get_mut(at).filter(|entry| entry.is(state::LIVE)) else { continue };
-            if port.is_none_or(|port| entry.key.in_port() == port || entry.judgement().out == Some(port)) {
+            if port.is_none_or(|port| entry.key().in_port() == port || entry.judgement().out == Some(port)) {
                 entry.state |= state::FORCED;
                 self.wheel.arm(at, now.ms());
             }

@@ -30,7 +30,7 @@ impl HashKey {
     /// Of a flow key.
     #[inline]
     pub fn of(&self, key: &FlowKey) -> u64 {
-        let [a, b, c, d, e, f, g, h]: [u64; 8] = zerocopy::transmute!(*key);
+        let [a, b, c, d, e, f, g, h] = key.words();
         let [k0, k1, k2, k3, k4, k5, k6, k7, k8] = self.0;
         let left = fold(a ^ k0, b ^ k1).wrapping_add(fold(c ^ k2, d ^ k3));
         let right = fold(e ^ k4, f ^ k5).wrapping_add(fold(g ^ k6, h ^ k7));

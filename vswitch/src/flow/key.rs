@@ -41,7 +41,7 @@ pub mod shape {
     zerocopy::Immutable,
     zerocopy::KnownLayout,
 )]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct FlowKey {
     /// Source address, network order; IPv4 as `::ffff:a.b.c.d`.
     pub src: [u8; 16],
@@ -78,6 +78,18 @@ pub struct FlowKey {
 const _: () = assert!(size_of::<FlowKey>() == 64);
 
 impl FlowKey {
+    /// The key as eight words in memory order.
+    #[inline]
+    pub fn words(&self) -> [u64; 8] {
+        zerocopy::transmute!(*self)
+    }
+
+    /// The inverse of [`FlowKey::words`].
+    #[inline]
+    pub fn from_words(words: [u64; 8]) -> Self {
+        zerocopy::transmute!(words)
+    }
+
     /// Source MAC address.
     pub fn src_mac(&self) -> MacAddr {
         MacAddr(self.src_mac)

@@ -39,8 +39,10 @@ impl Buffer {
     }
 
     /// The octets of the frame, from the destination MAC address, without FCS.
+    #[inline(always)]
     pub fn frame(&self) -> &[u8] {
-        self.memory.get(self.start..self.start + self.len).unwrap_or_default()
+        // A sum that wrapped would end before it starts, and be refused as such.
+        self.memory.get(self.start..self.start.wrapping_add(self.len)).unwrap_or_default()
     }
 
     /// The same octets, to be changed.

@@ -72,6 +72,12 @@ impl VnetHdr {
         self.gso_type != GSO_NONE
     }
 
+    /// A plain frame: nothing to complete and nothing to cut.
+    #[inline(always)]
+    pub fn asks_nothing(&self) -> bool {
+        (self.flags & NEEDS_CSUM) | self.gso_type == 0
+    }
+
     /// The checksum must be completed.
     pub fn needs_csum(&self) -> bool {
         self.flags & NEEDS_CSUM != 0

@@ -5,14 +5,18 @@
 //!   and everything sent has been received. Both ends may live on different threads.
 //!   For further workers there are handles that send only, each by a direction of its own.
 //! - [`Generator`]: a port that receives a list of frames over and over.
+//! - [`Synthesizer`]: a port that receives frames of as many flows as asked for, made as they are received.
 //! - [`Sink`]: a port that counts what it is given.
 //!
 //! None of them wakes anybody: they are polled.
+
+mod synthesizer;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rtrb::{Consumer, Producer, RingBuffer};
+pub use synthesizer::Synthesizer;
 
 use super::{Error, Offloads, Port, Sent};
 use crate::frame::vnet::VnetHdr;

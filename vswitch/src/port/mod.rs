@@ -14,6 +14,7 @@
 //! `rx` return [`Error::Gone`] for ever; the worker then stops polling it and says so. A frame that the device cuts short is
 //! delivered with its length set to 0, which the road drops and counts as `oversize`: it is never forwarded in part.
 
+pub mod arena;
 pub mod fault;
 pub mod memory;
 pub mod netdev;

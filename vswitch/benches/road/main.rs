@@ -1,0 +1,218 @@
+//! Nanoseconds and allocations per frame through memory ports: `cargo bench -p vswitch --bench road`.
+//!
+//! A run takes the whole turn: receive, parse, lookup, verdict, meter, counters, transmit. Between any two runs comes one of
+//! the bare loop, the same two memory ports and frames without a switch, so that a machine which is not idle slows both.
+//! Each row has the best run and the median; `bare` is the best of the bare loop, `net` what the switch adds to it, and
+//! `x first` the median against that of the first row. Frames are made as they are received, so that a million flows cost
+//! the bare loop what one costs.
+//!
+//! Words behind `--` choose the rows that have them all in their names; `turns=N` sets the length of a run and `runs=N` how
+//! many there are; `json=FILE` writes the rows to a file as well:
+//! `cargo bench -p vswitch --bench road -- turns=100 json=road.json everything "10,000 flows"`.
+
+mod cases;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant as Clock;
+
+use arrayvec::ArrayVec;
+use cases::{CASES, Case, FIRST, SOURCE, frame};
+use vswitch::frame::{BATCH, Buffer, TxFrame};
+use vswitch::port::memory::{Sink, Synthesizer};
+use vswitch::port::{Offloads, Port, PortId};
+use vswitch::snapshot::Snapshot;
+use vswitch::time::Instant;
+use vswitch::worker::{Limits, switch};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call goes to the system allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const RUNS: usize = 9;
+/// Turns of a run, one batch each.
+const TURNS: usize = 10_000;
+
+/// What the words on the command line ask for.
+struct Wanted {
+    words: Vec<String>,
+    turns: usize,
+    runs: usize,
+    json: Option<String>,
+}
+
+impl Wanted {
+    fn read() -> Self {
+        let mut wanted = Wanted { words: Vec::new(), turns: TURNS, runs: RUNS, json: None };
+        // Cargo adds a flag of its own.
+        for word in std::env::args().skip(1).filter(|word| !word.starts_with('-')) {
+            match word.split_once('=') {
+                Some(("turns", n)) => wanted.turns = n.parse().expect("turns=N"),
+                Some(("runs", n)) => wanted.runs = n.parse().expect("runs=N"),
+                Some(("json", file)) => wanted.json = Some(file.to_owned()),
+                _ => wanted.words.push(word),
+            }
+        }
+        wanted
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.words.iter().all(|word| name.contains(word.as_str()))
+    }
+}
+
+/// Nanoseconds per frame of several runs.
+#[derive(Default)]
+struct Times(Vec<f64>);
+
+impl Times {
+    fn measure(&mut self, turns: usize, run: impl FnOnce(usize)) {
+        let start = Clock::now();
+        run(turns);
+        self.0.push(start.elapsed().as_nanos() as f64 / (turns * BATCH) as f64);
+    }
+
+    fn at(&self, part: f64) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get((sorted.len() as f64 * part) as usize).copied().unwrap_or_default()
+    }
+}
+
+fn generator(flows: u32) -> Synthesizer {
+    Synthesizer::new(frame(), SOURCE, FIRST, flows)
+}
+
+/// The two ports without a switch between them.
+struct Bare {
+    generator: Synthesizer,
+    sink: Sink,
+    buffers: Vec<Buffer>,
+}
+
+impl Bare {
+    fn new(flows: u32) -> Self {
+        let (sink, _) = Sink::new(Offloads::ALL);
+        Bare { generator: generator(flows), sink, buffers: (0..BATCH).map(Buffer::new).collect() }
+    }
+
+    fn run(&mut self, turns: usize) {
+        for _ in 0..turns {
+            let count = self.generator.rx(&mut self.buffers).unwrap_or(0);
+            let views = self.buffers.iter().take(count);
+            let frames: ArrayVec<TxFrame<'_>, BATCH> =
+                views.map(|b| TxFrame { head: &[], rest: b.frame(), vnet: b.vnet, copy: false }).collect();
+            self.sink.tx(&frames);
+        }
+    }
+}
+
+/// What a row says.
+struct Row {
+    name: String,
+    flows: u32,
+    switch: Times,
+    bare: Times,
+    allocations: f64,
+}
+
+impl Row {
+    fn print(&self, first: f64) {
+        let (best, median, bare) = (self.switch.at(0.0), self.switch.at(0.5), self.bare.at(0.0));
+        let figures = [best, median, bare, best - bare, 1000.0 / best].map(|x| format!("{x:>9.1}")).concat();
+        println!("{:<46}{figures}{:>9.2} {:>13.4}", self.name, median / first, self.allocations);
+    }
+
+    fn json(&self) -> String {
+        format!(
+            "  {{\"name\": \"{}\", \"flows\": {}, \"best_ns\": {:.2}, \"median_ns\": {:.2}, \"bare_ns\": {:.2}, \
+             \"allocs\": {}}}",
+            self.name,
+            self.flows,
+            self.switch.at(0.0),
+            self.switch.at(0.5),
+            self.bare.at(0.0),
+            self.allocations
+        )
+    }
+}
+
+fn measure(case: &Case, wanted: &Wanted) -> Row {
+    let limits = Limits { flows: case.capacity(), ..Limits::default() };
+    let (mut worker, control, mut reports) = switch(limits);
+    let (sink, total) = Sink::new(Offloads::ALL);
+    let (copies, copied) = Sink::new(Offloads::ALL);
+    let devices: [Box<dyn Port>; 3] = [Box::new(generator(case.flows)), Box::new(sink), Box::new(copies)];
+    for (id, device) in (1..).zip(devices) {
+        assert!(worker.attach(PortId(id), device).is_ok());
+    }
+    worker.publish(Snapshot::build(&case.config()).expect("the bench's own configuration is right"));
+    let mut turn = 0u64;
+    let mut run = |turns: usize| {
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        for _ in 0..turns {
+            turn += 1;
+            worker.turn(Instant::from_ns(turn * 5_000));
+            while reports.pop().is_ok() {}
+        }
+        ALLOCATIONS.load(Ordering::Relaxed) - before
+    };
+    let mut alone = Bare::new(case.flows);
+    let warm = wanted.turns / 4 + 2 * case.flows as usize / BATCH;
+    let mut allocations = run(warm);
+    alone.run(wanted.turns / 4);
+    let (mut bare, mut switch) = (Times::default(), Times::default());
+    for _ in 0..wanted.runs {
+        bare.measure(wanted.turns, |turns| alone.run(turns));
+        switch.measure(wanted.turns, |turns| allocations += run(turns));
+    }
+    let c = control.port_counters(PortId(1));
+    assert_eq!(c.rx.unicast, c.delivered, "every frame was delivered");
+    assert_eq!((total.frames(), copied.frames()), (c.delivered, if case.span { c.delivered } else { 0 }));
+    let stats = control.cache_stats();
+    // All were misses, or the first frames of the flows alone.
+    let firsts = if case.miss { c.rx.unicast * 99 / 100 } else { case.flows.into() };
+    assert!(if case.miss { stats.misses > firsts } else { stats.misses == firsts }, "{stats:?}");
+    if case.rules > 0 {
+        let last = [case.rules - 1, 2 * case.rules].map(|rule| control.rule_matches(rule));
+        assert_eq!(last, [c.delivered; 2], "the last rule of each list decided on every frame");
+    }
+    let allocations = allocations as f64 / c.rx.unicast as f64;
+    Row { name: case.name(), flows: case.flows, switch, bare, allocations }
+}
+
+fn main() {
+    let wanted = Wanted::read();
+    let head = ["best ns", "median", "bare", "net", "Mpps", "x first"].map(|name| format!("{name:>9}")).concat();
+    println!("{:<46}{head} {:>13}", "64-octet frames, batches of 64", "allocs/frame");
+    let mut rows: Vec<Row> = Vec::new();
+    let mut show = |row: Row| {
+        let first = rows.first().map_or(row.switch.at(0.5), |row| row.switch.at(0.5));
+        row.print(first);
+        rows.push(row);
+    };
+    for case in CASES.iter().filter(|case| wanted.has(&case.name())) {
+        show(measure(case, &wanted));
+    }
+    if let Some(file) = wanted.json {
+        let rows: Vec<String> = rows.iter().map(Row::json).collect();
+        std::fs::write(&file, format!("[\n{}\n]\n", rows.join(",\n"))).expect("json=FILE can be written");
+    }
+}
