@@ -186,15 +186,17 @@ impl Batch {
 /// Takes the lowest frame out of a set.
 #[inline(always)]
 pub fn pop(set: &mut u64) -> Option<u8> {
-    let at = set.trailing_zeros() as u8;
-    let some = *set != 0;
+    if *set == 0 {
+        return None;
+    }
+    let at = set.trailing_zeros() as u8 % BATCH as u8;
     *set &= set.wrapping_sub(1);
-    some.then_some(at)
+    Some(at)
 }
 
 /// The set of frame `at`.
 #[inline(always)]
-fn bit(at: u8) -> u64 {
+pub fn bit(at: u8) -> u64 {
     1 << (at % BATCH as u8)
 }
 

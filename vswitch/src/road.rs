@@ -13,7 +13,7 @@ use crate::account::counters::{Counters, Tally};
 use crate::bridge::flood::flood;
 use crate::egress::vlan::{Rewrite, rewrite};
 use crate::egress::{self, mtu};
-use crate::emit::{Batch, Cx, Devices, pop};
+use crate::emit::{Batch, Cx, Devices, bit, pop};
 use crate::flow::Flows;
 use crate::flow::cache::NONE;
 use crate::flow::entry::state;
@@ -136,8 +136,8 @@ impl Road {
         }
     }
 
-    /// The usual frame: the verdict of its flow holds and sends it to one port, and at most one session copies it. `false`
-    /// when there is more to it, and nothing was done.
+    /// The usual frame: the verdict of its flow holds and sends it to one port, and at most one session copies it as
+    /// received and one as sent. `false` when there is more to it, and nothing was done.
     #[inline(always)]
     fn pass(
         &mut self,
@@ -148,18 +148,20 @@ impl Road {
         now: Instant,
         runs: &mut Runs,
     ) -> bool {
-        let parsed = self.batch.parsed(at);
         let Some(&known) = self.known.get(usize::from(at) % BATCH) else { return false };
         let Some(entry) = self.flows.cache.get_mut(known) else { return false };
+        let parsed = self.batch.parsed(at);
         if !entry.has_key(&parsed.key) || !entry.is(state::LIVE | state::PLAIN) {
             return false;
         }
-        let flow = entry.usual();
-        let Some(out) = cx.snapshot.out(flow.out) else { return false };
-        let same_policy = flow.generation_in == generation && flow.generation_out == out.generation;
-        let same_places = self.macs.is_current(flow.source) && self.macs.is_current(flow.destination);
-        if !same_policy || !same_places || parsed.packet_max > u32::from(out.mtu) {
+        let Some(out) = cx.snapshot.out(entry.out()) else { return false };
+        let [source, destination] = entry.places();
+        let fits = entry.fits(generation, out.generation) & (parsed.packet_max <= u32::from(out.mtu));
+        if !fits || !self.macs.is_current(source) || !self.macs.is_current(destination) {
             return false;
+        }
+        if entry.last().ns() >> REFRESH_BITS != now.ns() >> REFRESH_BITS {
+            self.macs.refresh(source, now);
         }
         if entry.is(state::COUNTED_IN) {
             let [rule, _] = entry.counted();
@@ -169,57 +171,54 @@ impl Road {
             let [_, rule] = entry.counted();
             cx.counters.count_rule(rule.into(), parsed.segments.into());
         }
-        if entry.last().ns() >> REFRESH_BITS != now.ns() >> REFRESH_BITS {
-            self.macs.refresh(flow.source, now);
+        let to = entry.out();
+        let turn_page = entry.count(parsed, now);
+        if parsed.bare & out.untagged & !entry.is_copied() & (runs.to == to) {
+            runs.set |= bit(at);
+        } else {
+            let (vlan, copied) = (entry.vlan(), entry.copied());
+            self.leave(cx, devices, at, Leave { to, vlan, copied, untagged: out.untagged }, runs);
         }
-        if entry.count(parsed, now) {
+        if turn_page {
             self.flows.turn_page(known, now);
-        }
-        let vlan = VlanId::new(flow.vlan);
-        if let Some(session) = flow.rx_session {
-            self.pass_copy(cx, devices, at, (session, vlan), runs);
-        }
-        if let Some(session) = flow.tx_session {
-            self.batch.watch(at, vlan, 1 << session);
-        }
-        let parsed = self.batch.parsed(at);
-        let tag = match (parsed.tags, out.untagged) {
-            (0, true) => Rewrite::Keep,
-            _ => match (cx.snapshot.port(flow.out), vlan) {
-                (Some(policy), Some(vlan)) => rewrite(policy, vlan, parsed),
-                _ => Rewrite::Keep,
-            },
-        };
-        let usual = tag == Rewrite::Keep && parsed.vnet.asks_nothing();
-        if !usual || runs.to != flow.out {
-            runs.stage(cx, devices, &mut self.batch);
-            runs.to = flow.out;
-        }
-        match usual {
-            true => runs.set |= 1 << at,
-            false => devices.send(cx, &mut self.batch, at, flow.out, tag),
         }
         true
     }
 
-    /// Stages the copy of a frame as received, or puts it to those before it.
-    #[inline(always)]
-    fn pass_copy(
-        &mut self,
-        cx: &Cx<'_>,
-        devices: &mut Devices,
-        at: u8,
-        session: (u8, Option<VlanId>),
-        runs: &mut Runs,
-    ) {
-        let usual = self.batch.parsed(at).vnet.asks_nothing();
-        if !usual || runs.session != Some(session) {
+    /// Sends a frame that was passed, and copies it, when that differs from the frame before it.
+    #[inline(never)]
+    fn leave(&mut self, cx: &Cx<'_>, devices: &mut Devices, at: u8, leave: Leave, runs: &mut Runs) {
+        let Leave { to, vlan, copied: [rx_session, tx_session], untagged } = leave;
+        let parsed = self.batch.parsed(at);
+        let asks_nothing = parsed.vnet.asks_nothing();
+        let tag = match (parsed.tags, untagged) {
+            (0, true) => Rewrite::Keep,
+            _ => match (cx.snapshot.port(to), vlan) {
+                (Some(policy), Some(vlan)) => rewrite(policy, vlan, parsed),
+                _ => Rewrite::Keep,
+            },
+        };
+        if let Some(session) = tx_session {
+            self.batch.watch(at, vlan, 1 << session);
+        }
+        if let Some(session) = rx_session {
+            if !asks_nothing || runs.session != Some((session, vlan)) {
+                runs.stage(cx, devices, &mut self.batch);
+                runs.session = Some((session, vlan));
+            }
+            match asks_nothing {
+                true => runs.copies |= bit(at),
+                false => devices.copy_one(cx, &mut self.batch, at, session, vlan, Rewrite::Keep),
+            }
+        }
+        let usual = asks_nothing && tag == Rewrite::Keep;
+        if !usual || runs.to != to {
             runs.stage(cx, devices, &mut self.batch);
-            runs.session = Some(session);
+            runs.to = to;
         }
         match usual {
-            true => runs.copies |= 1 << at,
-            false => devices.copy_one(cx, &mut self.batch, at, session.0, session.1, Rewrite::Keep),
+            true => runs.set |= bit(at),
+            false => devices.send(cx, &mut self.batch, at, to, tag),
         }
     }
 
@@ -351,6 +350,16 @@ impl Road {
         }
         cells.delivered.add(received.segments.saturating_sub(lost));
     }
+}
+
+/// How a frame that was passed leaves.
+struct Leave {
+    to: PortId,
+    vlan: Option<VlanId>,
+    /// Sessions that copy it, as received and as sent.
+    copied: [Option<u8>; 2],
+    /// As [`crate::snapshot::Out::untagged`].
+    untagged: bool,
 }
 
 /// Frames that were passed and are not staged yet.

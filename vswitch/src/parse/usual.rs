@@ -177,6 +177,7 @@ fn finish(
     parsed.tags = u8::from(tag.is_some());
     parsed.tci = tci;
     parsed.tcp_flags = tcp_flags;
+    parsed.bare = tag.is_none();
     Some(())
 }
 
