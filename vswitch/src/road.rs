@@ -13,7 +13,7 @@ use crate::account::counters::{Counters, Tally};
 use crate::bridge::flood::flood;
 use crate::egress::vlan::{Rewrite, rewrite};
 use crate::egress::{self, mtu};
-use crate::emit::{Batch, Cx, Devices, bit, pop};
+use crate::emit::{Batch, Cx, Devices, Run, Way, bit, pop};
 use crate::flow::Flows;
 use crate::flow::cache::NONE;
 use crate::flow::entry::state;
@@ -77,7 +77,7 @@ impl Road {
     #[inline(never)]
     fn walk(&mut self, cx: &Cx<'_>, devices: &mut Devices, active: u64, generation: u32, now: Instant) {
         let mut hits = 0u64;
-        let mut runs = Runs::default();
+        let mut runs = Runs::EMPTY;
         let mut rest = active;
         while let Some(at) = pop(&mut rest) {
             let passed = self.pass(cx, devices, at, generation, now, &mut runs);
@@ -173,11 +173,11 @@ impl Road {
         }
         let to = entry.out();
         let turn_page = entry.count(parsed, now);
-        if parsed.bare & out.untagged & !entry.is_copied() & (runs.to == to) {
-            runs.set |= bit(at);
+        if parsed.bare & out.untagged & (entry.leaves() == runs.leaves) {
+            runs.run.set |= bit(at);
         } else {
-            let (vlan, copied) = (entry.vlan(), entry.copied());
-            self.leave(cx, devices, at, Leave { to, vlan, copied, untagged: out.untagged }, runs);
+            let (leaves, vlan, sessions) = (entry.leaves(), entry.vlan(), entry.copied());
+            self.leave(cx, devices, at, Leave { leaves, to, vlan, sessions, untagged: out.untagged }, runs);
         }
         if turn_page {
             self.flows.turn_page(known, now);
@@ -185,41 +185,37 @@ impl Road {
         true
     }
 
-    /// Sends a frame that was passed, and copies it, when that differs from the frame before it.
+    /// Stages a frame that was passed and perhaps leaves in another way than the one before it.
     #[inline(never)]
     fn leave(&mut self, cx: &Cx<'_>, devices: &mut Devices, at: u8, leave: Leave, runs: &mut Runs) {
-        let Leave { to, vlan, copied: [rx_session, tx_session], untagged } = leave;
+        let Leave { leaves, to, vlan, sessions: [rx_session, tx_session], untagged } = leave;
         let parsed = self.batch.parsed(at);
-        let asks_nothing = parsed.vnet.asks_nothing();
-        let tag = match (parsed.tags, untagged) {
+        let rewrite = match (parsed.tags, untagged) {
             (0, true) => Rewrite::Keep,
             _ => match (cx.snapshot.port(to), vlan) {
                 (Some(policy), Some(vlan)) => rewrite(policy, vlan, parsed),
                 _ => Rewrite::Keep,
             },
         };
+        let copied = rx_session.map(|session| (session, vlan));
+        if parsed.vnet.asks_nothing() {
+            let way = Way { rewrite, copy_of: None, watched: tx_session.map(|session| (session, vlan)) };
+            if (runs.to, runs.run.way, runs.copied) != (to, way, copied) {
+                runs.stage(cx, devices, &mut self.batch);
+                let leaves = if rewrite == Rewrite::Keep { leaves } else { u64::MAX };
+                *runs = Runs { leaves, to, copied, run: Run { way, set: 0 } };
+            }
+            runs.run.set |= bit(at);
+            return;
+        }
+        runs.stage(cx, devices, &mut self.batch);
+        if let Some(session) = rx_session {
+            devices.copy_one(cx, &mut self.batch, at, session, vlan, Rewrite::Keep);
+        }
         if let Some(session) = tx_session {
             self.batch.watch(at, vlan, 1 << session);
         }
-        if let Some(session) = rx_session {
-            if !asks_nothing || runs.session != Some((session, vlan)) {
-                runs.stage(cx, devices, &mut self.batch);
-                runs.session = Some((session, vlan));
-            }
-            match asks_nothing {
-                true => runs.copies |= bit(at),
-                false => devices.copy_one(cx, &mut self.batch, at, session, vlan, Rewrite::Keep),
-            }
-        }
-        let usual = asks_nothing && tag == Rewrite::Keep;
-        if !usual || runs.to != to {
-            runs.stage(cx, devices, &mut self.batch);
-            runs.to = to;
-        }
-        match usual {
-            true => runs.set |= bit(at),
-            false => devices.send(cx, &mut self.batch, at, to, tag),
-        }
+        devices.send(cx, &mut self.batch, at, to, rewrite);
     }
 
     /// Decides one frame: the verdict of its flow if that holds, else that of the judges; counts, copies and stages it.
@@ -354,43 +350,39 @@ impl Road {
 
 /// How a frame that was passed leaves.
 struct Leave {
+    /// As [`crate::flow::entry::Entry::leaves`].
+    leaves: u64,
     to: PortId,
     vlan: Option<VlanId>,
-    /// Sessions that copy it, as received and as sent.
-    copied: [Option<u8>; 2],
+    /// Those that copy it, as received and as sent.
+    sessions: [Option<u8>; 2],
     /// As [`crate::snapshot::Out::untagged`].
     untagged: bool,
 }
 
-/// Frames that were passed and are not staged yet.
+/// Frames that were passed one after the other, leave in the same way, and are not staged yet.
 struct Runs {
-    /// Leave as they came by `to`.
-    set: u64,
+    /// What their entries say of that, when they leave as they came.
+    leaves: u64,
     to: PortId,
-    /// Are copied as received for `session`, in that VLAN.
-    copies: u64,
-    session: Option<(u8, Option<VlanId>)>,
-}
-
-impl Default for Runs {
-    fn default() -> Self {
-        Runs { set: 0, to: PortId(u16::MAX), copies: 0, session: None }
-    }
+    /// The session that copies them as received, and the VLAN in which they are switched.
+    copied: Option<(u8, Option<VlanId>)>,
+    run: Run,
 }
 
 impl Runs {
+    const EMPTY: Runs = Runs { leaves: u64::MAX, to: PortId(u16::MAX), copied: None, run: Run::EMPTY };
+
     /// Stages them.
-    #[inline(always)]
     fn stage(&mut self, cx: &Cx<'_>, devices: &mut Devices, batch: &mut Batch) {
-        let (set, copies) = (std::mem::take(&mut self.set), std::mem::take(&mut self.copies));
-        if set != 0 {
-            devices.send_run(cx, batch, set, self.to);
+        let set = std::mem::take(&mut self.run.set);
+        if set == 0 {
+            return;
         }
-        if copies != 0
-            && let Some((session, vlan)) = self.session
-        {
-            devices.copy_run(cx, batch, copies, session, vlan);
+        if let Some(copied) = self.copied {
+            devices.copy_run(cx, batch, set, copied, Rewrite::Keep);
         }
+        devices.send_run(cx, batch, self.to, Run { set, ..self.run });
     }
 }
 

@@ -177,10 +177,12 @@ impl Entry {
         [self.source, self.destination]
     }
 
-    /// A session copies the frames of a plain flow.
+    /// Of a plain flow, everything about how it leaves: port, VLAN and sessions. Never `u64::MAX`.
     #[inline(always)]
-    pub fn is_copied(&self) -> bool {
-        self.rx_session | self.tx_session != 0
+    pub fn leaves(&self) -> u64 {
+        let [out, vlan] = [self.out, self.vlan].map(u64::from);
+        let [rx, tx] = [self.rx_session, self.tx_session].map(u64::from);
+        out | vlan << 16 | rx << 32 | tx << 40
     }
 
     /// Of a plain flow, the session that copies it as received, and the one that copies it as sent.
