@@ -9,20 +9,25 @@
 //! failure. When all ports are flushed, each frame is delivered, dropped under that reason, or (segments of a frame that
 //! met a full queue) in parts both. A port that took all that it was given is counted once for the batch.
 
-use crate::account::counters::{Counters, Tally};
+use crate::account::counters::Tally;
 use crate::egress::vlan::{Head, Rewrite};
 use crate::frame::vnet::{self, VnetHdr};
-use crate::frame::{BATCH, Buffer, FRAME_MAX, TxFrame};
+use crate::frame::{BATCH, FRAME_MAX, TxFrame};
 use crate::observe::mirror::copy_tag;
 use crate::offload::{complete_checksum, segment};
 use crate::parse::Parsed;
 use crate::port::{Offloads, Port, PortId, Sent};
-use crate::snapshot::{PortPolicy, SessionSet, Snapshot};
+use crate::snapshot::{PortPolicy, SessionSet};
 use crate::table::portset::PortSet;
 use crate::verdict::{DropReason, RuleRef};
 use arrayvec::ArrayVec;
 use proto::addr::VlanId;
-use proto::vlan::PortMode;
+
+mod batch;
+mod run;
+
+pub use batch::{Batch, Cx, Fate, bit, pop};
+pub use run::{Run, Way};
 
 /// A device that is attached.
 pub struct Device {
@@ -30,28 +35,13 @@ pub struct Device {
     pub port: Box<dyn Port>,
     offloads: Offloads,
     staged: Vec<Staged>,
-    /// Frames that are staged and leave as they came, in rising order: what is usual, and needs no list. While there are
-    /// any, `staged` is empty.
+    /// Frames that are staged and leave in the same way: what is usual, and needs no list. While there are any, `staged`
+    /// is empty.
     run: Run,
     /// A staged frame has another front than the received one.
     changed: bool,
     /// A staged frame is a copy for a session.
     copies: bool,
-}
-
-/// Frames that leave as they came, for one session or none.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-struct Run {
-    session: Option<u8>,
-    set: u64,
-}
-
-impl Run {
-    fn list(self) -> impl Iterator<Item = Staged> {
-        let Run { session, mut set } = self;
-        let frames = std::iter::from_fn(move || pop(&mut set));
-        frames.map(move |frame| Staged { frame, session, rewrite: Rewrite::Keep })
-    }
 }
 
 /// A frame on its way to a port.
@@ -85,134 +75,10 @@ impl Staged {
 impl Device {
     /// Makes list entries of the frames that needed none.
     fn list_run(&mut self) {
-        let run = std::mem::take(&mut self.run);
-        self.copies |= run.session.is_some();
+        let run = std::mem::replace(&mut self.run, Run::EMPTY);
+        self.copies |= run.way.copy_of.is_some();
+        self.changed |= run.way.rewrite != Rewrite::Keep;
         self.staged.extend(run.list());
-    }
-}
-
-/// What became of a frame so far.
-#[derive(Clone, Copy)]
-pub struct Fate {
-    /// Segments that the most successful port took.
-    pub sent: u32,
-    /// Why a port, or all of them, did not get it.
-    pub reason: Option<DropReason>,
-    /// The rule behind `reason`.
-    pub rule: RuleRef,
-    /// VLAN that it is switched in.
-    pub vlan: Option<VlanId>,
-    /// Sessions that copy it as sent by the ports that ask for it; of a flood, that of its VLAN.
-    pub tx_sessions: SessionSet,
-    /// Sessions that have their copy.
-    pub copied: SessionSet,
-}
-
-impl Fate {
-    const OPEN: Fate = Fate { sent: 0, reason: None, rule: RuleRef::NONE, vlan: None, tx_sessions: 0, copied: 0 };
-
-    /// A port did not get the frame; the first reason stays.
-    pub fn fail(&mut self, reason: DropReason, rule: RuleRef) {
-        if self.reason.is_none() {
-            (self.reason, self.rule) = (Some(reason), rule);
-        }
-    }
-}
-
-/// The frames of a batch and what became of them.
-pub struct Batch {
-    /// What is known of each.
-    pub parsed: Box<[Parsed; BATCH]>,
-    fates: Box<[Fate; BATCH]>,
-    /// Frames of which `fates` says something.
-    written: u64,
-    /// Frames that a port took with all their segments.
-    whole: u64,
-    /// Frames that sessions may copy as sent.
-    watched: u64,
-}
-
-impl Default for Batch {
-    fn default() -> Self {
-        let (parsed, fates) = (Box::new([Parsed::EMPTY; BATCH]), Box::new([Fate::OPEN; BATCH]));
-        Batch { parsed, fates, written: 0, whole: 0, watched: 0 }
-    }
-}
-
-impl Batch {
-    /// Forgets what became of the frames before.
-    pub fn restart(&mut self) {
-        (self.written, self.whole, self.watched) = (0, 0, 0);
-    }
-
-    /// What is known of frame `at`.
-    #[inline(always)]
-    pub fn parsed(&self, at: u8) -> &Parsed {
-        self.parsed.get(usize::from(at) % BATCH).unwrap_or(&Parsed::EMPTY)
-    }
-
-    /// What became of frame `at` so far, but for being taken whole; to be written.
-    pub fn fate(&mut self, at: u8) -> Option<&mut Fate> {
-        let fate = self.fates.get_mut(usize::from(at) % BATCH)?;
-        if self.written & bit(at) == 0 {
-            self.written |= bit(at);
-            *fate = Fate::OPEN;
-        }
-        Some(fate)
-    }
-
-    /// A port did not get frame `at`; the first reason stays.
-    pub fn fail(&mut self, at: u8, reason: DropReason, rule: RuleRef) {
-        if let Some(fate) = self.fate(at) {
-            fate.fail(reason, rule);
-        }
-    }
-
-    /// Sessions copy frame `at`, which is switched in `vlan`, as sent.
-    pub fn watch(&mut self, at: u8, vlan: Option<VlanId>, sessions: SessionSet) {
-        self.watched |= bit(at);
-        if let Some(fate) = self.fate(at) {
-            fate.vlan = vlan;
-            fate.tx_sessions |= sessions;
-        }
-    }
-
-    /// Frames that a port took with all their segments.
-    pub fn whole(&self) -> u64 {
-        self.whole
-    }
-}
-
-/// Takes the lowest frame out of a set.
-#[inline(always)]
-pub fn pop(set: &mut u64) -> Option<u8> {
-    let at = set.trailing_zeros() as u8;
-    let some = *set != 0;
-    *set &= set.wrapping_sub(1);
-    some.then_some(at)
-}
-
-/// The set of frame `at`.
-#[inline(always)]
-fn bit(at: u8) -> u64 {
-    1 << (at % BATCH as u8)
-}
-
-/// What sending needs to see.
-pub struct Cx<'a> {
-    /// The configuration.
-    pub snapshot: &'a Snapshot,
-    /// The frames as received.
-    pub buffers: &'a [Buffer],
-    /// The counters.
-    pub counters: &'a Counters,
-}
-
-impl<'a> Cx<'a> {
-    /// Frame `at` as received.
-    #[inline(always)]
-    pub fn frame(&self, at: u8) -> &'a [u8] {
-        self.buffers.get(usize::from(at)).map(Buffer::frame).unwrap_or_default()
     }
 }
 
@@ -256,7 +122,7 @@ impl Devices {
             Some(slot @ None) => {
                 let offloads = port.offloads();
                 let staged = Vec::with_capacity(BATCH);
-                *slot = Some(Device { port, offloads, staged, run: Run::default(), changed: false, copies: false });
+                *slot = Some(Device { port, offloads, staged, run: Run::EMPTY, changed: false, copies: false });
                 Ok(())
             }
             _ => Err(port),
@@ -280,55 +146,6 @@ impl Devices {
     #[inline(always)]
     pub fn send(&mut self, cx: &Cx<'_>, batch: &mut Batch, at: u8, to: PortId, rewrite: Rewrite) {
         self.stage(cx, batch, at, to, rewrite, None);
-    }
-
-    /// Stages frames that leave by `to` as they came, and ask nothing of its device. They come behind those that are staged
-    /// for it, and are in their order.
-    #[inline(never)]
-    pub fn send_run(&mut self, cx: &Cx<'_>, batch: &mut Batch, set: u64, to: PortId) {
-        self.stage_run(cx, batch, Run { session: None, set }, to);
-    }
-
-    /// As [`Devices::copy_one`] for each of the frames as received, none of which asks anything of a device.
-    #[inline(never)]
-    pub fn copy_run(&mut self, cx: &Cx<'_>, batch: &mut Batch, set: u64, session: u8, vlan: Option<VlanId>) {
-        let Some(running) = cx.snapshot.sessions.get(usize::from(session)) else { return };
-        for to in &running.destinations {
-            match cx.snapshot.port(*to) {
-                Some(policy) if policy.config.up && matches!(policy.config.mode, PortMode::Access(_)) => {
-                    self.stage_run(cx, batch, Run { session: Some(session), set }, *to);
-                }
-                Some(policy) => {
-                    let mut rest = set;
-                    while let Some(at) = pop(&mut rest) {
-                        self.copy_to(cx, batch, at, session, policy, vlan, Rewrite::Keep);
-                    }
-                }
-                None => {}
-            }
-        }
-    }
-
-    fn stage_run(&mut self, cx: &Cx<'_>, batch: &mut Batch, more: Run, to: PortId) {
-        match self.devices.get_mut(to.index()) {
-            Some(Some(device)) if device.staged.is_empty() => {
-                let run = &mut device.run;
-                if run.set == 0 {
-                    *run = more;
-                    return self.dirty.insert(to);
-                }
-                // Behind those that are there, and of one kind with them.
-                if run.session == more.session && run.set < more.set & more.set.wrapping_neg() {
-                    run.set |= more.set;
-                    return;
-                }
-            }
-            _ => {}
-        }
-        let mut rest = more.set;
-        while let Some(at) = pop(&mut rest) {
-            self.stage(cx, batch, at, to, Rewrite::Keep, more.session);
-        }
     }
 
     /// Stages copies of frame `at` for `sessions`, which have none yet. `seen` was done to its tag when it was seen.
@@ -440,12 +257,7 @@ impl Devices {
         let mut list = self.spares.pop().unwrap_or_default();
         let Some(device) = self.devices.get_mut(to.index()).and_then(Option::as_mut) else { return };
         if device.run.set != 0 {
-            let run = device.run;
-            if let Some(sent) = flush_run(cx, batch, to, device) {
-                list.extend(run.list());
-                self.settle_each(cx, batch, to, &list, sent);
-                list.clear();
-            }
+            self.flush_run(cx, batch, to, &mut list);
             let _ = self.spares.try_push(list);
             return;
         }
@@ -467,12 +279,12 @@ impl Devices {
             set |= bit(staged.frame);
         }
         let sent = device.port.tx(&frames);
-        if sent.accepted >= list.len() && batch.watched & set == 0 {
+        if sent.accepted >= list.len() && batch.watched() & set == 0 {
             cx.counters.port(to).tx.add(&tally);
             if copies {
                 settle_copies(cx, batch, &list);
             } else {
-                batch.whole |= set;
+                batch.deliver(set);
             }
         } else {
             self.settle_each(cx, batch, to, &list, sent);
@@ -566,7 +378,7 @@ impl Devices {
             return;
         }
         if lost == 0 {
-            batch.whole |= bit(staged.frame);
+            batch.deliver(bit(staged.frame));
         }
         let Some(fate) = batch.fate(staged.frame) else { return };
         if let Some(reason) = outcome.failure {
@@ -583,36 +395,6 @@ impl Devices {
     }
 }
 
-/// Sends the run of a device. When it took all and nobody watches, that is all; else what is to be settled frame by frame.
-#[inline(never)]
-fn flush_run(cx: &Cx<'_>, batch: &mut Batch, to: PortId, device: &mut Device) -> Option<Sent> {
-    let run = std::mem::take(&mut device.run);
-    let mut frames = ArrayVec::<TxFrame<'_>, BATCH>::new();
-    let mut tally = Tally::default();
-    let (mut rest, mut segments) = (run.set, 0u64);
-    while let Some(at) = pop(&mut rest) {
-        let parsed = batch.parsed(at);
-        let view = TxFrame { head: &[], rest: cx.frame(at), vnet: VnetHdr::PLAIN, copy: run.session.is_some() };
-        let _ = frames.try_push(view);
-        tally.add(parsed.key.dst_mac, parsed.segments.into(), parsed.l2_octets.into());
-        segments = segments.wrapping_add(parsed.segments.into());
-    }
-    let sent = device.port.tx(&frames);
-    if sent.accepted < frames.len() || run.set & batch.watched != 0 {
-        return Some(sent);
-    }
-    cx.counters.port(to).tx.add(&tally);
-    match run.session {
-        None => batch.whole |= run.set,
-        Some(session) => {
-            if let Some(cells) = cx.counters.session(session.into()) {
-                cells.copied.add(segments);
-            }
-        }
-    }
-    None
-}
-
 /// Counts copies that were all taken, and what else there is among them.
 fn settle_copies(cx: &Cx<'_>, batch: &mut Batch, list: &[Staged]) {
     let (mut counted, mut copies) = (None, 0);
@@ -623,7 +405,7 @@ fn settle_copies(cx: &Cx<'_>, batch: &mut Batch, list: &[Staged]) {
     };
     for staged in list {
         if staged.session.is_none() {
-            batch.whole |= bit(staged.frame);
+            batch.deliver(bit(staged.frame));
         } else if staged.session != counted {
             add(counted, copies);
             (counted, copies) = (staged.session, 0);

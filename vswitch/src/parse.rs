@@ -53,6 +53,8 @@ pub struct Parsed {
     pub tags: u8,
     /// TCP flags.
     pub tcp_flags: u8,
+    /// Has no tag, and asks nothing of the device that sends it.
+    pub bare: bool,
 }
 
 impl Parsed {
@@ -83,6 +85,7 @@ impl Parsed {
         tags: 0,
         tci: 0,
         tcp_flags: 0,
+        bare: false,
     };
 }
 
@@ -151,6 +154,7 @@ fn parse_any(frame: &[u8], said: &VnetHdr, port: PortId, parsed: &mut Parsed) ->
     if said.needs_csum() || said.is_gso() {
         offload(frame.len(), said, layers, parsed)?;
     }
+    parsed.bare = parsed.tags == 0 && parsed.vnet.asks_nothing();
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::account::counters::{Counters, Tally};
 use crate::bridge::flood::flood;
 use crate::egress::vlan::{Rewrite, rewrite};
 use crate::egress::{self, mtu};
-use crate::emit::{Batch, Cx, Devices, pop};
+use crate::emit::{Batch, Cx, Devices, Run, Way, bit, pop};
 use crate::flow::Flows;
 use crate::flow::cache::NONE;
 use crate::flow::entry::state;
@@ -77,7 +77,7 @@ impl Road {
     #[inline(never)]
     fn walk(&mut self, cx: &Cx<'_>, devices: &mut Devices, active: u64, generation: u32, now: Instant) {
         let mut hits = 0u64;
-        let mut runs = Runs::default();
+        let mut runs = Runs::EMPTY;
         let mut rest = active;
         while let Some(at) = pop(&mut rest) {
             let passed = self.pass(cx, devices, at, generation, now, &mut runs);
@@ -136,8 +136,8 @@ impl Road {
         }
     }
 
-    /// The usual frame: the verdict of its flow holds and sends it to one port, and at most one session copies it. `false`
-    /// when there is more to it, and nothing was done.
+    /// The usual frame: the verdict of its flow holds and sends it to one port, and at most one session copies it as
+    /// received and one as sent. `false` when there is more to it, and nothing was done.
     #[inline(always)]
     fn pass(
         &mut self,
@@ -148,18 +148,20 @@ impl Road {
         now: Instant,
         runs: &mut Runs,
     ) -> bool {
-        let parsed = self.batch.parsed(at);
         let Some(&known) = self.known.get(usize::from(at) % BATCH) else { return false };
         let Some(entry) = self.flows.cache.get_mut(known) else { return false };
+        let parsed = self.batch.parsed(at);
         if !entry.has_key(&parsed.key) || !entry.is(state::LIVE | state::PLAIN) {
             return false;
         }
-        let flow = entry.usual();
-        let Some(out) = cx.snapshot.out(flow.out) else { return false };
-        let same_policy = flow.generation_in == generation && flow.generation_out == out.generation;
-        let same_places = self.macs.is_current(flow.source) && self.macs.is_current(flow.destination);
-        if !same_policy || !same_places || parsed.packet_max > u32::from(out.mtu) {
+        let Some(out) = cx.snapshot.out(entry.out()) else { return false };
+        let [source, destination] = entry.places();
+        let fits = entry.fits(generation, out.generation) & (parsed.packet_max <= u32::from(out.mtu));
+        if !fits || !self.macs.is_current(source) || !self.macs.is_current(destination) {
             return false;
+        }
+        if entry.last().ns() >> REFRESH_BITS != now.ns() >> REFRESH_BITS {
+            self.macs.refresh(source, now);
         }
         if entry.is(state::COUNTED_IN) {
             let [rule, _] = entry.counted();
@@ -169,58 +171,51 @@ impl Road {
             let [_, rule] = entry.counted();
             cx.counters.count_rule(rule.into(), parsed.segments.into());
         }
-        if entry.last().ns() >> REFRESH_BITS != now.ns() >> REFRESH_BITS {
-            self.macs.refresh(flow.source, now);
+        let to = entry.out();
+        let turn_page = entry.count(parsed, now);
+        if parsed.bare & out.untagged & (entry.leaves() == runs.leaves) {
+            runs.run.set |= bit(at);
+        } else {
+            let (leaves, vlan, sessions) = (entry.leaves(), entry.vlan(), entry.copied());
+            self.leave(cx, devices, at, Leave { leaves, to, vlan, sessions, untagged: out.untagged }, runs);
         }
-        if entry.count(parsed, now) {
+        if turn_page {
             self.flows.turn_page(known, now);
-        }
-        let vlan = VlanId::new(flow.vlan);
-        if let Some(session) = flow.rx_session {
-            self.pass_copy(cx, devices, at, (session, vlan), runs);
-        }
-        if let Some(session) = flow.tx_session {
-            self.batch.watch(at, vlan, 1 << session);
-        }
-        let parsed = self.batch.parsed(at);
-        let tag = match (parsed.tags, out.untagged) {
-            (0, true) => Rewrite::Keep,
-            _ => match (cx.snapshot.port(flow.out), vlan) {
-                (Some(policy), Some(vlan)) => rewrite(policy, vlan, parsed),
-                _ => Rewrite::Keep,
-            },
-        };
-        let usual = tag == Rewrite::Keep && parsed.vnet.asks_nothing();
-        if !usual || runs.to != flow.out {
-            runs.stage(cx, devices, &mut self.batch);
-            runs.to = flow.out;
-        }
-        match usual {
-            true => runs.set |= 1 << at,
-            false => devices.send(cx, &mut self.batch, at, flow.out, tag),
         }
         true
     }
 
-    /// Stages the copy of a frame as received, or puts it to those before it.
-    #[inline(always)]
-    fn pass_copy(
-        &mut self,
-        cx: &Cx<'_>,
-        devices: &mut Devices,
-        at: u8,
-        session: (u8, Option<VlanId>),
-        runs: &mut Runs,
-    ) {
-        let usual = self.batch.parsed(at).vnet.asks_nothing();
-        if !usual || runs.session != Some(session) {
-            runs.stage(cx, devices, &mut self.batch);
-            runs.session = Some(session);
+    /// Stages a frame that was passed and perhaps leaves in another way than the one before it.
+    #[inline(never)]
+    fn leave(&mut self, cx: &Cx<'_>, devices: &mut Devices, at: u8, leave: Leave, runs: &mut Runs) {
+        let Leave { leaves, to, vlan, sessions: [rx_session, tx_session], untagged } = leave;
+        let parsed = self.batch.parsed(at);
+        let rewrite = match (parsed.tags, untagged) {
+            (0, true) => Rewrite::Keep,
+            _ => match (cx.snapshot.port(to), vlan) {
+                (Some(policy), Some(vlan)) => rewrite(policy, vlan, parsed),
+                _ => Rewrite::Keep,
+            },
+        };
+        let copied = rx_session.map(|session| (session, vlan));
+        if parsed.vnet.asks_nothing() {
+            let way = Way { rewrite, copy_of: None, watched: tx_session.map(|session| (session, vlan)) };
+            if (runs.to, runs.run.way, runs.copied) != (to, way, copied) {
+                runs.stage(cx, devices, &mut self.batch);
+                let leaves = if rewrite == Rewrite::Keep { leaves } else { u64::MAX };
+                *runs = Runs { leaves, to, copied, run: Run { way, set: 0 } };
+            }
+            runs.run.set |= bit(at);
+            return;
         }
-        match usual {
-            true => runs.copies |= 1 << at,
-            false => devices.copy_one(cx, &mut self.batch, at, session.0, session.1, Rewrite::Keep),
+        runs.stage(cx, devices, &mut self.batch);
+        if let Some(session) = rx_session {
+            devices.copy_one(cx, &mut self.batch, at, session, vlan, Rewrite::Keep);
         }
+        if let Some(session) = tx_session {
+            self.batch.watch(at, vlan, 1 << session);
+        }
+        devices.send(cx, &mut self.batch, at, to, rewrite);
     }
 
     /// Decides one frame: the verdict of its flow if that holds, else that of the judges; counts, copies and stages it.
@@ -353,35 +348,41 @@ impl Road {
     }
 }
 
-/// Frames that were passed and are not staged yet.
-struct Runs {
-    /// Leave as they came by `to`.
-    set: u64,
+/// How a frame that was passed leaves.
+struct Leave {
+    /// As [`crate::flow::entry::Entry::leaves`].
+    leaves: u64,
     to: PortId,
-    /// Are copied as received for `session`, in that VLAN.
-    copies: u64,
-    session: Option<(u8, Option<VlanId>)>,
+    vlan: Option<VlanId>,
+    /// Those that copy it, as received and as sent.
+    sessions: [Option<u8>; 2],
+    /// As [`crate::snapshot::Out::untagged`].
+    untagged: bool,
 }
 
-impl Default for Runs {
-    fn default() -> Self {
-        Runs { set: 0, to: PortId(u16::MAX), copies: 0, session: None }
-    }
+/// Frames that were passed one after the other, leave in the same way, and are not staged yet.
+struct Runs {
+    /// What their entries say of that, when they leave as they came.
+    leaves: u64,
+    to: PortId,
+    /// The session that copies them as received, and the VLAN in which they are switched.
+    copied: Option<(u8, Option<VlanId>)>,
+    run: Run,
 }
 
 impl Runs {
+    const EMPTY: Runs = Runs { leaves: u64::MAX, to: PortId(u16::MAX), copied: None, run: Run::EMPTY };
+
     /// Stages them.
-    #[inline(always)]
     fn stage(&mut self, cx: &Cx<'_>, devices: &mut Devices, batch: &mut Batch) {
-        let (set, copies) = (std::mem::take(&mut self.set), std::mem::take(&mut self.copies));
-        if set != 0 {
-            devices.send_run(cx, batch, set, self.to);
+        let set = std::mem::take(&mut self.run.set);
+        if set == 0 {
+            return;
         }
-        if copies != 0
-            && let Some((session, vlan)) = self.session
-        {
-            devices.copy_run(cx, batch, copies, session, vlan);
+        if let Some(copied) = self.copied {
+            devices.copy_run(cx, batch, set, copied, Rewrite::Keep);
         }
+        devices.send_run(cx, batch, self.to, Run { set, ..self.run });
     }
 }
 

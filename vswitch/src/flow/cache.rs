@@ -121,9 +121,10 @@ impl FlowCache {
     #[inline(always)]
     pub fn guess(&self, hash: u64) -> u32 {
         let signature = Self::signature(hash);
-        let [first, second] = self.homes(hash);
-        let mut number = self.buckets.get(first).map_or(0, |bucket| bucket.only(signature));
+        let mask = self.buckets.len().wrapping_sub(1);
+        let mut number = self.buckets.get(hash as usize & mask).map_or(0, |bucket| bucket.only(signature));
         if number == 0 {
+            let [_, second] = self.homes(hash);
             number = self.buckets.get(second).map_or(0, |bucket| bucket.only(signature));
         }
         let at = number.wrapping_sub(1);

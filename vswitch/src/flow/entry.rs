@@ -94,27 +94,6 @@ const _: () = assert!(std::mem::offset_of!(Entry, generation_in) == 64 && std::m
 // The rules of a plain flow are kept in 16 bits each.
 const _: () = assert!(RULES_MAX <= 1 << 16);
 
-/// Of a plain flow, what its frames are held against and where they go.
-#[derive(Clone, Copy)]
-pub struct Usual {
-    /// The port that it leaves by.
-    pub out: PortId,
-    /// Of the port that it came from.
-    pub generation_in: u32,
-    /// Of `out`.
-    pub generation_out: u32,
-    /// Where the source address is.
-    pub source: SlotRef,
-    /// Where the destination address is.
-    pub destination: SlotRef,
-    /// The session that copies it as received.
-    pub rx_session: Option<u8>,
-    /// The session that copies it as sent.
-    pub tx_session: Option<u8>,
-    /// VLAN that it is switched in.
-    pub vlan: u16,
-}
-
 impl Entry {
     /// A frame of this flow is soon to be counted.
     #[inline(always)]
@@ -142,9 +121,14 @@ impl Entry {
     /// Its key is `key`: all octets, without a branch for each.
     #[inline]
     pub fn has_key(&self, key: &FlowKey) -> bool {
-        let [a, b, c, d, e, f, g, h] = self.words;
-        let [p, q, r, s, t, u, v, w] = key.words();
-        ((a ^ p) | (b ^ q) | (c ^ r) | (d ^ s)) | ((e ^ t) | (f ^ u) | (g ^ v) | ((h ^ w) & !Self::RULES)) == 0
+        // Sixteen halves of words, so that it becomes four vector operations.
+        const KEY: [u32; 16] = {
+            let mut key = [u32::MAX; 16];
+            key[15] = 0;
+            key
+        };
+        let (a, b): ([u32; 16], [u32; 16]) = (zerocopy::transmute!(self.words), zerocopy::transmute!(*key));
+        a.iter().zip(b).zip(KEY).fold(0, |differs, ((a, b), key)| differs | (a ^ b) & key) == 0
     }
 
     /// The rules that are counted, as numbers; they mean something when the state says so.
@@ -169,19 +153,41 @@ impl Entry {
         self.state = self.state & !bits | if on { bits } else { 0 };
     }
 
-    /// What the usual frame asks of a flow.
-    #[inline]
-    pub fn usual(&self) -> Usual {
-        Usual {
-            out: PortId(self.out),
-            generation_in: self.generation_in,
-            generation_out: self.generation_out,
-            source: self.source,
-            destination: self.destination,
-            rx_session: self.rx_session.checked_sub(1),
-            tx_session: self.tx_session.checked_sub(1),
-            vlan: self.vlan,
-        }
+    /// Of a plain flow, the port that it leaves by.
+    #[inline(always)]
+    pub fn out(&self) -> PortId {
+        PortId(self.out)
+    }
+
+    /// VLAN that it is switched in.
+    #[inline(always)]
+    pub fn vlan(&self) -> Option<VlanId> {
+        VlanId::new(self.vlan)
+    }
+
+    /// Both ports have the policies that they had when the flow was judged.
+    #[inline(always)]
+    pub fn fits(&self, generation_in: u32, generation_out: u32) -> bool {
+        (self.generation_in == generation_in) & (self.generation_out == generation_out)
+    }
+
+    /// Where its addresses were when it was judged: source and destination.
+    #[inline(always)]
+    pub fn places(&self) -> [SlotRef; 2] {
+        [self.source, self.destination]
+    }
+
+    /// Of a plain flow, everything about how it leaves: port, VLAN and sessions. Never `u64::MAX`.
+    #[inline(always)]
+    pub fn leaves(&self) -> u64 {
+        let [out, vlan] = [self.out, self.vlan].map(u64::from);
+        let [rx, tx] = [self.rx_session, self.tx_session].map(u64::from);
+        out | vlan << 16 | rx << 32 | tx << 40
+    }
+
+    /// Of a plain flow, the session that copies it as received, and the one that copies it as sent.
+    pub fn copied(&self) -> [Option<u8>; 2] {
+        [self.rx_session, self.tx_session].map(|number| number.checked_sub(1))
     }
 
     /// Last packet.

@@ -1,7 +1,7 @@
 //! The usual frame: untagged or with one tag, IPv4 without options and whole, TCP or UDP, with nothing for its device to do.
 //!
-//! Its headers are where they always are, so they are read as one fixed view, held against the frame's length in one
-//! comparison of many conditions, and the key is made of whole words: octets that are stored one by one and soon read as
+//! Its headers are where they always are, so they are read as one fixed view, held against the frame's length with a few
+//! conditions that are always true, and the key is made of whole words: octets that are stored one by one and soon read as
 //! words stall the processor. What does not fit is no error here; it is left to the parser of every frame, which must say
 //! the same of a frame that fits (property test).
 
@@ -57,8 +57,8 @@ struct Packet {
     ttl: u8,
     protocol: u8,
     checksum: U16,
-    src: U32,
-    dst: U32,
+    src: [u8; 4],
+    dst: [u8; 4],
     ports: U32,
     /// Of UDP.
     length: U16,
@@ -94,8 +94,9 @@ fn octets(a: u8, b: u8, c: u8, d: u8) -> u64 {
 
 /// The last word of a v4-mapped address.
 #[inline(always)]
-fn mapped(address: U32) -> u64 {
-    (0xffff_0000_0000 | u64::from(address.get())).to_be()
+fn mapped(address: [u8; 4]) -> u64 {
+    let address = u64::from(u32::from_ne_bytes(address));
+    if cfg!(target_endian = "little") { 0xffff_0000 | address << 32 } else { 0xffff << 32 | address }
 }
 
 /// Reads the frame if it is a usual one.
@@ -136,26 +137,31 @@ fn finish(
     let [.., s0, _] = link.first;
     let first = u64::from_ne_bytes(link.first);
     let rest = u64::from(u32::from_ne_bytes(link.second));
-    let station = (s0 & 1 == 0) & ((first & SOURCE) | rest != 0);
-    let whole = (packet.version == 0x45) & (packet.fragment.get() & 0x3fff == 0) & (total <= behind.len());
+    if s0 & 1 != 0 || (first & SOURCE) | rest == 0 {
+        return None;
+    }
+    if packet.version != 0x45 || packet.fragment.get() & 0x3fff != 0 || total > behind.len() || !said.asks_nothing() {
+        return None;
+    }
     let mut tcp_flags = 0;
-    let fits = match packet.protocol {
+    match packet.protocol {
         UDP => {
             let length = usize::from(packet.length.get());
             // `length` is at least 8 and so `total` at least 28.
-            (length >= UDP_HEADER) & (length + IP <= total)
+            if length < UDP_HEADER || length + IP > total {
+                return None;
+            }
         }
         TCP => {
             // The octet of the header's length and that of the flags.
             let [offset, flags]: [u8; 2] = *behind.get(IP + 12..)?.first_chunk()?;
             let header = usize::from(offset >> 4) * 4;
+            if header < TCP_LEAST || header + IP > total {
+                return None;
+            }
             tcp_flags = flags;
-            (header >= TCP_LEAST) & (header + IP <= total)
         }
-        _ => false,
-    };
-    if !(station & whole & said.asks_nothing() & fits) {
-        return None;
+        _ => return None,
     }
     let tci = tag.unwrap_or(0);
     let shape = shape::IPV4 | shape::PORTS | if tag.is_some() { shape::TAGGED } else { 0 };
@@ -177,6 +183,7 @@ fn finish(
     parsed.tags = u8::from(tag.is_some());
     parsed.tci = tci;
     parsed.tcp_flags = tcp_flags;
+    parsed.bare = tag.is_none();
     Some(())
 }
 
