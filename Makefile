@@ -12,12 +12,13 @@ FUZZ_SECONDS ?= 600
 PACKAGES := iproute2 nftables iputils-ping tcpdump tshark nfdump iperf3 ethtool qemu-system-x86 busybox-static cpio
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build lab check test bench fuzz clean
+.PHONY: help deps build lab check test bench loom fuzz clean
 
 help:
 	@echo "make lab     build, start a lab, open the switch's prompt; the lab goes when you leave it"
 	@echo "make test    everything that CI runs"
 	@echo "make bench   measure: memory ports, taps, and ratios to a bare loop and Open vSwitch"
+	@echo "make loom    check what the workers share, in every order of their reads and writes"
 	@echo "make fuzz    fuzz the frame path for $(FUZZ_SECONDS) s (FUZZ_SECONDS=)"
 	@echo "make deps    install the Debian packages that these need"
 	@echo "make clean   remove what was built"
@@ -48,9 +49,14 @@ test: deps
 
 bench: deps
 	$(CARGO) bench -p vswitch --bench road
+	$(CARGO) bench -p vswitch --bench workers
 	$(CARGO) build --release --workspace --bins
 	$(CARGO) build --release -p vswitch --example bare_loop
 	target/release/bench_tap
+
+# Built apart from everything else: the atomics are loom's.
+loom:
+	RUSTFLAGS="--cfg loom" $(CARGO) test -p vswitch --lib --release loom
 
 # Needs the nightly toolchain, for the sanitizer.
 fuzz:
