@@ -18,12 +18,13 @@ PACKAGES_BENCH := openvswitch-switch openvswitch-switch-dpdk dpdk dpdk-dev fprob
 PART ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-bench build lab check test bench fuzz clean
+.PHONY: help deps deps-bench build lab check test bench loom fuzz clean
 
 help:
 	@echo "make lab     build, start a lab, open the switch's prompt; the lab goes when you leave it"
 	@echo "make test    everything that CI runs"
 	@echo "make bench   measure, write docs/performance.md; parts: PART='instructions road workers vhost tap meter noisy'"
+	@echo "make loom    check what the workers share, in every order of their reads and writes"
 	@echo "make fuzz    fuzz the frame path for $(FUZZ_SECONDS) s (FUZZ_SECONDS=)"
 	@echo "make deps    install the Debian packages that these need"
 	@echo "make clean   remove what was built"
@@ -60,6 +61,10 @@ bench: deps-bench
 	$(CARGO) build --release --workspace --bins
 	$(CARGO) build --release -p vswitch --example bare_loop
 	CARGO=$(CARGO) target/release/bench $(PART)
+
+# Built apart from everything else: the atomics are loom's.
+loom:
+	RUSTFLAGS="--cfg loom" $(CARGO) test -p vswitch --lib --release loom
 
 # Needs the nightly toolchain, for the sanitizer.
 fuzz:

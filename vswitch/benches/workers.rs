@@ -4,17 +4,20 @@
 //! A run pushes a fixed number of frames of each set: either one worker does both sets, or two workers on two cores do one
 //! each. Runs of both kinds take turns, so that a machine which is not idle slows both; compared are the best of each and
 //! the medians. The third line is the two threads without a switch, the bare loop over the same ports: what the machine
-//! itself gives for a second core. On fewer than two free cores the ratio says nothing, and the bare loop's shows that.
+//! itself gives for a second core. On fewer than two free cores the wall clock's ratio says nothing, and the bare loop's
+//! shows that. The second pair of columns is by processor time, of the thread that took more of it: what the wall clock
+//! would say if both cores were free all the time.
 //!
 //! `turns=N` behind `--` sets the length of a run.
 
-use std::sync::{Arc, Barrier};
+use std::sync::Barrier;
 use std::time::{Duration, Instant as Clock};
 
 use arrayvec::ArrayVec;
 use proto::addr::{MacAddr, VlanId};
 use proto::vlan::PortMode;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
 use vswitch::config::{Config, MonitorConfig, PortConfig};
 use vswitch::frame::vnet::VnetHdr;
 use vswitch::frame::{BATCH, Buffer, TxFrame};
@@ -145,27 +148,45 @@ fn switches(count: usize) -> Vec<Worker> {
     workers
 }
 
+/// Time that has passed, and processor time of the thread that took most.
+#[derive(Clone, Copy, Default)]
+struct Taken {
+    wall: f64,
+    cpu: f64,
+}
+
+fn cpu_s() -> f64 {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+}
+
 /// The time that `bodies` take, each in a thread of its own on a core of its own.
-fn race(bodies: Vec<Box<dyn FnMut() + Send + '_>>, cores: &[usize]) -> Duration {
-    let start = Arc::new(Barrier::new(bodies.len() + 1));
+fn race(bodies: Vec<Box<dyn FnMut() + Send + '_>>, cores: &[usize]) -> Taken {
+    let start = Barrier::new(bodies.len() + 1);
+    let start = &start;
     std::thread::scope(|scope| {
-        for (at, mut body) in bodies.into_iter().enumerate() {
-            let (start, core) = (Arc::clone(&start), cores.get(at).copied());
-            scope.spawn(move || {
-                if let Some(core) = core {
-                    let mut set = CpuSet::new();
-                    set.set(core);
-                    let _ = sched_setaffinity(None, &set);
-                }
-                start.wait();
-                body();
-                start.wait();
-            });
-        }
+        let threads: Vec<_> = bodies
+            .into_iter()
+            .enumerate()
+            .map(|(at, mut body)| {
+                let core = cores.get(at).copied();
+                scope.spawn(move || {
+                    if let Some(core) = core {
+                        let mut set = CpuSet::new();
+                        set.set(core);
+                        let _ = sched_setaffinity(None, &set);
+                    }
+                    start.wait();
+                    let before = cpu_s();
+                    body();
+                    cpu_s() - before
+                })
+            })
+            .collect();
         start.wait();
         let began = Clock::now();
-        start.wait();
-        began.elapsed()
+        let cpu = threads.into_iter().map(|thread| thread.join().unwrap()).fold(0.0, f64::max);
+        Taken { wall: began.elapsed().as_secs_f64(), cpu }
     })
 }
 
@@ -188,9 +209,10 @@ fn loop_bare(ports: &mut [(PortId, Box<dyn Port>); 2], buffers: &mut [Buffer], t
     }
 }
 
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort();
-    times[times.len() / 2]
+/// Best and median.
+fn best_and_median(mut times: Vec<f64>) -> [f64; 2] {
+    times.sort_by(f64::total_cmp);
+    [times[0], times[times.len() / 2]]
 }
 
 fn main() {
@@ -199,7 +221,7 @@ fn main() {
     let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).take(2).collect();
     let (mut one, mut two) = (switches(1), switches(2));
     let mut bare: Vec<_> = (0..2u8).map(|set| (ports(set), (0..BATCH).map(Buffer::new).collect::<Vec<_>>())).collect();
-    let mut times: [Vec<Duration>; 4] = Default::default();
+    let mut times: [Vec<Taken>; 4] = Default::default();
     for _ in 0..RUNS {
         let run = one.iter_mut().map(|worker| Box::new(move || turn_many(worker, turns)) as Box<_>).collect();
         times[0].push(race(run, &cores));
@@ -212,18 +234,24 @@ fn main() {
         times[3].push(race(run, &cores));
     }
     let frames = (2 * turns * BATCH) as f64;
-    let rate = |time: Duration| frames / time.as_secs_f64() / 1e6;
     println!("cores {cores:?}, {RUNS} runs of {turns} turns, 2 x {FLOWS} flows, million frames per second");
-    println!("{:<24} {:>8} {:>8}", "", "best", "median");
+    println!("{:<24} {:>9} {:>9} {:>9} {:>9}", "", "best", "median", "cpu best", "median");
     let names = ["one worker", "two workers", "bare loop, one thread", "bare loop, two threads"];
-    let mut figures = Vec::new();
-    for (name, times) in names.iter().zip(&mut times) {
-        let middle = median(times);
-        let best = times[0];
-        println!("{name:<24} {:>8.2} {:>8.2}", rate(best), rate(middle));
-        figures.push((best.as_secs_f64(), middle.as_secs_f64()));
+    let mut figures: Vec<[f64; 4]> = Vec::new();
+    for (name, taken) in names.iter().zip(&times) {
+        let [wall, wall_median] = best_and_median(taken.iter().map(|t| t.wall).collect());
+        let [cpu, cpu_median] = best_and_median(taken.iter().map(|t| t.cpu).collect());
+        let row = [wall, wall_median, cpu, cpu_median];
+        print_row(name, row.map(|time| frames / time / 1e6), "");
+        figures.push(row);
     }
     for (name, pair) in ["two workers : one", "bare, two : one"].iter().zip(figures.chunks(2)) {
-        println!("{name:<24} {:>7.2}x {:>7.2}x", pair[0].0 / pair[1].0, pair[0].1 / pair[1].1);
+        print_row(name, std::array::from_fn(|i| pair[0][i] / pair[1][i]), "x");
     }
+}
+
+fn print_row(name: &str, figures: [f64; 4], unit: &str) {
+    print!("{name:<24}");
+    figures.iter().for_each(|figure| print!(" {:>9}", format!("{figure:.2}{unit}")));
+    println!();
 }

@@ -15,37 +15,29 @@
 //! Memory is taken in [`switch_of`]. After that a worker allocates only when it answers with the MAC table, and when ports
 //! come or move.
 
+mod assembly;
 mod idle;
 mod questions;
 mod thread;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use rtrb::{Consumer, RingBuffer};
-use rustix::event::{EventfdFlags, eventfd};
-
-use crate::account::counters::Counters;
-use crate::account::load::LoadCells;
 use crate::control::{Ask, Attached, Control, Deal, Error, Seat, Shared};
-use crate::current::Current;
 use crate::emit::Devices;
-use crate::flow::Flows;
-use crate::flow::record::Record;
 use crate::frame::{BATCH, Buffer};
 use crate::job::Job;
-use crate::port::{PORTS_MAX, Port, PortId};
+use crate::port::{Port, PortId};
 use crate::readiness::Readiness;
 use crate::road::Road;
 use crate::snapshot::Snapshot;
-use crate::table::mac::{MacTable, WISHES};
+use crate::table::mac::WISHES;
 use crate::table::portset::PortSet;
 use crate::time::Instant;
 
-/// Most workers of a switch.
-pub const WORKERS_MAX: usize = 64;
+pub use assembly::{Limits, WORKERS_MAX, switch, switch_of};
 
 /// Addresses of a port that one turn ages.
 const AGED_PER_TURN: usize = 64;
@@ -55,101 +47,6 @@ const PORTS_AGED_PER_TURN: usize = 16;
 const GRANTED_PER_TURN: usize = 64;
 /// Turns after which epoll is asked although there are frames without it.
 const LOOK_EVERY: u32 = 16;
-
-/// How much a switch holds, all workers together. Memory is taken at the start.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// Flows; each worker has an equal part.
-    pub flows: usize,
-    /// MAC addresses.
-    pub macs: usize,
-    /// Learned MAC addresses of one port.
-    pub macs_per_port: usize,
-    /// Reports of flows that wait for the exporter; each worker has an equal part.
-    pub records: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { flows: 262_144, macs: 32_768, macs_per_port: 1_024, records: 65_536 }
-    }
-}
-
-/// A switch without ports: the worker, its handle, and where its reports of flows come out.
-pub fn switch(limits: Limits) -> (Worker, Control, Consumer<Record>) {
-    let shared = share(1);
-    let macs = MacTable::new(limits.macs, limits.macs_per_port);
-    let (worker, asks, records) = make(&shared, 0, limits, macs);
-    (worker, Control::new(shared, vec![asks]), records)
-}
-
-/// As [`switch`], with as many workers, 1 to [`WORKERS_MAX`]; each has its own ring of reports.
-pub fn switch_of(limits: Limits, workers: usize) -> (Vec<Worker>, Control, Vec<Consumer<Record>>) {
-    let count = workers.clamp(1, WORKERS_MAX);
-    let shared = share(count);
-    let (writer, readers) = MacTable::shared(limits.macs, limits.macs_per_port, count - 1);
-    let part = |all: usize| all.div_ceil(count);
-    let limits = Limits { flows: part(limits.flows), records: part(limits.records), ..limits };
-    let (mut workers, mut asks, mut reports) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, macs) in [writer].into_iter().chain(readers).enumerate() {
-        let (worker, ask, records) = make(&shared, index, limits, macs);
-        workers.push(worker);
-        asks.push(ask);
-        reports.push(records);
-    }
-    (workers, Control::new(shared, asks), reports)
-}
-
-/// What `count` workers and their handle share.
-fn share(count: usize) -> Arc<Shared> {
-    let seat = |_| Seat {
-        counters: Arc::new(Counters::default()),
-        load: LoadCells::default(),
-        now: AtomicU64::new(0),
-        gone: (0..PORTS_MAX / 64).map(|_| AtomicU64::new(0)).collect(),
-        asleep: AtomicBool::new(false),
-        waker: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok(),
-    };
-    Arc::new(Shared { snapshot: Current::new(Snapshot::default()), seats: (0..count).map(seat).collect() })
-}
-
-fn make(
-    shared: &Arc<Shared>,
-    index: usize,
-    limits: Limits,
-    macs: MacTable,
-) -> (Worker, std::sync::mpsc::SyncSender<Ask>, Consumer<Record>) {
-    let (records, reports) = RingBuffer::new(limits.records);
-    let counters = shared.seats.get(index).map_or_else(Arc::default, |seat| Arc::clone(&seat.counters));
-    let flows = Flows::new(limits.flows, records, Arc::clone(&counters));
-    counters.cache.capacity.set(flows.cache.capacity() as u64);
-    let mut readiness = Readiness::new();
-    if let Some(waker) = shared.seats.get(index).and_then(|seat| seat.waker.as_ref()) {
-        readiness.watch_waker(waker);
-    }
-    let (asks, asked) = sync_channel(64);
-    let worker = Worker {
-        snapshot: shared.snapshot.load(),
-        running: 0,
-        shared: Arc::clone(shared),
-        index,
-        asked,
-        job: None,
-        road: Road::new(macs, flows, counters),
-        devices: Devices::new(PORTS_MAX),
-        attached: Vec::with_capacity(PORTS_MAX),
-        changing: Vec::with_capacity(PORTS_MAX),
-        offered: None,
-        readiness,
-        unlooked: 0,
-        buffers: (0..BATCH).map(Buffer::new).collect(),
-        age_next: 0,
-        now: Instant::default(),
-        behind: false,
-        wished: 0,
-    };
-    (worker, asks, reports)
-}
 
 /// The one that moves frames; see the module. It may be made in one thread and run in another.
 pub struct Worker {
@@ -239,7 +136,7 @@ impl Worker {
 
     fn receive_ready(&mut self, clock: &dyn Fn() -> Instant) -> usize {
         let mut received = 0;
-        let mut before = clock();
+        let mut before = self.now;
         for at in 0..self.attached.len() {
             if let Some(&id) = self.attached.get(at)
                 && self.readiness.is_ready(id)

@@ -33,6 +33,31 @@ impl Counter {
     }
 }
 
+const PER_LINE: usize = 16;
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Line([Counter; PER_LINE]);
+
+/// A numbered row of counters that shares no cache line with anything else.
+#[derive(Debug)]
+pub(super) struct Row(Box<[Line]>);
+
+impl Row {
+    pub(super) fn new(count: usize) -> Self {
+        Row((0..count.div_ceil(PER_LINE)).map(|_| Line::default()).collect())
+    }
+
+    #[inline]
+    pub(super) fn get(&self, at: usize) -> Option<&Counter> {
+        self.0.get(at / PER_LINE)?.0.get(at % PER_LINE)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Counter> {
+        self.0.iter().flat_map(|line| &line.0)
+    }
+}
+
 /// Frames and octets that are added up before a port counts them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
@@ -171,20 +196,12 @@ pub struct CacheCells {
     pub unmetered: Counter,
 }
 
-const RULES_PER_LINE: usize = 16;
-const _: () = assert!(RULES_MAX % RULES_PER_LINE == 0);
-
-/// Counters of neighbouring rules.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct RuleCells([Counter; RULES_PER_LINE]);
-
 /// All counters of a worker.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Counters {
     ports: Box<[PortCells]>,
-    rules: Box<[RuleCells]>,
+    rules: Row,
     sessions: [SessionCells; SESSIONS_MAX],
     /// The flow cache.
     pub cache: CacheCells,
@@ -196,7 +213,7 @@ impl Default for Counters {
     fn default() -> Self {
         Counters {
             ports: (0..PORTS_MAX).map(|_| PortCells::new()).collect(),
-            rules: (0..RULES_MAX / RULES_PER_LINE).map(|_| RuleCells::default()).collect(),
+            rules: Row::new(RULES_MAX),
             sessions: std::array::from_fn(|_| SessionCells::default()),
             cache: CacheCells::default(),
             nowhere: PortCells::new(),
@@ -216,16 +233,10 @@ impl Counters {
         self.sessions.get(index)
     }
 
-    #[inline]
-    fn rule(&self, id: u32) -> Option<&Counter> {
-        let id = id as usize;
-        self.rules.get(id / RULES_PER_LINE)?.0.get(id % RULES_PER_LINE)
-    }
-
     /// `frames` frames were judged by rule `id`.
     #[inline]
     pub fn count_rule(&self, id: u32, frames: u64) {
-        if let Some(cell) = self.rule(id) {
+        if let Some(cell) = self.rules.get(id as usize) {
             cell.add(frames);
         }
     }
@@ -237,7 +248,7 @@ impl Counters {
 
     /// How many frames rule `id` has judged.
     pub fn read_rule(&self, id: u32) -> u64 {
-        self.rule(id).map_or(0, Counter::get)
+        self.rules.get(id as usize).map_or(0, Counter::get)
     }
 
     /// What a session has counted.

@@ -2,7 +2,7 @@
 //!
 //! Written by the worker once per batch, read by anyone; see `counters`.
 
-use super::counters::Counter;
+use super::counters::{Counter, Row};
 use crate::control::WorkerLoad;
 use crate::port::{PORTS_MAX, PortId};
 
@@ -17,7 +17,7 @@ pub struct LoadCells {
     pub naps: Counter,
     pub sleeps: Counter,
     pub wishes_lost: Counter,
-    ports: Box<[Counter]>,
+    ports: Row,
 }
 
 impl Default for LoadCells {
@@ -29,7 +29,7 @@ impl Default for LoadCells {
             naps: Counter::default(),
             sleeps: Counter::default(),
             wishes_lost: Counter::default(),
-            ports: (0..PORTS_MAX).map(|_| Counter::default()).collect(),
+            ports: Row::new(PORTS_MAX),
         }
     }
 }

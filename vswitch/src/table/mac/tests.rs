@@ -98,3 +98,125 @@ fn behaves_as_a_map_while_there_is_room() {
     }
     assert_eq!((0..table.capacity()).filter(|i| table.at(*i).is_some()).count(), model.len());
 }
+
+/// A table of `capacity` with `readers` further views, and a way to grant everything that they want.
+fn shared(capacity: usize, quota: usize, readers: usize) -> (MacTable, Vec<MacTable>) {
+    MacTable::shared(capacity, quota, readers)
+}
+
+#[test]
+fn what_another_worker_wants_learned_is_known_to_all_once_it_is_granted() {
+    let (mut writer, mut readers) = shared(8, 8, 2);
+    assert!(writer.writes() && !readers[0].writes());
+    assert_eq!(readers[0].learn(vlan(1), mac(1), PortId(5), Instant::from_ms(1)), None);
+    assert_eq!(readers[1].learn(vlan(1), mac(2), PortId(6), Instant::from_ms(1)), None);
+    assert!(writer.has_wishes() && writer.lookup(vlan(1), mac(1)).is_none());
+    // Only what is allowed.
+    assert!(!writer.grant(9, Instant::from_ms(2), &|_, port| port == PortId(5)));
+    assert!(!writer.has_wishes());
+    for table in readers.iter().chain([&writer]) {
+        assert_eq!(table.lookup(vlan(1), mac(1)).unwrap().port, Some(PortId(5)));
+        assert!(table.lookup(vlan(1), mac(2)).is_none());
+    }
+    let place = readers[1].learn(vlan(1), mac(1), PortId(5), Instant::from_ms(3)).unwrap();
+    assert!(!writer.has_wishes() && readers[1].is_current(place.slot));
+    // It moves, as a third worker sees.
+    assert_eq!(readers[1].learn(vlan(1), mac(1), PortId(7), Instant::from_ms(4)), None);
+    writer.grant(9, Instant::from_ms(4), &|_, _| true);
+    assert!(!readers[0].is_current(place.slot));
+    assert_eq!(readers[0].lookup(vlan(1), mac(1)).unwrap().port, Some(PortId(7)));
+}
+
+#[test]
+fn views_that_do_not_write_change_nothing_but_when_an_address_was_seen() {
+    let (mut writer, mut readers) = shared(4, 4, 1);
+    let reader = &mut readers[0];
+    let place = writer.learn(vlan(1), mac(1), PortId(1), Instant::from_ms(0)).unwrap();
+    assert!(!reader.set_static(vlan(1), mac(2), None, Instant::default()));
+    assert_eq!(reader.age(PortId(1), None, 9), 0);
+    reader.remove_at(0);
+    assert!(!reader.grant(9, Instant::default(), &|_, _| true) && !reader.has_wishes());
+    assert_eq!(reader.at(0).map(|(_, mac, ..)| mac), Some(mac(1)));
+    reader.refresh(place.slot, Instant::from_ms(900));
+    assert_eq!(writer.at(0).unwrap().3, Instant::from_ms(0), "not before a second has passed");
+    reader.refresh(place.slot, Instant::from_ms(1100));
+    assert_eq!(writer.at(0).unwrap().3, Instant::from_ms(1100));
+    // A static address stays where it is, whoever says otherwise.
+    assert!(writer.set_static(vlan(1), mac(1), Some(PortId(3)), Instant::from_ms(0)));
+    assert_eq!(reader.learn(vlan(1), mac(1), PortId(1), Instant::from_ms(1)).unwrap().port, Some(PortId(3)));
+    assert!(!writer.has_wishes());
+}
+
+#[test]
+fn a_wish_is_not_repeated_while_it_waits_and_a_full_ring_loses_it() {
+    let (mut writer, mut readers) = shared(1024, 1024, 1);
+    let reader = &mut readers[0];
+    for _ in 0..3 {
+        reader.learn(vlan(1), mac(1), PortId(1), Instant::default());
+    }
+    assert_eq!(reader.wished(), (1, 0));
+    // Refused, so it is asked again.
+    writer.grant(9, Instant::default(), &|_, _| false);
+    reader.learn(vlan(1), mac(1), PortId(1), Instant::default());
+    assert_eq!(reader.wished(), (2, 0));
+    for n in 2..WISHES as u64 + 3 {
+        reader.learn(vlan(1), mac(n), PortId(1), Instant::default());
+    }
+    assert_eq!(reader.wished(), (WISHES as u64 + 1, 2));
+    assert!(writer.grant(WISHES - 1, Instant::default(), &|_, _| true), "there is more");
+    assert!(!writer.grant(WISHES, Instant::default(), &|_, _| true));
+    reader.learn(vlan(1), mac(WISHES as u64 + 2), PortId(1), Instant::default());
+    writer.grant(9, Instant::default(), &|_, _| true);
+    assert!(reader.lookup(vlan(1), mac(WISHES as u64 + 2)).is_some());
+}
+
+/// The writer's lists don't know what others have seen, and still neither ageing nor eviction hits what is in use.
+#[test]
+fn an_address_that_another_worker_sees_is_not_old() {
+    let (mut writer, mut readers) = shared(8, 3, 1);
+    for n in 0..3 {
+        writer.learn(vlan(1), mac(n), PortId(1), Instant::from_ms(n * 10));
+    }
+    let slot = |table: &MacTable, n| table.lookup(vlan(1), mac(n)).unwrap().slot;
+    let (zero, one) = (slot(&writer, 0), slot(&writer, 1));
+    readers[0].refresh(zero, Instant::from_ms(9_000));
+    readers[0].refresh(one, Instant::from_ms(5_000));
+    // The quota takes 2, which nobody has seen since; then 1, which was seen before 0 and 3.
+    writer.learn(vlan(1), mac(3), PortId(1), Instant::from_ms(7_000));
+    let known = |table: &MacTable| (0..5).filter(|n| table.lookup(vlan(1), mac(*n)).is_some()).collect::<Vec<_>>();
+    assert_eq!(known(&readers[0]), [0, 1, 3]);
+    writer.learn(vlan(1), mac(4), PortId(1), Instant::from_ms(8_000));
+    assert_eq!(known(&readers[0]), [0, 3, 4]);
+    assert_eq!(writer.age(PortId(1), Some(Instant::from_ms(8_500)), 9), 2);
+    assert_eq!(known(&readers[0]), [0]);
+}
+
+/// Random sightings by two views against a model: what is forgotten first is what was seen longest ago.
+#[test]
+fn ageing_takes_what_was_seen_longest_ago_whoever_saw_it() {
+    let (mut writer, mut readers) = shared(64, 64, 1);
+    let mut seen: HashMap<u64, u64> = HashMap::new();
+    let mut seed = 9u64;
+    let mut draw = |n: u64| {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (seed >> 33) % n
+    };
+    for step in 1..4_000u64 {
+        // Steps of more than a second, so that every sighting counts.
+        let (n, now) = (draw(40), Instant::from_ms(step * 1_500));
+        match draw(3) {
+            0 => _ = writer.learn(vlan(1), mac(n), PortId(1), now),
+            _ if seen.contains_key(&n) => _ = readers[0].learn(vlan(1), mac(n), PortId(1), now),
+            _ => continue,
+        }
+        seen.insert(n, step);
+        if draw(10) == 0 {
+            let limit = step.saturating_sub(20);
+            writer.age(PortId(1), Some(Instant::from_ms(limit * 1_500)), 64);
+            seen.retain(|_, at| *at >= limit);
+            for n in 0..40 {
+                assert_eq!(writer.lookup(vlan(1), mac(n)).is_some(), seen.contains_key(&n), "step {step}, address {n}");
+            }
+        }
+    }
+}
