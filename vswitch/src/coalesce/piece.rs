@@ -277,7 +277,8 @@ impl Piece {
         let (l3, l4) = (usize::from(self.l3), usize::from(self.l4));
         // All ones and zero are the same number, but only zero is ever made for an IPv4 header or for TCP.
         let made = |at: usize| Some(u16_at(frame.rest, at)? != 0xffff);
-        if !self.v6 && !(fold(sum(frame.rest.get(l3..l4)?)) == 0xffff && made(l3 + 10)?) {
+        let network = self.v6 || (fold(sum(frame.rest.get(l3..l4)?)) == 0xffff && made(l3 + 10)?);
+        if !network {
             return Some(false);
         }
         let length = u16::try_from(usize::from(self.payload) - l4 + usize::from(self.len)).ok()?;
