@@ -108,13 +108,14 @@ fn main() {
         let join = best(|| {
             let plan = Plan::make(Mode::Exact, &Offloads::ALL, black_box(&frames));
             for group in plan.groups().iter().filter(|group| group.only().is_none()) {
-                black_box(group.join(&frames).map(|joined| joined.vnet));
-                group.payloads(&frames).for_each(|payload| {
+                black_box(plan.join(group, &frames).map(|joined| joined.vnet));
+                plan.payloads(group, &frames).for_each(|payload| {
                     black_box(payload);
                 });
             }
         });
-        let writes = Plan::make(Mode::Exact, &Offloads::ALL, &frames).groups().len();
+        let found = Plan::make(Mode::Exact, &Offloads::ALL, &frames);
+        let writes = if found.joins() { found.groups().len() } else { BATCH };
         println!("{name:<44} {off:>6.1} {plan:>6.1} {join:>8.1} {:>13.1}", BATCH as f64 / writes as f64);
     }
 }

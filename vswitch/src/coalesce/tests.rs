@@ -222,8 +222,9 @@ fn check(mode: Mode, batch: &[Packet]) -> Vec<usize> {
         let packets = match group.only() {
             Some(only) => received(built[only].0.clone(), &built[only].1),
             None => {
-                let joined = group.join(&frames).unwrap();
-                let whole = group.payloads(&frames).fold(joined.headers().to_vec(), |all, part| [&all, part].concat());
+                let joined = plan.join(group, &frames).unwrap();
+                let whole =
+                    plan.payloads(group, &frames).fold(joined.headers().to_vec(), |all, part| [&all, part].concat());
                 assert!(
                     whole.len() <= 65_535 + 18
                         && whole.len() - joined.headers().len() > usize::from(joined.vnet.gso_size)
@@ -359,8 +360,8 @@ proptest! {
         for mode in [Mode::Exact, Mode::Lenient] {
             let plan = Plan::make(mode, &Offloads::ALL, &frames);
             for group in plan.groups().iter().filter(|group| group.only().is_none()) {
-                let joined = group.join(&frames).unwrap();
-                let octets: usize = group.payloads(&frames).map(<[u8]>::len).sum();
+                let joined = plan.join(group, &frames).unwrap();
+                let octets: usize = plan.payloads(group, &frames).map(<[u8]>::len).sum();
                 prop_assert!(octets > usize::from(joined.vnet.gso_size));
             }
         }
@@ -546,8 +547,9 @@ fn lenient_joins_what_generators_send() {
     assert!(!Plan::make(Mode::Off, &Offloads::ALL, &frames).joins());
     let plan = Plan::make(Mode::Lenient, &Offloads::ALL, &frames);
     assert_eq!(plan.groups().len(), 1);
-    let joined = plan.groups()[0].join(&frames).unwrap();
-    let whole = plan.groups()[0].payloads(&frames).fold(joined.headers().to_vec(), |all, part| [&all, part].concat());
+    let joined = plan.join(&plan.groups()[0], &frames).unwrap();
+    let whole =
+        plan.payloads(&plan.groups()[0], &frames).fold(joined.headers().to_vec(), |all, part| [&all, part].concat());
     let expected: Vec<Vec<u8>> = (0..4u16)
         .map(|id| {
             Packet { id, unsummed: false, payload: batch[usize::from(id)].payload.clone(), ..packet.clone() }.build().0
