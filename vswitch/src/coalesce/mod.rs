@@ -165,11 +165,10 @@ impl Plan {
         let mut slots = [NONE; SLOTS];
         let mut floor = 0;
         for (at, (frame, look)) in batch.iter().zip(looks).enumerate() {
-            let read = if look.is_piece() { Piece::read(offloads, frame) } else { None };
-            let may = read.is_some_and(|piece| piece.may_go_on(piece.unit));
-            let is_piece = read.is_some();
             // There is room for all: a frame makes one piece, and one group at most.
-            let _ = self.pieces.try_push(read.unwrap_or_default());
+            let _ = self.pieces.try_push(Piece::default());
+            let Some(piece) = self.pieces.get_mut(at) else { continue };
+            let is_piece = look.is_piece() && piece.read(offloads, frame).is_some();
             let number = self.groups.len();
             if !look.is_known() {
                 floor = number + 1;
@@ -183,7 +182,8 @@ impl Plan {
                 *slot = number as u8;
             }
             if let Some(piece) = self.pieces.get(at) {
-                let _ = self.groups.try_push(Group::start(at, piece, may));
+                let open = is_piece && piece.may_go_on(piece.unit);
+                let _ = self.groups.try_push(Group::start(at, piece, open));
             }
         }
     }

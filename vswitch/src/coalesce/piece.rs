@@ -167,9 +167,10 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    /// Reads a frame whose [`Look::is_piece`] is true. `None` when it can't be joined, or not to a device with `offloads`.
+    /// Reads a frame whose [`Look::is_piece`] is true, in place: a piece that is made elsewhere and moved would be read
+    /// before it is written back. `None` when it can't be joined, or not to a device with `offloads`.
     #[inline(always)]
-    pub fn read(offloads: &Offloads, frame: &TxFrame<'_>) -> Option<Piece> {
+    pub fn read(&mut self, offloads: &Offloads, frame: &TxFrame<'_>) -> Option<()> {
         let rest = frame.rest;
         let (l3, ethertype) = link(frame)?;
         let ip: [u8; 20] = array_at(rest, l3)?;
@@ -197,25 +198,21 @@ impl Piece {
         if !(whole && taken && end <= rest.len() && payload < end) {
             return None;
         }
-        let len = u16::try_from(end - payload).ok()?;
-        let mut piece = Piece {
-            l3: l3 as u16,
-            l4: l4 as u16,
-            payload: payload as u16,
-            len,
-            unit: len,
-            segments: 1,
-            id: u16::from_be_bytes([i0, i1]),
-            atomic,
-            v6,
-            tcp,
-            ends: flags & (PSH | FIN) != 0,
-            sequence,
-        };
+        self.l3 = l3 as u16;
+        self.l4 = l4 as u16;
+        self.payload = payload as u16;
+        self.len = u16::try_from(end - payload).ok()?;
+        (self.unit, self.segments) = (self.len, 1);
+        self.id = u16::from_be_bytes([i0, i1]);
+        self.atomic = atomic;
+        self.v6 = v6;
+        self.tcp = tcp;
+        self.ends = flags & (PSH | FIN) != 0;
+        self.sequence = sequence;
         if frame.vnet != VnetHdr::PLAIN {
-            (piece.unit, piece.segments) = piece.described(frame)?;
+            (self.unit, self.segments) = self.described(frame)?;
         }
-        Some(piece)
+        Some(())
     }
 
     /// Holds the virtio header against the frame, and gives what it says of segments: the octets of each, and how many.
@@ -265,29 +262,32 @@ impl Piece {
     /// checksums, sequence number and flags.
     #[inline]
     pub fn same_headers(&self, one: &TxFrame<'_>, other: &TxFrame<'_>) -> bool {
-        let (l3, l4, payload) = (usize::from(self.l3), usize::from(self.l4), usize::from(self.payload));
-        let equal = |from: usize, to: usize| match (one.rest.get(from..to), other.rest.get(from..to)) {
-            (Some(one), Some(other)) => one == other,
-            _ => false,
-        };
-        // Type of service; fragment word, lifetime and protocol; addresses and ports. Or class and flow label; next
-        // header, hop limit, addresses and ports.
+        let (l3, l4) = (usize::from(self.l3), usize::from(self.l4));
         let network = match self.v6 {
-            false => equal(l3 + 1, l3 + 2) && equal(l3 + 6, l3 + 10) && equal(l3 + 12, l4 + 4),
-            true => equal(l3, l3 + 4) && equal(l3 + 6, l4 + 4),
+            // Length and identification; header checksum.
+            false => same(one, other, l3, &[0xffff_0000_0000_ffff, 0xffff_ffff_0000_ffff, u64::MAX]),
+            // Payload length.
+            true => {
+                same(one, other, l3, &[0xffff_0000_ffff_ffff, u64::MAX, u64::MAX])
+                    && same(one, other, l3 + 20, &[u64::MAX; 3])
+            }
         };
-        // Acknowledgment and header length; window; urgent pointer and options.
-        network
-            && (!self.tcp || (equal(l4 + 8, l4 + 13) && equal(l4 + 14, l4 + 16) && equal(l4 + 18, payload)))
-            && equal(0, l3)
-            && one.head == other.head
+        // Sequence number, flags; checksum. Between them are the ports, the acknowledgment and the window.
+        let transport = !self.tcp
+            || (same(one, other, l4, &[0x0000_0000_ffff_ffff, 0xffff_00ff_ffff_ffff])
+                && same(one, other, l4 + 12, &[0xffff_0000_ffff_00ff])
+                && part(one, l4 + 20, self.payload) == part(other, l4 + 20, self.payload));
+        network && transport && part(one, 0, self.l3) == part(other, 0, self.l3) && one.head == other.head
     }
 
     /// The sum of the pseudo-header of a packet with `length` octets of transport header and payload.
     pub fn pseudo_sum(&self, frame: &TxFrame<'_>, length: u16) -> Option<u64> {
-        let (l3, l4) = (usize::from(self.l3), usize::from(self.l4));
-        let addresses = frame.rest.get(if self.v6 { l3 + 8 } else { l3 + 12 }..l4)?;
-        Some(pseudo_sum(addresses, if self.tcp { TCP } else { UDP }, length))
+        let l3 = usize::from(self.l3);
+        let addresses = match self.v6 {
+            false => sum_words(&array_at::<8>(frame.rest, l3 + 12)?),
+            true => sum_words(&array_at::<32>(frame.rest, l3 + 8)?),
+        };
+        Some(addresses + pseudo_sum(&[], if self.tcp { TCP } else { UDP }, length))
     }
 
     /// The payload of a frame with headers in the same places, without the padding behind its packet.
@@ -309,7 +309,7 @@ impl Piece {
         let (l3, l4) = (usize::from(self.l3), usize::from(self.l4));
         // All ones and zero are the same number, but only zero is ever made for an IPv4 header or for TCP.
         let made = |at: usize| Some(u16_at(frame.rest, at)? != 0xffff);
-        let network = self.v6 || (fold(sum(frame.rest.get(l3..l4)?)) == 0xffff && made(l3 + 10)?);
+        let network = self.v6 || (fold(sum_words(&array_at::<20>(frame.rest, l3)?)) == 0xffff && made(l3 + 10)?);
         if !network {
             return Some(false);
         }
@@ -327,4 +327,26 @@ impl Piece {
         let segment = frame.rest.get(l4..l4 + usize::from(length))?;
         Some(fold(pseudo + sum(segment)) == 0xffff && (!self.tcp || made(place)?))
     }
+}
+
+/// The words of two frames at `at` are equal where `masks` have ones; the first octet is the lowest.
+#[inline(always)]
+fn same<const N: usize>(one: &TxFrame<'_>, other: &TxFrame<'_>, at: usize, masks: &[u64; N]) -> bool {
+    let words = |frame: &TxFrame<'_>| frame.rest.get(at..)?.as_chunks::<8>().0.first_chunk::<N>().copied();
+    let (Some(one), Some(other)) = (words(one), words(other)) else { return false };
+    let differ = |((one, other), mask): ((&[u8; 8], &[u8; 8]), &u64)| {
+        (u64::from_le_bytes(*one) ^ u64::from_le_bytes(*other)) & mask
+    };
+    one.iter().zip(&other).zip(masks).map(differ).fold(0, |all, bits| all | bits) == 0
+}
+
+/// The octets of a frame behind its head, from one offset to another.
+fn part<'a>(frame: &TxFrame<'a>, from: usize, to: u16) -> Option<&'a [u8]> {
+    frame.rest.get(from..to.into())
+}
+
+/// As [`sum`], of a known and even number of words.
+#[inline(always)]
+fn sum_words<const N: usize>(octets: &[u8; N]) -> u64 {
+    octets.as_chunks::<4>().0.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum()
 }
