@@ -26,6 +26,7 @@ pub struct Packet {
     sequence: u32,
     ack: u32,
     window: u16,
+    urgent: u16,
     flags: u8,
     /// Octets of TCP options.
     options: Vec<u8>,
@@ -62,8 +63,9 @@ impl Packet {
             sequence: 1,
             ack: 5,
             window: 500,
+            urgent: 0,
             flags: 0x10,
-            options: Vec::new(),
+            options: vec![1; 4],
             payload: (0..100).collect(),
             padding: 0,
             wrong: 0,
@@ -105,7 +107,8 @@ impl Packet {
             l4.extend(self.ack.to_be_bytes());
             l4.extend([(5 + self.options.len() as u8 / 4) << 4, self.flags]);
             l4.extend(self.window.to_be_bytes());
-            l4.extend([0; 4]);
+            l4.extend([0; 2]);
+            l4.extend(self.urgent.to_be_bytes());
             l4.extend(&self.options);
         } else {
             l4.extend((8 + self.payload.len() as u16).to_be_bytes());
@@ -271,7 +274,7 @@ fn disturb(packet: &mut Packet, what: u8, by: u8) {
         7 => packet.window = by.into(),
         8 => packet.flags = by,
         9 => packet.flags = [0x18, 0x11, 0x19, 0x12, 0x50, 0x90, 0x30, 0x14][usize::from(by) % 8],
-        10 => packet.options = vec![1; usize::from(by % 4) * 4],
+        10 => packet.options = vec![by / 128; usize::from(by % 4) * 4],
         11 => packet.payload.truncate(by.into()),
         12 => packet.payload.extend(vec![by; by.into()]),
         13 => packet.padding = by.into(),
@@ -422,7 +425,7 @@ fn a_difference_that_cutting_would_lose_keeps_packets_apart() {
         ("header checksum", |p| p.header_wrong = 1),
         ("later fragment", |p| p.offset = 1),
     ];
-    let tcp: [(&str, Change); 10] = [
+    let tcp: [(&str, Change); 12] = [
         ("gap", |p| p.sequence += 1),
         ("overlap", |p| p.sequence -= 1),
         ("acknowledgment", |p| p.ack += 1),
@@ -432,7 +435,9 @@ fn a_difference_that_cutting_would_lose_keeps_packets_apart() {
         ("ECE", |p| p.flags = 0x50),
         ("CWR", |p| p.flags = 0x90),
         ("URG", |p| p.flags = 0x30),
-        ("options", |p| p.options = vec![1; 4]),
+        ("urgent pointer", |p| p.urgent = 1),
+        ("more options", |p| p.options = vec![1; 8]),
+        ("other options", |p| p.options = vec![1, 1, 1, 0]),
     ];
     for packet in kinds() {
         let common = udp.iter().take(if packet.v6 { 8 } else { udp.len() });
