@@ -1,9 +1,10 @@
 //! Copies frames between two taps and does nothing else: what the kernel's tap interface costs. A switch between the same
 //! two taps can't be faster, so this is what benches hold it against.
 //!
-//! `bare_loop TAP TAP [plain | coalesce]` opens or makes both taps (with virtio header, unless `plain`), prints `ready`, and
-//! copies until its standard input ends; then it prints how many frames and octets it copied, and how many a tap did not
-//! take. With `coalesce` it joins frames as the switch does; without it writes each.
+//! `bare_loop TAP TAP [plain | single | coalesce]` opens or makes both taps (with virtio header, unless `plain`), prints
+//! `ready`, and copies until its standard input ends; then it prints how many frames and octets it copied, and how many a
+//! tap did not take. It reads a batch and writes it, frame by frame; `single` writes each frame before it reads the next,
+//! and `coalesce` joins the frames of a batch as the switch does.
 
 use std::error::Error;
 use std::os::fd::AsFd;
@@ -14,6 +15,8 @@ use vswitch::frame::{BATCH, Buffer, TxFrame};
 use vswitch::port::Port;
 use vswitch::port::tap::{Settings, Tap};
 
+const USAGE: &str = "usage: bare_loop TAP TAP [plain | single | coalesce]";
+
 #[derive(Default)]
 struct Total {
     frames: u64,
@@ -23,11 +26,13 @@ struct Total {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (first, second, vnet, coalesce) = match arguments.as_slice() {
-        [first, second] => (first, second, true, Mode::Off),
-        [first, second, plain] if plain == "plain" => (first, second, false, Mode::Off),
-        [first, second, coalesce] if coalesce == "coalesce" => (first, second, true, Mode::Exact),
-        _ => return Err("usage: bare_loop TAP TAP [plain | coalesce]".into()),
+    let ([first, second] | [first, second, _]) = arguments.as_slice() else { return Err(USAGE.into()) };
+    let (vnet, coalesce, batch) = match arguments.get(2).map(String::as_str) {
+        None => (true, Mode::Off, BATCH),
+        Some("plain") => (false, Mode::Off, BATCH),
+        Some("single") => (true, Mode::Off, 1),
+        Some("coalesce") => (true, Mode::Exact, BATCH),
+        Some(_) => return Err(USAGE.into()),
     };
     let settings = Settings { vnet, coalesce, queues: 1 };
     let mut taps = [Tap::open_with(first, settings)?, Tap::open_with(second, settings)?];
@@ -40,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     epoll::add(&epoll, stdin.as_fd(), epoll::EventData::new_u64(2), epoll::EventFlags::IN)?;
     println!("ready");
 
-    let mut buffers: Vec<Buffer> = (0..BATCH).map(Buffer::new).collect();
+    let mut buffers: Vec<Buffer> = (0..batch).map(Buffer::new).collect();
     let mut events = Vec::with_capacity(8);
     let mut total = Total::default();
     loop {
@@ -63,8 +68,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// One batch from a tap to the other.
+/// What is there, at most a batch, from a tap to the other; in turns of as many frames as there are buffers.
 fn copy(from: &mut Tap, to: &mut Tap, buffers: &mut [Buffer], total: &mut Total) -> Result<(), vswitch::port::Error> {
+    for _ in 0..BATCH / buffers.len() {
+        if !turn(from, to, buffers, total)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// `false` when nothing was there.
+fn turn(from: &mut Tap, to: &mut Tap, buffers: &mut [Buffer], total: &mut Total) -> Result<bool, vswitch::port::Error> {
     let received = from.rx(buffers)?;
     let empty = TxFrame { head: &[], rest: &[], vnet: Default::default(), copy: false };
     let mut frames = [empty; BATCH];
@@ -75,5 +90,5 @@ fn copy(from: &mut Tap, to: &mut Tap, buffers: &mut [Buffer], total: &mut Total)
     let sent = to.tx(frames.get(..received).unwrap_or_default());
     total.frames += received as u64;
     total.lost += (received - sent.accepted) as u64;
-    Ok(())
+    Ok(received > 0)
 }

@@ -1,6 +1,6 @@
 //! The super-frame of a group: its headers, and what its device is told of it.
 
-use super::Group;
+use super::{Group, Plan};
 use crate::frame::TxFrame;
 use crate::frame::vnet::{GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VnetHdr};
 use crate::offload::{checksum, fold, put16};
@@ -25,11 +25,11 @@ impl Joined {
     }
 }
 
-impl Group {
-    /// The front of the super-frame of this group of `batch`.
-    pub fn join(&self, batch: &[TxFrame<'_>]) -> Option<Joined> {
-        let piece = &self.first;
-        let (first, last) = (batch.get(usize::from(self.first_at))?, batch.get(usize::from(self.last_at))?);
+impl Plan {
+    /// The front of the super-frame that `group` of `batch` becomes.
+    pub fn join(&self, group: &Group, batch: &[TxFrame<'_>]) -> Option<Joined> {
+        let piece = self.pieces.get(usize::from(group.first))?;
+        let (first, last) = (batch.get(usize::from(group.first))?, batch.get(usize::from(group.last))?);
         let shift = first.head.len();
         let (l3, l4) = (shift + usize::from(piece.l3), shift + usize::from(piece.l4));
         let len = shift + usize::from(piece.payload);
@@ -37,7 +37,7 @@ impl Group {
         octets.get_mut(..shift)?.copy_from_slice(first.head);
         octets.get_mut(shift..len)?.copy_from_slice(first.rest.get(..usize::from(piece.payload))?);
 
-        let total = u16::try_from(piece.header_octets() + self.payload).ok()?;
+        let total = u16::try_from(piece.header_octets() + group.payload).ok()?;
         let l4_length = total.checked_sub(piece.l4 - piece.l3)?;
         if piece.v6 {
             put16(&mut octets, l3 + 4, l4_length)?;
@@ -71,9 +71,9 @@ impl Group {
         Some(Joined { octets, len, vnet })
     }
 
-    /// The payloads of the group's frames, in order.
-    pub fn payloads<'a>(&self, batch: &'a [TxFrame<'a>]) -> impl Iterator<Item = &'a [u8]> {
-        let piece = self.first;
-        self.frames(batch).map(move |frame| piece.payload_of(frame).unwrap_or_default())
+    /// The payloads of the frames of `group`, in order.
+    pub fn payloads<'a>(&self, group: &Group, batch: &'a [TxFrame<'a>]) -> impl Iterator<Item = &'a [u8]> {
+        let piece = self.pieces.get(usize::from(group.first)).copied().unwrap_or_default();
+        group.frames(batch).map(move |frame| piece.payload_of(frame).unwrap_or_default())
     }
 }

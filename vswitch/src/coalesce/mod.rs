@@ -15,8 +15,8 @@
 //! * **Order.** A joined frame leaves earlier than those before it in the batch. Frames of one flow (addresses, ports,
 //!   protocol) never overtake each other: what can't be joined ends its flow's super-frame. What has no ports (a
 //!   fragment, another protocol, a mirror copy) overtakes nothing and is not overtaken.
-//! * **Cost for traffic that can't be joined.** One look at the first octets of a frame and one into a small table.
-//!   Headers are compared only when the table has a frame of that flow, and checksums are computed last.
+//! * **Cost for traffic that can't be joined.** One look at the first octets of a frame and one into a small table. Only if
+//!   some flow has two frames are headers read and compared, and checksums are computed last.
 //! * **Who listens.** Sockets get packets, however they came. A packet socket behind the tap sees the super-frame, as it
 //!   does behind any card with receive offload; so messages to DHCP ports, which are read by such sockets, are not joined.
 //!
@@ -41,10 +41,11 @@ const DATAGRAMS_MAX: u32 = 64;
 /// Most octets of an IP packet.
 const PACKET_MAX: u32 = 65_535;
 
-/// Slots for flows; a power of two, and large against a batch, so that flows rarely share one.
-const SLOTS: usize = 512;
+/// Slots for flows: many against a batch, so that flows rarely share one.
+const SLOT_BITS: u32 = 9;
+const SLOTS: usize = 1 << SLOT_BITS;
 
-/// No group, in a slot.
+/// Nothing, in a slot.
 const NONE: u8 = u8::MAX;
 
 /// Which frames are joined.
@@ -62,47 +63,39 @@ pub enum Mode {
 /// Frames that leave as one, or a single frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Group {
-    /// The first frame; its headers are those of the group.
-    first: Piece,
     /// Bit `i`: frame `i` belongs to it, in this order.
     frames: u64,
-    /// Number of the first frame.
-    first_at: u8,
+    /// Payload octets so far.
+    payload: u32,
+    /// Segments so far.
+    segments: u32,
+    /// Number of the first frame, whose headers are those of the group.
+    first: u8,
     /// Number of the last frame.
-    last_at: u8,
+    last: u8,
     /// Another frame may follow.
     open: bool,
     /// The first frame's checksums are known to be right.
     checked: bool,
-    /// Segments so far.
-    segments: u32,
-    /// Payload octets so far.
-    payload: u32,
 }
 
 impl Group {
-    /// Frame `at` alone, and no other will follow.
-    fn single(at: usize) -> Group {
-        Group { open: false, ..Group::start(at, Piece::default()) }
-    }
-
-    /// Frame `at`; others may follow.
-    fn start(at: usize, piece: Piece) -> Group {
+    /// Frame `at`; others may follow if it is `open`.
+    fn start(at: usize, piece: &Piece, open: bool) -> Group {
         Group {
-            first: piece,
             frames: 1 << (at % BATCH),
-            first_at: at as u8,
-            last_at: at as u8,
-            open: piece.may_go_on(piece.unit),
-            checked: false,
-            segments: piece.segments.into(),
             payload: piece.len.into(),
+            segments: piece.segments.into(),
+            first: at as u8,
+            last: at as u8,
+            open,
+            checked: false,
         }
     }
 
     /// The only frame, when it is one.
     pub fn only(&self) -> Option<usize> {
-        (self.first_at == self.last_at).then_some(self.first_at.into())
+        (self.first == self.last).then_some(self.first.into())
     }
 
     /// The numbers of its frames as a set: bit `i` is frame `i`.
@@ -119,51 +112,13 @@ impl Group {
             batch.get(at as usize)
         })
     }
-
-    /// Takes `frame`, number `at`, in as its last, if a receiver can't tell.
-    #[inline]
-    fn take(&mut self, mode: Mode, batch: &[TxFrame<'_>], at: usize, piece: &Piece) -> bool {
-        let first = &self.first;
-        let total = self.payload + u32::from(piece.len);
-        let segments = self.segments + u32::from(piece.segments);
-        let fits = match piece.segments {
-            1 => piece.len <= first.unit,
-            _ => piece.unit == first.unit,
-        };
-        let bounded = total + first.header_octets() <= PACKET_MAX && (first.tcp || segments <= DATAGRAMS_MAX);
-        if !(self.open && fits && bounded && first.same_places(piece) && self.goes_on(mode, piece)) {
-            return false;
-        }
-        let (Some(leader), Some(frame)) = (batch.get(usize::from(self.first_at)), batch.get(at)) else { return false };
-        if !first.same_headers(leader, frame) {
-            return false;
-        }
-        if !self.checked {
-            self.checked = true;
-            self.open = first.is_valid(mode, leader);
-        }
-        if !self.open || !piece.is_valid(mode, frame) {
-            return false;
-        }
-        self.frames |= 1 << (at % BATCH);
-        self.last_at = at as u8;
-        (self.payload, self.segments) = (total, segments);
-        self.open = piece.may_go_on(first.unit);
-        true
-    }
-
-    /// The numbers of `piece` are those that cutting would give it.
-    fn goes_on(&self, mode: Mode, piece: &Piece) -> bool {
-        let named = piece.atomic
-            || piece.id == self.first.id.wrapping_add(self.segments as u16)
-            || (mode == Mode::Lenient && !piece.tcp);
-        named && (!piece.tcp || piece.sequence == self.first.sequence.wrapping_add(self.payload))
-    }
 }
 
 /// How a batch leaves.
 pub struct Plan {
     groups: ArrayVec<Group, BATCH>,
+    /// What is known of each frame; of one that can't be joined nothing.
+    pieces: ArrayVec<Piece, BATCH>,
     joined: bool,
 }
 
@@ -171,43 +126,102 @@ impl Plan {
     /// Looks for what can be joined in a batch of at most [`BATCH`] frames to a device with `offloads`. A longer one, and
     /// one of a single frame, has nothing to be joined.
     pub fn make(mode: Mode, offloads: &Offloads, batch: &[TxFrame<'_>]) -> Plan {
-        let mut plan = Plan { groups: ArrayVec::new(), joined: false };
+        let mut plan = Plan { groups: ArrayVec::new(), pieces: ArrayVec::new(), joined: false };
         if mode == Mode::Off || !offloads.csum || !(2..=BATCH).contains(&batch.len()) {
             return plan;
         }
-        let mut slots = [NONE; SLOTS];
-        // Groups before this one are closed.
-        let mut floor = 0;
-        for (at, frame) in batch.iter().enumerate() {
-            let group = match piece::look(mode, offloads, frame) {
-                Look::Piece(piece, flow) => {
-                    let Some(slot) = slots.get_mut(flow % SLOTS) else { continue };
-                    let known = usize::from(*slot);
-                    if known >= floor
-                        && let Some(group) = plan.groups.get_mut(known)
-                        && group.take(mode, batch, at, &piece)
-                    {
-                        plan.joined = true;
-                        continue;
-                    }
-                    *slot = plan.groups.len() as u8;
-                    Group::start(at, piece)
-                }
-                Look::Flow(flow) => {
-                    if let Some(slot) = slots.get_mut(flow % SLOTS) {
-                        *slot = NONE;
-                    }
-                    Group::single(at)
-                }
-                Look::Other => {
-                    floor = plan.groups.len() + 1;
-                    Group::single(at)
-                }
-            };
-            // There is room: a frame makes one group at most.
-            let _ = plan.groups.try_push(group);
+        let mut looks = [Look::OTHER; BATCH];
+        if plan.glance(mode, batch, &mut looks) {
+            plan.search(mode, offloads, batch, &looks);
         }
         plan
+    }
+
+    /// Looks at every frame once. `false` when no two that may be joined are of one flow.
+    #[inline]
+    fn glance(&self, mode: Mode, batch: &[TxFrame<'_>], looks: &mut [Look; BATCH]) -> bool {
+        // The number of the last frame of a flow.
+        let mut slots = [NONE; SLOTS];
+        let mut promising = false;
+        for (at, frame) in batch.iter().enumerate() {
+            let look = Look::at(mode, frame);
+            if look.is_piece()
+                && let Some(slot) = slots.get_mut(look.slot(SLOT_BITS))
+            {
+                promising |= looks.get(usize::from(*slot)) == Some(&look);
+                *slot = at as u8;
+            }
+            if let Some(place) = looks.get_mut(at) {
+                *place = look;
+            }
+        }
+        promising
+    }
+
+    /// Makes the groups.
+    #[inline(never)]
+    fn search(&mut self, mode: Mode, offloads: &Offloads, batch: &[TxFrame<'_>], looks: &[Look; BATCH]) {
+        // The number of a flow's last group. Groups before `floor` are closed.
+        let mut slots = [NONE; SLOTS];
+        let mut floor = 0;
+        for (at, (frame, look)) in batch.iter().zip(looks).enumerate() {
+            // There is room for all: a frame makes one piece, and one group at most.
+            let _ = self.pieces.try_push(Piece::default());
+            let Some(piece) = self.pieces.get_mut(at) else { continue };
+            let is_piece = look.is_piece() && piece.read(offloads, frame).is_some();
+            let number = self.groups.len();
+            if !look.is_known() {
+                floor = number + 1;
+            } else if let Some(slot) = slots.get_mut(look.slot(SLOT_BITS)) {
+                let known = usize::from(*slot);
+                if is_piece && known >= floor && self.take(mode, batch, known, at) {
+                    self.joined = true;
+                    continue;
+                }
+                // What can't be joined itself closes the group before it all the same.
+                *slot = number as u8;
+            }
+            if let Some(piece) = self.pieces.get(at) {
+                let open = is_piece && piece.may_go_on(piece.unit);
+                let _ = self.groups.try_push(Group::start(at, piece, open));
+            }
+        }
+    }
+
+    /// Takes frame `at` into the group `number` as its last, if a receiver can't tell.
+    #[inline]
+    fn take(&mut self, mode: Mode, batch: &[TxFrame<'_>], number: usize, at: usize) -> bool {
+        let Some(group) = self.groups.get_mut(number).filter(|group| group.open) else { return false };
+        let leader = usize::from(group.first);
+        let (Some(first), Some(piece)) = (self.pieces.get(leader), self.pieces.get(at)) else { return false };
+        let payload = group.payload + u32::from(piece.len);
+        let segments = group.segments + u32::from(piece.segments);
+        let fits = match piece.segments {
+            1 => piece.len <= first.unit,
+            _ => piece.unit == first.unit,
+        };
+        let bounded = payload + first.header_octets() <= PACKET_MAX && (first.tcp || segments <= DATAGRAMS_MAX);
+        // The numbers are those that cutting would give it.
+        let named = piece.atomic
+            || piece.id == first.id.wrapping_add(group.segments as u16)
+            || (mode == Mode::Lenient && !piece.tcp);
+        let goes_on = named && (!piece.tcp || piece.sequence == first.sequence.wrapping_add(group.payload));
+        let (Some(first_frame), Some(frame)) = (batch.get(leader), batch.get(at)) else { return false };
+        if !(fits && bounded && goes_on && first.same_places(piece) && first.same_headers(first_frame, frame)) {
+            return false;
+        }
+        if !group.checked {
+            group.checked = true;
+            group.open = first.is_valid(mode, first_frame);
+        }
+        if !group.open || !piece.is_valid(mode, frame) {
+            return false;
+        }
+        group.frames |= 1 << (at % BATCH);
+        group.last = at as u8;
+        (group.payload, group.segments) = (payload, segments);
+        group.open = piece.may_go_on(first.unit);
+        true
     }
 
     /// Some frames leave together. Else the batch leaves as it is.
@@ -215,7 +229,7 @@ impl Plan {
         self.joined
     }
 
-    /// What leaves, in order.
+    /// What leaves, in order; of a batch in which nothing [`Plan::joins`] perhaps nothing.
     pub fn groups(&self) -> &[Group] {
         &self.groups
     }

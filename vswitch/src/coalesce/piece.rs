@@ -7,7 +7,7 @@ use crate::offload::{GSO_SIZE_MIN, fold, pseudo_sum, sum};
 use crate::port::Offloads;
 use crate::wire::ethernet::{ADDRESSES, IPV4, IPV6, TAG, TPID_C, TPID_S};
 use crate::wire::transport::{FIN, TCP, UDP};
-use crate::wire::{array_at, u16_at, u32_at};
+use crate::wire::{array_at, u16_at};
 
 const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
@@ -15,14 +15,126 @@ const ACK: u8 = 0x10;
 /// Server and client of DHCP over IPv4 (RFC 2131, 4.1).
 const DHCP: [u16; 2] = [67, 68];
 
-/// What a first look at a frame tells.
-pub(super) enum Look {
-    /// It may be joined; and its flow.
-    Piece(Piece, usize),
-    /// It can't, and has this flow.
-    Flow(usize),
-    /// It can't, and which flows it concerns is not known.
-    Other,
+/// A frame at first sight: its flow's fingerprint, and whether it may be joined. Made of the octets that every frame has
+/// read anyway, and of nothing that needs a second look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Look(u32);
+
+impl Look {
+    /// It can't be joined, and which flows it concerns is not known.
+    pub const OTHER: Look = Look(0);
+    /// Set in the look of every known flow.
+    const KNOWN: u32 = 2;
+    /// Set when the frame may be joined.
+    const PIECE: u32 = 1;
+
+    /// One look at a frame.
+    #[inline(always)]
+    pub fn at(mode: Mode, frame: &TxFrame<'_>) -> Look {
+        let seen = match link(frame) {
+            Some((l3, IPV4)) => Look::ipv4(mode, frame, l3),
+            Some((l3, IPV6)) => Look::ipv6(frame, l3),
+            _ => None,
+        };
+        seen.unwrap_or(Look::OTHER)
+    }
+
+    #[inline(always)]
+    fn ipv4(mode: Mode, frame: &TxFrame<'_>, l3: usize) -> Option<Look> {
+        let packet: [u8; 28] = array_at(frame.rest, l3)?;
+        let [version, _, t0, t1, _, _, f0, f1, _, protocol, _, _, behind @ ..] = packet;
+        let [a, b, c, d, e, f, g, h, p0, p1, p2, p3, _, _, c0, c1] = behind;
+        // Fragments, and packets with options, have their ports elsewhere or nowhere.
+        if version != 0x45 || f0 & 0x3f != 0 || f1 != 0 {
+            return None;
+        }
+        let piece = match protocol {
+            UDP => {
+                let summed = [c0, c1] != [0, 0] || mode == Mode::Lenient || frame.vnet.needs_csum();
+                summed && !DHCP.contains(&u16::from_be_bytes([p2, p3]))
+            }
+            TCP => has_data(frame.rest, l3 + 20, l3 + usize::from(u16::from_be_bytes([t0, t1]))),
+            _ => return None,
+        };
+        let addresses = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        Some(Look::of(addresses, u32::from_be_bytes([p0, p1, p2, p3]), protocol, piece))
+    }
+
+    /// A packet with extension headers is of no known flow.
+    #[inline(never)]
+    fn ipv6(frame: &TxFrame<'_>, l3: usize) -> Option<Look> {
+        let ip: [u8; 48] = array_at(frame.rest, l3)?;
+        let [version, _, _, _, l0, l1, protocol, _, behind @ ..] = ip;
+        let (words, rest) = behind.as_chunks::<8>();
+        let [addresses @ .., transport] = words else { return None };
+        debug_assert!(rest.is_empty());
+        let [p0, p1, p2, p3, _, _, c0, c1] = *transport;
+        if version >> 4 != 6 {
+            return None;
+        }
+        let piece = match protocol {
+            // It must have a checksum (RFC 8200, 8.1), whatever the mode.
+            UDP => [c0, c1] != [0, 0] || frame.vnet.needs_csum(),
+            TCP => has_data(frame.rest, l3 + 40, l3 + 40 + usize::from(u16::from_be_bytes([l0, l1]))),
+            _ => return None,
+        };
+        let words = addresses.iter().map(|word| u64::from_be_bytes(*word));
+        let addresses = words.fold(0u64, |all, word| all.rotate_left(9) ^ word);
+        Some(Look::of(addresses, u32::from_be_bytes([p0, p1, p2, p3]), protocol, piece))
+    }
+
+    #[inline(always)]
+    fn of(addresses: u64, ports: u32, protocol: u8, piece: bool) -> Look {
+        let flow = addresses ^ (u64::from(ports) << 17) ^ u64::from(protocol);
+        // Fibonacci hashing: the highest bits of the product depend on all others.
+        let hash = (flow.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
+        Look(hash & !(Look::KNOWN | Look::PIECE) | Look::KNOWN | u32::from(piece))
+    }
+
+    /// Its flow is known.
+    #[inline]
+    pub fn is_known(self) -> bool {
+        self.0 & Look::KNOWN != 0
+    }
+
+    /// It may be joined.
+    #[inline]
+    pub fn is_piece(self) -> bool {
+        self.0 & Look::PIECE != 0
+    }
+
+    /// The slot of its flow, below 2 to the `bits`.
+    #[inline]
+    pub fn slot(self, bits: u32) -> usize {
+        (self.0 >> (32 - bits)) as usize
+    }
+}
+
+/// Where in [`TxFrame::rest`] the network header begins, and its type. Only of what may be joined: not of a copy, and with
+/// one tag at most.
+#[inline(always)]
+fn link(frame: &TxFrame<'_>) -> Option<(usize, u16)> {
+    // The head holds the addresses and perhaps a tag, or nothing; behind it comes a type.
+    let at = match frame.head.len() {
+        0 => ADDRESSES,
+        12 | 16 => 0,
+        _ => return None,
+    };
+    let ethertype = u16_at(frame.rest, at)?;
+    match ethertype {
+        _ if frame.copy => None,
+        TPID_C | TPID_S if frame.head.len() <= ADDRESSES => Some((at + 2 + TAG, u16_at(frame.rest, at + TAG)?)),
+        _ => Some((at + 2, ethertype)),
+    }
+}
+
+/// The TCP segment from `l4` to `end` has data and is of the kind that is joined: an answer in a connection that is not about
+/// to change.
+#[inline(always)]
+fn has_data(rest: &[u8], l4: usize, end: usize) -> bool {
+    let Some([offset, flags]) = array_at(rest, l4 + 12) else { return false };
+    let header = usize::from(offset >> 4) * 4;
+    offset & 0x0f == 0 && header >= 20 && flags & !(PSH | FIN) == ACK && l4 + header < end
 }
 
 /// A frame that may be joined. Offsets count from the begin of [`TxFrame::rest`].
@@ -54,158 +166,75 @@ pub(super) struct Piece {
     pub sequence: u32,
 }
 
-/// One look at a frame.
-#[inline]
-pub(super) fn look(mode: Mode, offloads: &Offloads, frame: &TxFrame<'_>) -> Look {
-    let rest = frame.rest;
-    // The head holds the addresses and perhaps a tag, or nothing; behind it comes a type.
-    let at = match frame.head.len() {
-        0 => ADDRESSES,
-        ADDRESSES => 0,
-        tagged if tagged == ADDRESSES + TAG => 0,
-        _ => return Look::Other,
-    };
-    let (mut l3, mut ethertype) = (at + 2, u16_at(rest, at));
-    // One tag at most, be it in the head or behind it.
-    if let Some(TPID_C | TPID_S) = ethertype
-        && frame.head.len() <= ADDRESSES
-    {
-        ethertype = u16_at(rest, at + TAG);
-        l3 += TAG;
-    }
-    if frame.copy {
-        return Look::Other;
-    }
-    let found = match ethertype {
-        Some(IPV4) => ipv4(mode, frame, l3),
-        Some(IPV6) => ipv6(frame, l3),
-        _ => None,
-    };
-    let Some((piece, flow)) = found else { return Look::Other };
-    let taken = match (piece.tcp, piece.v6) {
-        (true, false) => offloads.tso4,
-        (true, true) => offloads.tso6,
-        (false, _) => offloads.uso,
-    };
-    // Fibonacci hashing: the highest bits of the product depend on all others.
-    let slot = (flow.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 55) as usize;
-    if piece.len > 0 && taken { Look::Piece(piece, slot) } else { Look::Flow(slot) }
-}
-
-/// A piece without payload is one that can't be joined.
-#[inline]
-fn ipv4(mode: Mode, frame: &TxFrame<'_>, l3: usize) -> Option<(Piece, u64)> {
-    let ip: [u8; 24] = array_at(frame.rest, l3)?;
-    let [version, _, t0, t1, i0, i1, f0, f1, _, protocol, _, _, addresses @ ..] = ip;
-    let [a, b, c, d, e, f, g, h, p0, p1, p2, p3] = addresses;
-    // Fragments, and packets with options, have their ports elsewhere or nowhere.
-    if version != 0x45 || f0 & 0x3f != 0 || f1 != 0 || (protocol != TCP && protocol != UDP) {
-        return None;
-    }
-    let ports = u32::from_be_bytes([p0, p1, p2, p3]);
-    let flow = u64::from_be_bytes([a, b, c, d, e, f, g, h]) ^ (u64::from(ports) << 17) ^ u64::from(protocol);
-    let total = usize::from(u16::from_be_bytes([t0, t1]));
-    let mut piece = Piece {
-        l3: l3 as u16,
-        l4: l3 as u16 + 20,
-        id: u16::from_be_bytes([i0, i1]),
-        atomic: f0 & 0x40 != 0,
-        tcp: protocol == TCP,
-        ..Piece::default()
-    };
-    let bootstrap = protocol == UDP && DHCP.contains(&u16::from_be_bytes([p2, p3]));
-    if !bootstrap && transport(mode, frame, total, &mut piece).is_none() {
-        piece.len = 0;
-    }
-    Some((piece, flow))
-}
-
-/// As [`ipv4`]. A packet with extension headers is no piece, and its flow is not known.
-#[inline(never)]
-fn ipv6(frame: &TxFrame<'_>, l3: usize) -> Option<(Piece, u64)> {
-    let ip: [u8; 44] = array_at(frame.rest, l3)?;
-    let [version, _, _, _, l0, l1, protocol, _, behind @ ..] = ip;
-    if version >> 4 != 6 || (protocol != TCP && protocol != UDP) {
-        return None;
-    }
-    let (words, ports) = behind.as_chunks::<8>();
-    let words = words.iter().map(|word| u64::from_be_bytes(*word)).fold(0u64, |all, word| all.rotate_left(9) ^ word);
-    let flow = words ^ (u64::from(u32_at(ports, 0)?) << 17) ^ u64::from(protocol);
-    let mut piece =
-        Piece { l3: l3 as u16, l4: l3 as u16 + 40, atomic: true, v6: true, tcp: protocol == TCP, ..Piece::default() };
-    // UDP over IPv6 must have a checksum (RFC 8200, 8.1), whatever the mode.
-    let total = 40 + usize::from(u16::from_be_bytes([l0, l1]));
-    if transport(Mode::Exact, frame, total, &mut piece).is_none() {
-        piece.len = 0;
-    }
-    Some((piece, flow))
-}
-
-/// Fills in what the transport header says. `total` are the octets of the IP packet. `None` when the frame can't be joined.
-#[inline]
-fn transport(mode: Mode, frame: &TxFrame<'_>, total: usize, piece: &mut Piece) -> Option<()> {
-    let rest = frame.rest;
-    let (l3, l4) = (usize::from(piece.l3), usize::from(piece.l4));
-    let end = l3 + total;
-    let header = match piece.tcp {
-        false => {
-            let [_, _, _, _, l0, l1, c0, c1] = array_at(rest, l4)?;
-            let whole = l4 + usize::from(u16::from_be_bytes([l0, l1])) == end;
-            let summed = [c0, c1] != [0, 0] || mode == Mode::Lenient || frame.vnet.needs_csum();
-            (whole && summed).then_some(8)?
-        }
-        true => {
-            let [_, _, _, _, s0, s1, s2, s3, _, _, _, _, offset, flags, ..] = array_at::<20>(rest, l4)?;
-            // Segments of one kind only: an answer with data, of a connection that is not about to change.
-            if offset & 0x0f != 0 || offset < 0x50 || flags & !(PSH | FIN) != ACK {
-                return None;
-            }
-            piece.sequence = u32::from_be_bytes([s0, s1, s2, s3]);
-            piece.ends = flags & (PSH | FIN) != 0;
-            usize::from(offset >> 4) * 4
-        }
-    };
-    let payload = l4 + header;
-    if end > rest.len() || payload >= end {
-        return None;
-    }
-    piece.payload = payload as u16;
-    piece.len = u16::try_from(end - payload).ok()?;
-    describe(frame, piece)
-}
-
-/// Holds the virtio header against the frame, and fills in what it says of segments.
-#[inline]
-fn describe(frame: &TxFrame<'_>, piece: &mut Piece) -> Option<()> {
-    let vnet = &frame.vnet;
-    (piece.unit, piece.segments) = (piece.len, 1);
-    if *vnet == VnetHdr::PLAIN {
-        return Some(());
-    }
-    let l4 = frame.head.len() + usize::from(piece.l4);
-    let places = usize::from(vnet.csum_start) == l4 && usize::from(vnet.csum_offset) == piece.checksum_offset();
-    if vnet.flags != NEEDS_CSUM || !places {
-        return None;
-    }
-    let gso = match (piece.tcp, piece.v6) {
-        (true, false) => GSO_TCPV4,
-        (true, true) => GSO_TCPV6,
-        (false, _) => GSO_UDP_L4,
-    };
-    match vnet.gso_type {
-        GSO_NONE => {}
-        said if said == gso && vnet.gso_size > 0 => {
-            if piece.len > vnet.gso_size {
-                piece.unit = vnet.gso_size;
-                piece.segments = piece.len.div_ceil(vnet.gso_size);
-            }
-        }
-        _ => return None,
-    }
-    Some(())
-}
-
 impl Piece {
+    /// Reads a frame whose [`Look::is_piece`] is true, in place: a piece that is made elsewhere and moved would be read
+    /// before it is written back. `None` when it can't be joined, or not to a device with `offloads`.
+    #[inline(always)]
+    pub fn read(&mut self, offloads: &Offloads, frame: &TxFrame<'_>) -> Option<()> {
+        let rest = frame.rest;
+        let (l3, ethertype) = link(frame)?;
+        let ip: [u8; 20] = array_at(rest, l3)?;
+        let [_, _, t0, t1, i0, i1, next, _, _, protocol, ..] = ip;
+        let v6 = ethertype == IPV6;
+        let (l4, end, protocol, atomic) = match v6 {
+            false => (l3 + 20, l3 + usize::from(u16::from_be_bytes([t0, t1])), protocol, next & 0x40 != 0),
+            true => (l3 + 40, l3 + 40 + usize::from(u16::from_be_bytes([i0, i1])), next, true),
+        };
+        let tcp = protocol == TCP;
+        let (header, flags, sequence) = match tcp {
+            false => (8, 0, 0),
+            true => {
+                let [_, _, _, _, s0, s1, s2, s3, _, _, _, _, offset, flags, ..] = array_at::<20>(rest, l4)?;
+                (usize::from(offset >> 4) * 4, flags, u32::from_be_bytes([s0, s1, s2, s3]))
+            }
+        };
+        let whole = tcp || l4 + usize::from(u16_at(rest, l4 + 4)?) == end;
+        let payload = l4 + header;
+        let taken = match (tcp, v6) {
+            (true, false) => offloads.tso4,
+            (true, true) => offloads.tso6,
+            (false, _) => offloads.uso,
+        };
+        if !(whole && taken && end <= rest.len() && payload < end) {
+            return None;
+        }
+        self.l3 = l3 as u16;
+        self.l4 = l4 as u16;
+        self.payload = payload as u16;
+        self.len = u16::try_from(end - payload).ok()?;
+        (self.unit, self.segments) = (self.len, 1);
+        self.id = u16::from_be_bytes([i0, i1]);
+        self.atomic = atomic;
+        self.v6 = v6;
+        self.tcp = tcp;
+        self.ends = flags & (PSH | FIN) != 0;
+        self.sequence = sequence;
+        if frame.vnet != VnetHdr::PLAIN {
+            (self.unit, self.segments) = self.described(frame)?;
+        }
+        Some(())
+    }
+
+    /// Holds the virtio header against the frame, and gives what it says of segments: the octets of each, and how many.
+    fn described(&self, frame: &TxFrame<'_>) -> Option<(u16, u16)> {
+        let vnet = &frame.vnet;
+        let l4 = frame.head.len() + usize::from(self.l4);
+        let places = usize::from(vnet.csum_start) == l4 && usize::from(vnet.csum_offset) == self.checksum_offset();
+        let gso = match (self.tcp, self.v6) {
+            (true, false) => GSO_TCPV4,
+            (true, true) => GSO_TCPV6,
+            (false, _) => GSO_UDP_L4,
+        };
+        match vnet.gso_type {
+            _ if vnet.flags != NEEDS_CSUM || !places => None,
+            GSO_NONE => Some((self.len, 1)),
+            said if said == gso && vnet.gso_size > 0 => {
+                Some((vnet.gso_size.min(self.len), self.len.div_ceil(vnet.gso_size)))
+            }
+            _ => None,
+        }
+    }
+
     /// Where in the transport header the checksum is.
     pub fn checksum_offset(&self) -> usize {
         if self.tcp { 16 } else { 6 }
@@ -233,29 +262,32 @@ impl Piece {
     /// checksums, sequence number and flags.
     #[inline]
     pub fn same_headers(&self, one: &TxFrame<'_>, other: &TxFrame<'_>) -> bool {
-        let (l3, l4, payload) = (usize::from(self.l3), usize::from(self.l4), usize::from(self.payload));
-        let equal = |from: usize, to: usize| match (one.rest.get(from..to), other.rest.get(from..to)) {
-            (Some(one), Some(other)) => one == other,
-            _ => false,
-        };
-        // Type of service; fragment word, lifetime and protocol; addresses and ports. Or class and flow label; next
-        // header, hop limit, addresses and ports.
+        let (l3, l4) = (usize::from(self.l3), usize::from(self.l4));
         let network = match self.v6 {
-            false => equal(l3 + 1, l3 + 2) && equal(l3 + 6, l3 + 10) && equal(l3 + 12, l4 + 4),
-            true => equal(l3, l3 + 4) && equal(l3 + 6, l4 + 4),
+            // Length and identification; header checksum.
+            false => same(one, other, l3, &[0xffff_0000_0000_ffff, 0xffff_ffff_0000_ffff, u64::MAX]),
+            // Payload length.
+            true => {
+                same(one, other, l3, &[0xffff_0000_ffff_ffff, u64::MAX, u64::MAX])
+                    && same(one, other, l3 + 20, &[u64::MAX; 3])
+            }
         };
-        // Acknowledgment and header length; window; urgent pointer and options.
-        network
-            && (!self.tcp || (equal(l4 + 8, l4 + 13) && equal(l4 + 14, l4 + 16) && equal(l4 + 18, payload)))
-            && equal(0, l3)
-            && one.head == other.head
+        // Sequence number, flags; checksum. Between them are the ports, the acknowledgment and the window.
+        let transport = !self.tcp
+            || (same(one, other, l4, &[0x0000_0000_ffff_ffff, 0xffff_00ff_ffff_ffff])
+                && same(one, other, l4 + 12, &[0xffff_0000_ffff_00ff])
+                && part(one, l4 + 20, self.payload) == part(other, l4 + 20, self.payload));
+        network && transport && part(one, 0, self.l3) == part(other, 0, self.l3) && one.head == other.head
     }
 
     /// The sum of the pseudo-header of a packet with `length` octets of transport header and payload.
     pub fn pseudo_sum(&self, frame: &TxFrame<'_>, length: u16) -> Option<u64> {
-        let (l3, l4) = (usize::from(self.l3), usize::from(self.l4));
-        let addresses = frame.rest.get(if self.v6 { l3 + 8 } else { l3 + 12 }..l4)?;
-        Some(pseudo_sum(addresses, if self.tcp { TCP } else { UDP }, length))
+        let l3 = usize::from(self.l3);
+        let addresses = match self.v6 {
+            false => sum_words(&array_at::<8>(frame.rest, l3 + 12)?),
+            true => sum_words(&array_at::<32>(frame.rest, l3 + 8)?),
+        };
+        Some(addresses + pseudo_sum(&[], if self.tcp { TCP } else { UDP }, length))
     }
 
     /// The payload of a frame with headers in the same places, without the padding behind its packet.
@@ -277,7 +309,8 @@ impl Piece {
         let (l3, l4) = (usize::from(self.l3), usize::from(self.l4));
         // All ones and zero are the same number, but only zero is ever made for an IPv4 header or for TCP.
         let made = |at: usize| Some(u16_at(frame.rest, at)? != 0xffff);
-        if !self.v6 && !(fold(sum(frame.rest.get(l3..l4)?)) == 0xffff && made(l3 + 10)?) {
+        let network = self.v6 || (fold(sum_words(&array_at::<20>(frame.rest, l3)?)) == 0xffff && made(l3 + 10)?);
+        if !network {
             return Some(false);
         }
         let length = u16::try_from(usize::from(self.payload) - l4 + usize::from(self.len)).ok()?;
@@ -294,4 +327,26 @@ impl Piece {
         let segment = frame.rest.get(l4..l4 + usize::from(length))?;
         Some(fold(pseudo + sum(segment)) == 0xffff && (!self.tcp || made(place)?))
     }
+}
+
+/// The words of two frames at `at` are equal where `masks` have ones; the first octet is the lowest.
+#[inline(always)]
+fn same<const N: usize>(one: &TxFrame<'_>, other: &TxFrame<'_>, at: usize, masks: &[u64; N]) -> bool {
+    let words = |frame: &TxFrame<'_>| frame.rest.get(at..)?.as_chunks::<8>().0.first_chunk::<N>().copied();
+    let (Some(one), Some(other)) = (words(one), words(other)) else { return false };
+    let differ = |((one, other), mask): ((&[u8; 8], &[u8; 8]), &u64)| {
+        (u64::from_le_bytes(*one) ^ u64::from_le_bytes(*other)) & mask
+    };
+    one.iter().zip(&other).zip(masks).map(differ).fold(0, |all, bits| all | bits) == 0
+}
+
+/// The octets of a frame behind its head, from one offset to another.
+fn part<'a>(frame: &TxFrame<'a>, from: usize, to: u16) -> Option<&'a [u8]> {
+    frame.rest.get(from..to.into())
+}
+
+/// As [`sum`], of a known and even number of words.
+#[inline(always)]
+fn sum_words<const N: usize>(octets: &[u8; N]) -> u64 {
+    octets.as_chunks::<4>().0.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum()
 }

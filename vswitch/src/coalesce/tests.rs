@@ -26,6 +26,7 @@ pub struct Packet {
     sequence: u32,
     ack: u32,
     window: u16,
+    urgent: u16,
     flags: u8,
     /// Octets of TCP options.
     options: Vec<u8>,
@@ -62,8 +63,9 @@ impl Packet {
             sequence: 1,
             ack: 5,
             window: 500,
+            urgent: 0,
             flags: 0x10,
-            options: Vec::new(),
+            options: vec![1; 4],
             payload: (0..100).collect(),
             padding: 0,
             wrong: 0,
@@ -105,7 +107,8 @@ impl Packet {
             l4.extend(self.ack.to_be_bytes());
             l4.extend([(5 + self.options.len() as u8 / 4) << 4, self.flags]);
             l4.extend(self.window.to_be_bytes());
-            l4.extend([0; 4]);
+            l4.extend([0; 2]);
+            l4.extend(self.urgent.to_be_bytes());
             l4.extend(&self.options);
         } else {
             l4.extend((8 + self.payload.len() as u16).to_be_bytes());
@@ -222,8 +225,9 @@ fn check(mode: Mode, batch: &[Packet]) -> Vec<usize> {
         let packets = match group.only() {
             Some(only) => received(built[only].0.clone(), &built[only].1),
             None => {
-                let joined = group.join(&frames).unwrap();
-                let whole = group.payloads(&frames).fold(joined.headers().to_vec(), |all, part| [&all, part].concat());
+                let joined = plan.join(group, &frames).unwrap();
+                let whole =
+                    plan.payloads(group, &frames).fold(joined.headers().to_vec(), |all, part| [&all, part].concat());
                 assert!(
                     whole.len() <= 65_535 + 18
                         && whole.len() - joined.headers().len() > usize::from(joined.vnet.gso_size)
@@ -270,7 +274,7 @@ fn disturb(packet: &mut Packet, what: u8, by: u8) {
         7 => packet.window = by.into(),
         8 => packet.flags = by,
         9 => packet.flags = [0x18, 0x11, 0x19, 0x12, 0x50, 0x90, 0x30, 0x14][usize::from(by) % 8],
-        10 => packet.options = vec![1; usize::from(by % 4) * 4],
+        10 => packet.options = vec![by / 128; usize::from(by % 4) * 4],
         11 => packet.payload.truncate(by.into()),
         12 => packet.payload.extend(vec![by; by.into()]),
         13 => packet.padding = by.into(),
@@ -359,8 +363,8 @@ proptest! {
         for mode in [Mode::Exact, Mode::Lenient] {
             let plan = Plan::make(mode, &Offloads::ALL, &frames);
             for group in plan.groups().iter().filter(|group| group.only().is_none()) {
-                let joined = group.join(&frames).unwrap();
-                let octets: usize = group.payloads(&frames).map(<[u8]>::len).sum();
+                let joined = plan.join(group, &frames).unwrap();
+                let octets: usize = plan.payloads(group, &frames).map(<[u8]>::len).sum();
                 prop_assert!(octets > usize::from(joined.vnet.gso_size));
             }
         }
@@ -421,7 +425,7 @@ fn a_difference_that_cutting_would_lose_keeps_packets_apart() {
         ("header checksum", |p| p.header_wrong = 1),
         ("later fragment", |p| p.offset = 1),
     ];
-    let tcp: [(&str, Change); 10] = [
+    let tcp: [(&str, Change); 12] = [
         ("gap", |p| p.sequence += 1),
         ("overlap", |p| p.sequence -= 1),
         ("acknowledgment", |p| p.ack += 1),
@@ -431,7 +435,9 @@ fn a_difference_that_cutting_would_lose_keeps_packets_apart() {
         ("ECE", |p| p.flags = 0x50),
         ("CWR", |p| p.flags = 0x90),
         ("URG", |p| p.flags = 0x30),
-        ("options", |p| p.options = vec![1; 4]),
+        ("urgent pointer", |p| p.urgent = 1),
+        ("more options", |p| p.options = vec![1; 8]),
+        ("other options", |p| p.options = vec![1, 1, 1, 0]),
     ];
     for packet in kinds() {
         let common = udp.iter().take(if packet.v6 { 8 } else { udp.len() });
@@ -546,8 +552,9 @@ fn lenient_joins_what_generators_send() {
     assert!(!Plan::make(Mode::Off, &Offloads::ALL, &frames).joins());
     let plan = Plan::make(Mode::Lenient, &Offloads::ALL, &frames);
     assert_eq!(plan.groups().len(), 1);
-    let joined = plan.groups()[0].join(&frames).unwrap();
-    let whole = plan.groups()[0].payloads(&frames).fold(joined.headers().to_vec(), |all, part| [&all, part].concat());
+    let joined = plan.join(&plan.groups()[0], &frames).unwrap();
+    let whole =
+        plan.payloads(&plan.groups()[0], &frames).fold(joined.headers().to_vec(), |all, part| [&all, part].concat());
     let expected: Vec<Vec<u8>> = (0..4u16)
         .map(|id| {
             Packet { id, unsummed: false, payload: batch[usize::from(id)].payload.clone(), ..packet.clone() }.build().0
@@ -583,4 +590,36 @@ fn a_device_gets_only_what_it_takes() {
             assert!(!Plan::make(Mode::Exact, &offloads, &frames).joins(), "{offloads:?}");
         }
     }
+}
+
+#[test]
+fn a_checksum_in_a_form_that_nobody_makes_is_kept() {
+    // All ones stand for zero; cutting makes zero of them, except in UDP.
+    let ones = |tcp: bool| {
+        let mut packet = Packet { payload: vec![0; 100], ..Packet::new(false, tcp) };
+        let place = packet.l4() + if tcp { 16 } else { 6 };
+        let value = packet.build().0[place..place + 2].to_vec();
+        packet.payload[..2].copy_from_slice(&value);
+        let mut frame = packet.build().0;
+        assert_eq!(frame[place..place + 2], if tcp { [0, 0] } else { [0xff, 0xff] });
+        frame[place..place + 2].fill(0xff);
+        (packet, frame)
+    };
+    for tcp in [false, true] {
+        let (first, frame) = ones(tcp);
+        let next = first.next().build().0;
+        let frames = [&frame, &next].map(|rest| TxFrame { head: &[], rest, vnet: VnetHdr::PLAIN, copy: false });
+        assert_eq!(Plan::make(Mode::Exact, &Offloads::ALL, &frames).joins(), !tcp);
+    }
+    // The header's identification is chosen so that its checksum comes out as zero.
+    let mut packet = Packet { df: false, id: 0, ..Packet::new(false, false) };
+    packet.id = u16::from_be_bytes([packet.build().0[24], packet.build().0[25]]);
+    let (mut frame, next) = (packet.build().0, packet.next().build().0);
+    let joins = |frame: &[u8]| {
+        let frames = [frame, &next].map(|rest| TxFrame { head: &[], rest, vnet: VnetHdr::PLAIN, copy: false });
+        Plan::make(Mode::Exact, &Offloads::ALL, &frames).joins()
+    };
+    assert!(frame[24..26] == [0, 0] && joins(&frame));
+    frame[24..26].fill(0xff);
+    assert!(!joins(&frame));
 }

@@ -251,7 +251,7 @@ fn a_receiver_gets_the_datagrams_with_their_bounds_in_the_order_of_their_flow() 
     assert_eq!(line, "ready\n");
 
     let mut expected: BTreeMap<u16, Vec<(usize, u8)>> = BTreeMap::new();
-    let kind = |n: u16| Kind { tag: false, v6: false, tcp: false, df: n % 2 == 0, partial: n % 3 == 0 };
+    let kind = |n: u16| Kind { tag: false, v6: false, tcp: false, df: n & 1 == 0, partial: n.is_multiple_of(3) };
     let mut streams: Vec<_> = (0..6).map(|n| (n, Stream::new(kind(n), 1000 + n))).collect();
     for round in 0..50usize {
         let mut frames = Vec::new();

@@ -39,7 +39,7 @@ pub(super) fn each(frames: &[TxFrame<'_>], offloads: &Offloads, write: Write<'_>
 pub(super) fn joined(frames: &[TxFrame<'_>], plan: &Plan, offloads: &Offloads, write: Write<'_>) -> Sent {
     let (mut taken, mut refused) = (0u64, 0u64);
     'groups: for group in plan.groups() {
-        if group.only().is_none() && whole(frames, group, write).is_ok() {
+        if group.only().is_none() && whole(frames, plan, group, write).is_ok() {
             taken |= group.set();
             continue;
         }
@@ -70,13 +70,13 @@ fn one(frame: &TxFrame<'_>, offloads: &Offloads, write: Write<'_>) -> Result<(),
     write(&[IoSlice::new(&header), IoSlice::new(frame.head), IoSlice::new(frame.rest)])
 }
 
-fn whole(frames: &[TxFrame<'_>], group: &Group, write: Write<'_>) -> Result<(), Errno> {
-    let front = group.join(frames).ok_or(Errno::INVAL)?;
+fn whole(frames: &[TxFrame<'_>], plan: &Plan, group: &Group, write: Write<'_>) -> Result<(), Errno> {
+    let front = plan.join(group, frames).ok_or(Errno::INVAL)?;
     let header = front.vnet.write();
     let mut parts: ArrayVec<IoSlice<'_>, PARTS_MAX> = ArrayVec::new();
     // There is room for all: a group has at most as many frames as a batch.
     parts.extend([IoSlice::new(&header), IoSlice::new(front.headers())]);
-    parts.extend(group.payloads(frames).map(IoSlice::new));
+    parts.extend(plan.payloads(group, frames).map(IoSlice::new));
     write(&parts)
 }
 
