@@ -174,7 +174,7 @@ fn hold_ip(seed: u64, count: usize, packets: usize) {
     // Rules that match much come last, so that packets get past them.
     let mut rules = rules;
     rules.sort_by_key(|(_, r)| r.src.wildcard.count_ones() + r.dst.wildcard.count_ones());
-    let (ids, counted) = (ids(count), seed % 2 == 0);
+    let (ids, counted) = (ids(count), seed.is_multiple_of(2));
     let list = IpList::new(&rules, &ids, counted);
     for _ in 0..packets {
         let key = draw.packet(&rules);
@@ -187,7 +187,7 @@ fn hold_mac(seed: u64, count: usize, packets: usize) {
     let mut draw = Draw(seed);
     let mut rules: Vec<(u32, MacRule)> = (0..count).map(|i| (i as u32, draw.mac_rule())).collect();
     rules.sort_by_key(|(_, r)| r.src.wildcard.to_u64().count_ones() + r.dst.wildcard.to_u64().count_ones());
-    let (ids, counted) = (ids(count), seed % 2 == 0);
+    let (ids, counted) = (ids(count), seed.is_multiple_of(2));
     let list = MacList::new(&rules, &ids, counted);
     for _ in 0..packets {
         let (key, vlan) = draw.frame(&rules);
