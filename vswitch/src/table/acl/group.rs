@@ -51,6 +51,10 @@ impl Bits {
     /// The lowest slot in the set.
     #[inline]
     fn first(&self) -> Option<usize> {
+        // Most groups of a long list say nothing: one test for all words.
+        if self.0.iter().fold(0, |all, word| all | word) == 0 {
+            return None;
+        }
         let at = self.0.iter().position(|word| *word != 0)?;
         self.0.get(at).map(|word| at * 64 + word.trailing_zeros() as usize)
     }
