@@ -28,6 +28,7 @@ help:
 	@echo "make fuzz    fuzz the frame path for $(FUZZ_SECONDS) s (FUZZ_SECONDS=)"
 	@echo "make deps    install the Debian packages that these need"
 	@echo "make clean   remove what was built"
+	@echo "make instructions asan memcheck miri   the gates of docs/testing.md; BLESS=1 renews the counts of the first"
 
 deps:
 	@scripts/deps $(PACKAGES)
@@ -73,3 +74,31 @@ fuzz:
 
 clean:
 	$(CARGO) clean
+
+# The gates of docs/testing.md: what no ordinary run of the tests would see.
+.PHONY: instructions asan memcheck miri
+
+# Instructions per stage of the frame path, held against vswitch/benches/instructions.json.
+instructions:
+	@scripts/deps valgrind
+	$(CARGO) bench -p vswitch --bench instructions
+
+# Tests of the dataplane that need no privileges, by name, so that those of devices stay out.
+ASAN_TESTS := --lib --test bridge --test control --test drops --test flows --test guests --test mirror --test replay \
+  --test oracle
+# Needs the nightly toolchain. The target is named so that build scripts are built without the sanitizer.
+asan:
+	RUSTFLAGS=-Zsanitizer=address ORACLE_CASES=2000 $(CARGO) +nightly test -p vswitch --target x86_64-unknown-linux-gnu $(ASAN_TESTS)
+
+# Modules that hold memory which others write, or that are written with offsets that others sent.
+MEMCHECK := flow::cache frame:: offload:: parse:: port:: table::mac wire::
+memcheck: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := valgrind --quiet --error-exitcode=1 --leak-check=full \
+  --show-leak-kinds=definite --errors-for-leak-kinds=definite
+memcheck:
+	@scripts/deps valgrind
+	$(CARGO) test -p vswitch --lib -- --test-threads=1 $(MEMCHECK)
+
+# Needs the nightly toolchain with its component miri. Modules without a system call and without thousands of cases.
+MIRI := flow::hash frame:: observe:: parse:: table::acl::list table::acl::term table::portset wire::
+miri:
+	$(CARGO) +nightly miri test -p vswitch --lib -- $(MIRI)

@@ -146,9 +146,7 @@ impl Snapshot {
             snapshot.add_session(i, session)?;
         }
         snapshot.check_static_macs()?;
-        for vlan in config.vlans.iter() {
-            snapshot.add_vlan(vlan, config);
-        }
+        snapshot.add_vlans(config);
         snapshot.lists = lists;
         snapshot.list_outs();
         Ok(snapshot)
@@ -238,27 +236,31 @@ impl Snapshot {
         Ok(())
     }
 
-    fn add_vlan(&mut self, vlan: VlanId, config: &Config) {
-        let mut members: Vec<&PortPolicy> =
-            self.ports.iter().filter(|p| p.config.up && !p.mirror_destination && p.carries(vlan)).collect();
-        members.sort_unstable_by_key(|p| p.config.id);
-        let sessions = |watched: &dyn Fn(&SessionConfig) -> &VlanSet| {
-            let bits = config.sessions.iter().enumerate().filter(|(_, s)| watched(s).contains(vlan));
-            bits.fold(0, |set: SessionSet, (i, _)| set | 1 << i)
-        };
-        let policy = VlanPolicy {
-            uplinks: members.iter().filter(|p| p.config.uplink).count(),
-            flood_uplink: members.iter().find(|p| p.config.uplink).map(|p| p.config.id),
-            members: members.iter().map(|p| p.config.id).collect(),
-            rx_sessions: sessions(&|s| &s.rx_vlans),
-            tx_sessions: sessions(&|s| &s.tx_vlans),
-        };
-        self.vlan_policies.push(policy);
-        if let Some(index) = self.vlan_index.get_mut(usize::from(vlan.get())) {
-            *index = self.vlan_policies.len() as u16;
+    fn add_vlans(&mut self, config: &Config) {
+        let mut ports: Vec<&PortPolicy> =
+            self.ports.iter().filter(|port| port.config.up && !port.mirror_destination).collect();
+        ports.sort_unstable_by_key(|port| port.config.id);
+        let mut members: Vec<Vec<&PortPolicy>> = vec![Vec::new(); 4096];
+        for port in ports {
+            let mut join = |vlan: VlanId| {
+                members.get_mut(usize::from(vlan.get())).into_iter().for_each(|members| members.push(port));
+            };
+            match &port.config.mode {
+                PortMode::Access(vlan) => join(*vlan),
+                PortMode::Trunk { allowed, .. } => allowed.iter().for_each(join),
+            }
+        }
+        let policies = config.vlans.iter().filter_map(|vlan| {
+            let members = members.get(usize::from(vlan.get()))?;
+            Some((vlan, vlan_policy(vlan, members, config)))
+        });
+        for (i, (vlan, policy)) in (1..).zip(policies) {
+            self.vlan_policies.push(policy);
+            if let Some(index) = self.vlan_index.get_mut(usize::from(vlan.get())) {
+                *index = i;
+            }
         }
     }
-
     fn port_mut(&mut self, id: PortId) -> Option<&mut PortPolicy> {
         let index = usize::from(*self.port_index.get(id.index())?).checked_sub(1)?;
         self.ports.get_mut(index)
@@ -369,6 +371,20 @@ impl Snapshot {
             policy.map(|v| (v.uplinks > 1, v.rx_sessions, v.tx_sessions))
         };
         rests_on(self) != rests_on(previous)
+    }
+}
+
+fn vlan_policy(vlan: VlanId, members: &[&PortPolicy], config: &Config) -> VlanPolicy {
+    let sessions = |watched: &dyn Fn(&SessionConfig) -> &VlanSet| {
+        let bits = config.sessions.iter().enumerate().filter(|(_, s)| watched(s).contains(vlan));
+        bits.fold(0, |set: SessionSet, (i, _)| set | 1 << i)
+    };
+    VlanPolicy {
+        uplinks: members.iter().filter(|port| port.config.uplink).count(),
+        flood_uplink: members.iter().find(|port| port.config.uplink).map(|port| port.config.id),
+        members: members.iter().map(|port| port.config.id).collect(),
+        rx_sessions: sessions(&|s| &s.rx_vlans),
+        tx_sessions: sessions(&|s| &s.tx_vlans),
     }
 }
 

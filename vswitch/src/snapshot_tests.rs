@@ -81,6 +81,8 @@ fn a_generation_moves_with_what_its_port_rests_on_and_only_then() {
     assert_eq!(next(&config), [false, false, false]);
     config.ports[0].mac_acl_out = Some(0);
     assert_eq!(next(&config), [true, false, false]);
+    config.acls = vec![mac_list(vec![2])];
+    assert_eq!(next(&config), [true, false, false]);
     config.protected_macs = vec![MacAddr([2; 6])];
     assert_eq!(next(&config), [false, false, true]);
     config.vlans.remove(VlanId::new(2).unwrap());

@@ -8,7 +8,7 @@
 //!   octets every mask is exact, nothing is left to verify, and there is nothing to search either.
 //! * **Ports** are ranges and have no such form. The runs are searched once for the whole list; the groups translate.
 //! * Equal sets are kept once, so a list of like rules is small: 160 KiB for 1,000 rules of hosts and services. At the worst
-//!   a group of IP terms takes some 0.4 MiB.
+//!   a group of IP terms takes 0.3 MiB, and four octets for each run of ports of the list.
 //!
 //! Compiling takes time in proportion to the terms, and for the ports to groups x runs, of which there are at most 65,536.
 
@@ -51,6 +51,10 @@ impl Bits {
     /// The lowest slot in the set.
     #[inline]
     fn first(&self) -> Option<usize> {
+        // Most groups of a long list say nothing: one test for all words.
+        if self.0.iter().fold(0, |all, word| all | word) == 0 {
+            return None;
+        }
         let at = self.0.iter().position(|word| *word != 0)?;
         self.0.get(at).map(|word| at * 64 + word.trailing_zeros() as usize)
     }

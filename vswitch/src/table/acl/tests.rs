@@ -62,7 +62,8 @@ impl Draw {
         let (any, len) = (self.word() as u32, self.below(33) as u32);
         let prefix = u32::MAX.checked_shr(len).unwrap_or(0);
         let wildcard = self.pick(&[0, prefix, prefix, u32::MAX, 0x0000_ff00, 0x00ff_00fe, 0x8000_0001, any]);
-        AddrMatch::new(Ipv4Addr::from(self.address()), Ipv4Addr::from(wildcard))
+        // Without `new`, which clears the bits of the address that the mask ignores: a message may come with them set.
+        AddrMatch { addr: self.address(), wildcard }
     }
 
     fn action(&mut self) -> Action {
@@ -82,7 +83,7 @@ impl Draw {
             dst: self.addr_match(),
             dst_port: self.maybe(2, Self::ports).unwrap_or(PortMatch::Any),
             icmp_type: self.maybe(if protocol == Some(1) { 2 } else { 12 }, kind),
-            icmp_code: self.maybe(4, |d| d.below(3) as u8),
+            icmp_code: self.maybe(4, |d| d.pick(&[0, 1, 2, 255])),
             dscp: self.maybe(5, |d| d.pick(&[0, 46, 63])),
         }
     }
@@ -121,7 +122,7 @@ impl Draw {
             }
             1 => {
                 let kind = rule.icmp_type.filter(|_| self.below(8) > 0).unwrap_or(self.pick(&[0, 3, 8]));
-                key.dst_port = u16::from_be_bytes([kind, self.below(3) as u8]);
+                key.dst_port = u16::from_be_bytes([kind, self.pick(&[0, 1, 2, 255])]);
             }
             _ => {}
         }
@@ -174,7 +175,7 @@ fn hold_ip(seed: u64, count: usize, packets: usize) {
     // Rules that match much come last, so that packets get past them.
     let mut rules = rules;
     rules.sort_by_key(|(_, r)| r.src.wildcard.count_ones() + r.dst.wildcard.count_ones());
-    let (ids, counted) = (ids(count), seed % 2 == 0);
+    let (ids, counted) = (ids(count), seed.is_multiple_of(2));
     let list = IpList::new(&rules, &ids, counted);
     for _ in 0..packets {
         let key = draw.packet(&rules);
@@ -187,7 +188,7 @@ fn hold_mac(seed: u64, count: usize, packets: usize) {
     let mut draw = Draw(seed);
     let mut rules: Vec<(u32, MacRule)> = (0..count).map(|i| (i as u32, draw.mac_rule())).collect();
     rules.sort_by_key(|(_, r)| r.src.wildcard.to_u64().count_ones() + r.dst.wildcard.to_u64().count_ones());
-    let (ids, counted) = (ids(count), seed % 2 == 0);
+    let (ids, counted) = (ids(count), seed.is_multiple_of(2));
     let list = MacList::new(&rules, &ids, counted);
     for _ in 0..packets {
         let (key, vlan) = draw.frame(&rules);
