@@ -10,6 +10,8 @@
 //!   hosts to be little-endian, which is checked when it is built). A received super-frame of a kind that virtio has no
 //!   name for is lost in the kernel (`EINVAL`) and counts as missed.
 //! - Batches go through `recvmmsg` and `sendmmsg`; the arrays these need live with the port.
+//! - Handles for further workers share the socket and only send: frames of a flow are received in order because one worker
+//!   receives them all.
 //!
 //! Errors while running. A device that is down gives nothing and refuses frames (`ENETDOWN`), and comes back. A device that
 //! was deleted or moved to another namespace is gone: the socket loses its binding, which we look up whenever the device
@@ -18,6 +20,8 @@
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::event::{EventfdFlags, eventfd};
 
 use super::{Error, Offloads, Port, Sent};
 use crate::frame::vnet::VnetHdr;
@@ -47,6 +51,8 @@ pub struct Netdev {
     down: bool,
     gone: bool,
     missed: u64,
+    /// Of a handle that only sends: what never becomes readable.
+    silent: Option<OwnedFd>,
 }
 
 /// What `recvmmsg` and `sendmmsg` work on.
@@ -66,6 +72,53 @@ impl Netdev {
     /// # Errors
     /// [`Error::Device`] when there is none or it is not Ethernet; [`Error::System`] else.
     pub fn open(name: &str) -> Result<Netdev, Error> {
+        let netdev = Netdev::bound(name, libc::ETH_P_ALL as u16)?;
+        let system = |call| move |source| Error::System { device: name.to_owned(), call, source };
+        let promiscuous = libc::packet_mreq {
+            mr_ifindex: bound_to(&netdev.fd).map_err(system("getsockname"))?.sll_ifindex,
+            mr_type: libc::PACKET_MR_PROMISC as u16,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        set(&netdev.fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &promiscuous)
+            .map_err(system("PACKET_MR_PROMISC"))?;
+        Ok(netdev)
+    }
+
+    /// Opens the device `name` for sending alone.
+    ///
+    /// # Errors
+    /// As [`Netdev::open`].
+    pub fn sender(name: &str) -> Result<Netdev, Error> {
+        // Of no protocol: nothing is ever received.
+        let netdev = Netdev::bound(name, 0)?;
+        Ok(Netdev { silent: Some(netdev.silence()?), ..netdev })
+    }
+
+    /// Handles on the same socket that only send.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn senders(&self, count: usize) -> Result<Vec<Netdev>, Error> {
+        let one = |_| {
+            let system = |source| Error::System { device: self.name.clone(), call: "dup", source };
+            let fd = self.fd.try_clone().map_err(system)?;
+            let (name, messages, silent) = (self.name.clone(), Messages::new(), Some(self.silence()?));
+            Ok(Netdev { fd, name, messages, down: false, gone: false, missed: 0, silent })
+        };
+        (0..count).map(one).collect()
+    }
+
+    /// A descriptor that never becomes readable.
+    fn silence(&self) -> Result<OwnedFd, Error> {
+        eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| Error::System {
+            device: self.name.clone(),
+            call: "eventfd",
+            source: error.into(),
+        })
+    }
+
+    fn bound(name: &str, protocol: u16) -> Result<Netdev, Error> {
         let device = |what: &str| Error::Device { device: name.to_owned(), what: what.to_owned() };
         let fd = socket(name)?;
         let index = rustix::net::netdevice::name_to_index(&fd, name).map_err(|_| device("there is no such device"))?;
@@ -78,19 +131,20 @@ impl Netdev {
         set(&fd, libc::SOL_SOCKET, libc::SO_MARK, &MARK).map_err(system("SO_MARK"))?;
         set(&fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &BUFFER_OCTETS).map_err(system("SO_RCVBUFFORCE"))?;
         set(&fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &BUFFER_OCTETS).map_err(system("SO_SNDBUFFORCE"))?;
-        bind(&fd, index).map_err(system("bind"))?;
+        bind(&fd, index, protocol).map_err(system("bind"))?;
         let bound = bound_to(&fd).map_err(system("getsockname"))?;
         if bound.sll_hatype != libc::ARPHRD_ETHER {
             return Err(device("not an Ethernet device"));
         }
-        let promiscuous = libc::packet_mreq {
-            mr_ifindex: index,
-            mr_type: libc::PACKET_MR_PROMISC as u16,
-            mr_alen: 0,
-            mr_address: [0; 8],
-        };
-        set(&fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &promiscuous).map_err(system("PACKET_MR_PROMISC"))?;
-        Ok(Netdev { fd, name: name.to_owned(), messages: Messages::new(), down: false, gone: false, missed: 0 })
+        Ok(Netdev {
+            fd,
+            name: name.to_owned(),
+            messages: Messages::new(),
+            down: false,
+            gone: false,
+            missed: 0,
+            silent: None,
+        })
     }
 
     /// The name that it was opened by.
@@ -135,6 +189,9 @@ impl Port for Netdev {
     fn rx(&mut self, buffers: &mut [Buffer]) -> Result<usize, Error> {
         if self.gone {
             return Err(Error::Gone);
+        }
+        if self.silent.is_some() {
+            return Ok(0);
         }
         // As often as there may be frames to skip: never without end.
         for _ in 0..BATCH {
@@ -188,6 +245,9 @@ impl Port for Netdev {
 
     /// Frames that found the socket's buffer full, and super-frames that virtio has no name for.
     fn missed(&mut self) -> u64 {
+        if self.silent.is_some() {
+            return 0;
+        }
         // SAFETY: all-zero is a value of this struct of integers.
         let mut statistics: libc::tpacket_stats = unsafe { zeroed() };
         let mut len = size_of::<libc::tpacket_stats>() as libc::socklen_t;
@@ -204,7 +264,11 @@ impl Port for Netdev {
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.fd.as_fd())
+        Some(self.silent.as_ref().unwrap_or(&self.fd).as_fd())
+    }
+
+    fn handles(&mut self, count: usize) -> Result<Vec<Box<dyn Port>>, Error> {
+        Ok(self.senders(count)?.into_iter().map(|handle| Box::new(handle) as Box<dyn Port>).collect())
     }
 }
 
@@ -327,12 +391,12 @@ fn set<T>(fd: &OwnedFd, level: libc::c_int, option: libc::c_int, value: &T) -> i
     }
 }
 
-/// Binds the socket to all protocols of a device.
-fn bind(fd: &OwnedFd, index: libc::c_int) -> io::Result<()> {
+/// Binds the socket to a protocol of a device.
+fn bind(fd: &OwnedFd, index: libc::c_int, protocol: u16) -> io::Result<()> {
     // SAFETY: all-zero is a value of this struct of integers.
     let mut address: libc::sockaddr_ll = unsafe { zeroed() };
     address.sll_family = libc::AF_PACKET as _;
-    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    address.sll_protocol = protocol.to_be();
     address.sll_ifindex = index;
     let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
     // SAFETY: the descriptor is open; the address is `len` octets that outlive the call.

@@ -9,3 +9,4 @@ mod lab;
 mod netdev;
 mod segments;
 mod tap;
+mod xdp;

@@ -10,7 +10,7 @@ use vswitch::port::netdev::Netdev;
 use vswitch::port::tap::Tap;
 use vswitch::port::{Error, Offloads, Port, Sent};
 
-use crate::lab::{Lab, Loop, experiment, iperf, ping, plain, receive_until, run, udp_segments};
+use crate::lab::{Lab, Loop, experiment, iperf, ping, plain, receive_until, run, settle, udp_segments, veth_pair};
 
 #[test]
 fn a_veth_and_a_tap_carry_superframes_to_each_other() {
@@ -114,9 +114,7 @@ fn superframes_with_two_tags_pass_over_a_veth() {
 #[test]
 fn a_tagged_frame_keeps_every_octet_over_a_veth() {
     let _lab = lab!("no");
-    run("ip link add port-no0 type veth peer name port-no1");
-    run("ip link set port-no0 up");
-    run("ip link set port-no1 up");
+    veth_pair("port-no0", "port-no1", "");
     let (mut a, mut b) = (Netdev::open("port-no0").unwrap(), Netdev::open("port-no1").unwrap());
     for tags in
         [&b"\x81\x00\xe0\x64"[..], b"\x88\xa8\x10\xc8", b"\x88\xa8\x10\xc8\x81\x00\x01\x2c", b"\x81\x00\x20\x00", b""]
@@ -135,9 +133,7 @@ fn a_tagged_frame_keeps_every_octet_over_a_veth() {
 #[test]
 fn a_batch_goes_on_behind_a_frame_that_the_device_refuses() {
     let _lab = lab!("nb");
-    run("ip link add port-nb0 type veth peer name port-nb1");
-    run("ip link set port-nb0 up");
-    run("ip link set port-nb1 up");
+    veth_pair("port-nb0", "port-nb1", "");
     let (mut a, mut b) = (Netdev::open("port-nb0").unwrap(), Netdev::open("port-nb1").unwrap());
     let (fit, long) = (experiment(b"fits"), experiment(&[0; 1600]));
     let mut frames = vec![plain(&fit); BATCH];
@@ -169,6 +165,7 @@ fn a_netdev_comes_back_from_down_and_is_gone_when_deleted_or_moved() {
         for _ in 0..2 {
             run("ip link set port-nd0 up");
             run("ip link set port-nd1 up");
+            settle(&["port-nd0", "port-nd1"]);
             assert_eq!(peer.tx(&[plain(&frame)]).accepted, 1);
             assert!(receive_until(&mut port, |buffer| (buffer.frame() == frame).then_some(())).is_some());
             run("ip link set port-nd0 down");
@@ -186,9 +183,7 @@ fn a_netdev_comes_back_from_down_and_is_gone_when_deleted_or_moved() {
 #[test]
 fn frames_that_nobody_takes_in_time_are_counted_as_missed() {
     let _lab = lab!("nm");
-    run("ip link add port-nm0 type veth peer name port-nm1");
-    run("ip link set port-nm0 up");
-    run("ip link set port-nm1 up");
+    veth_pair("port-nm0", "port-nm1", "");
     let (mut slow, mut fast) = (Netdev::open("port-nm0").unwrap(), Netdev::open("port-nm1").unwrap());
     assert_eq!(slow.missed(), 0);
     let frame = experiment(&[0; 1000]);
@@ -214,9 +209,7 @@ fn frames_that_nobody_takes_in_time_are_counted_as_missed() {
 #[test]
 fn a_queue_that_is_full_takes_the_first_frames_and_refuses_none() {
     let _lab = lab!("nq1");
-    run("ip link add port-nf0 type veth peer name port-nf1");
-    run("ip link set port-nf0 up");
-    run("ip link set port-nf1 up");
+    veth_pair("port-nf0", "port-nf1", "");
     let frame = experiment(&[0; 1400]);
     // The queue drops the frame (ENOBUFS), or holds so many that the socket may send no more (EAGAIN).
     for limit in ["10kb", "100mb"] {
@@ -270,9 +263,7 @@ fn our_mark_passes_where_the_host_is_silenced() {
 #[test]
 fn a_superframe_beyond_the_buffer_arrives_with_length_0() {
     let _lab = lab!("nl");
-    run("ip link add port-nl0 gso_max_size 200000 type veth peer name port-nl1");
-    run("ip link set port-nl0 up");
-    run("ip link set port-nl1 up");
+    veth_pair("port-nl0", "port-nl1", "gso_max_size 200000");
     let (mut a, mut b) = (Netdev::open("port-nl0").unwrap(), Netdev::open("port-nl1").unwrap());
     // IPv6 with a payload length of 0, as packets above 64 KiB have (RFC 2675 without its option), and TCP.
     let mut frame = b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x86\xdd\x60\0\0\0\0\0\x06\x40".to_vec();
