@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bootstrap::DEFAULT_SOCKET;
-use crate::request::{Kind, Request};
+use crate::request::{Driver, Kind, Request};
 
 /// The agent of a host of the distributed virtual switch, and its local commands.
 #[derive(Debug, Parser)]
@@ -97,6 +97,9 @@ pub struct Attach {
     /// tap: the agent makes and holds it; netdev: it exists [default: tap, for an uplink netdev]
     #[arg(long)]
     pub kind: Option<Kind>,
+    /// What drives an existing device: packet sockets, AF_XDP, or what is best [default: auto]
+    #[arg(long)]
+    pub driver: Option<Driver>,
     /// A tap without offloads
     #[arg(long)]
     pub plain: bool,
@@ -122,8 +125,8 @@ pub struct Attach {
 impl Attach {
     /// The request, and the socket it goes to.
     pub fn split(self) -> (Request, PathBuf) {
-        let Attach { profile, device, kind, plain, netns, vm, nic, mac, uplink, agent } = self;
-        (Request { profile, device, kind, plain, netns, vm, nic, mac, uplink }, agent.socket)
+        let Attach { profile, device, kind, driver, plain, netns, vm, nic, mac, uplink, agent } = self;
+        (Request { profile, device, kind, driver, plain, netns, vm, nic, mac, uplink }, agent.socket)
     }
 }
 
@@ -136,7 +139,10 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
         let parse = |line: &str| Cli::try_parse_from(line.split_whitespace());
-        assert!(parse("vem attach --profile p --device tap0 --kind netdev --vm v --nic 1 --netns n").is_ok());
+        assert!(
+            parse("vem attach --profile p --device tap0 --kind netdev --driver xdp --vm v --nic 1 --netns n").is_ok()
+        );
+        assert!(parse("vem attach --profile p --device tap0 --driver dpdk").is_err());
         assert!(parse("vem detach --device a").is_ok());
         assert!(parse("vem detach").is_err());
         assert!(parse("vem detach --device a --nic b/0").is_err());

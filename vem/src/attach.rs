@@ -19,9 +19,10 @@ use minicbor::{Decode, Encode};
 use proto::addr::{MacAddr, NicId};
 use proto::config::ProfileType;
 use proto::report::PortReport;
+use vswitch::port::xdp::ethtool;
 use vswitch::port::{PORTS_MAX, PortId};
 
-use crate::request::Kind;
+use crate::request::{Driver, Kind};
 
 /// Most cards whose interface index is remembered.
 pub const REMEMBERED_MAX: usize = 4096;
@@ -35,6 +36,35 @@ pub struct Before {
     /// The host answered ARP on it.
     #[n(1)]
     pub arp: bool,
+    /// What it did to received frames, when AF_XDP has switched that off.
+    #[n(2)]
+    pub receiving: Option<Receiving>,
+}
+
+/// What a device does to received frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Receiving {
+    /// Joins them in software.
+    #[n(0)]
+    pub gro: bool,
+    /// Joins them in hardware.
+    #[n(1)]
+    pub lro: bool,
+    /// Takes the VLAN tag out.
+    #[n(2)]
+    pub vlan: bool,
+}
+
+impl From<ethtool::Receiving> for Receiving {
+    fn from(ethtool::Receiving { gro, lro, vlan }: ethtool::Receiving) -> Receiving {
+        Receiving { gro, lro, vlan }
+    }
+}
+
+impl From<Receiving> for ethtool::Receiving {
+    fn from(Receiving { gro, lro, vlan }: Receiving) -> ethtool::Receiving {
+        ethtool::Receiving { gro, lro, vlan }
+    }
 }
 
 /// A port of this host.
@@ -86,6 +116,9 @@ pub struct Attachment {
     /// What the device was like before the host was silenced on it.
     #[n(14)]
     pub before: Option<Before>,
+    /// What drives a netdev, when it was said.
+    #[n(18)]
+    pub driver: Option<Driver>,
 }
 
 /// Why a port can't be attached or detached.
@@ -145,6 +178,7 @@ impl Attachment {
             && self.device == other.device
             && self.netns == other.netns
             && self.plain == other.plain
+            && self.driver == other.driver
             && self.card == other.card
     }
 }

@@ -38,6 +38,7 @@ use crate::export::{self, ExportHandle};
 use crate::headless::{self, LastGood, Store};
 use crate::hostport::{self, netns};
 use crate::rates::{Rates, Totals};
+use crate::request::Kind;
 
 /// Why something can't be done.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +90,14 @@ pub struct Live {
     /// The device was deleted, or another has its name: a packet socket does not always hear of it.
     deleted: bool,
     mtu: u16,
+    /// Largest packet of the device as it is.
+    device_mtu: u32,
+    /// Largest packet of the device when it was opened.
+    opened_mtu: u32,
+    /// What drives a netdev.
+    pub driver: Option<String>,
+    /// The device was changed in some way since AF_XDP was last looked after.
+    changed: bool,
 }
 
 impl Live {
@@ -104,7 +113,16 @@ impl Live {
             index: 0,
             deleted: false,
             mtu: 0,
+            device_mtu: 0,
+            opened_mtu: 0,
+            driver: None,
+            changed: false,
         }
+    }
+
+    /// AF_XDP drives the device.
+    fn by_xdp(&self) -> bool {
+        self.driver.as_ref().is_some_and(|driver| driver.starts_with("xdp"))
     }
 }
 
@@ -323,6 +341,12 @@ impl Switch {
             profile: a.profile.clone(),
             fresh: a.fresh,
             open: self.live.get(&a.nic).is_some_and(|live| live.open),
+            // A tap takes what it is given: its MTU is its guest's affair.
+            device_mtu: self
+                .live
+                .get(&a.nic)
+                .filter(|live| live.open && a.kind == Kind::Netdev)
+                .map(|live| u16::try_from(live.device_mtu).unwrap_or(u16::MAX)),
         };
         self.attachments.iter().map(attached).collect()
     }
@@ -341,7 +365,10 @@ impl Switch {
         self.generation = generation;
         self.plan = plan;
         self.exporter.configure(export)?;
-        self.raise_mtus();
+        if self.raise_mtus() && self.device_mtus_changed() {
+            // Once more with what the devices take now; there is nothing left to raise then.
+            return self.publish(now);
+        }
         self.compare_states(now);
         Ok(())
     }

@@ -45,6 +45,9 @@ use queue::Queue;
 /// Most queues of a device: each takes 6 to 12 MiB.
 pub const QUEUES_MAX: u32 = 16;
 
+/// Largest MTU of a device that is opened: its frames, with two tags, fit into the largest slot.
+pub const MTU_MAX: u16 = 3818;
+
 /// Calls without frames between two questions whether the device is still there.
 const EMPTY_CALLS: u32 = 1024;
 
