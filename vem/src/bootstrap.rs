@@ -21,6 +21,7 @@
 //! uplink = 1
 //! device = "eth1"
 //! profile = "uplink-trunk"
+//! driver = "auto"                 # or "packet", "xdp": what drives an existing device
 //! ```
 //!
 //! A key that is not known is an error, and so is a value out of its range: nothing is guessed. Everything else about the

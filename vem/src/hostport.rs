@@ -153,12 +153,13 @@ pub fn raise_mtu(attachment: &Attachment, mtu: u16) -> Result<(), Error> {
     })?
 }
 
-/// Has AF_XDP go on being sound on a device that somebody may have changed.
+/// Has AF_XDP go on being sound on a device that somebody may have changed, and returns how many queues it has now.
 ///
 /// # Errors
 /// The device refuses.
-pub fn keep_driven(attachment: &Attachment) -> Result<(), Error> {
-    netns::inside(attachment.netns.as_deref().map(Path::new), || driver::keep(attachment))?
+pub fn keep_driven(attachment: &Attachment) -> Result<u32, Error> {
+    let keep = || driver::keep(attachment).and_then(|()| driver::queues(attachment));
+    netns::inside(attachment.netns.as_deref().map(Path::new), keep)?
 }
 
 /// What was opened; see [`Opened`].

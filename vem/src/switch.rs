@@ -96,8 +96,8 @@ pub struct Live {
     opened_mtu: u32,
     /// What drives a netdev.
     pub driver: Option<String>,
-    /// The device was changed in some way since AF_XDP was last looked after.
-    changed: bool,
+    /// Queues that AF_XDP was opened for.
+    queues: Option<u32>,
 }
 
 impl Live {
@@ -116,7 +116,7 @@ impl Live {
             device_mtu: 0,
             opened_mtu: 0,
             driver: None,
-            changed: false,
+            queues: None,
         }
     }
 

@@ -35,7 +35,29 @@ fn host(driver: &str) -> Place {
     let mut place = Place::new("");
     place.store(1, &config());
     let (host, far) = (place.namespace("host"), place.namespace("far"));
-    place::must("ip", &["-n", &host, "link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", &far]);
+    place::must(
+        "ip",
+        &[
+            "-n",
+            &host,
+            "link",
+            "add",
+            "up0",
+            "numrxqueues",
+            "2",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "numtxqueues",
+            "2",
+            "netns",
+            &far,
+        ],
+    );
+    place.inside("host", "ethtool -L up0 rx 1");
+    place.inside("far", "ethtool -L eth0 tx 1");
     place.ip("far", "link set eth0 up");
     place.ip("far", "addr add 10.0.0.9/24 dev eth0");
     place.start();
@@ -82,6 +104,26 @@ fn carries_tcp(place: &Place, from: &str) {
     assert!(receiver.wait().unwrap().success());
 }
 
+/// How many of 64 datagrams from the far end to a, each from another port, arrive.
+fn flows_that_arrive(place: &Place) -> usize {
+    let receive = "import socket\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\ns.bind(('',7))\ns.settimeout(3)\n\
+        print('ready',flush=True)\nn=0\ntry:\n  while n<64: s.recv(99); n+=1; s.settimeout(.5)\nexcept TimeoutError: pass\nprint(n)";
+    let send = "import socket\nfor p in range(64):\n  s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\n  s.bind(('',20000+p))\n  \
+        s.sendto(b'x',('10.0.0.1',7))";
+    let (a, far) = (place.namespace("a"), place.namespace("far"));
+    let mut receiver = std::process::Command::new("ip")
+        .args(["netns", "exec", &a, "python3", "-c", receive])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(receiver.stdout.take().unwrap()));
+    assert_eq!(lines.next().unwrap().unwrap(), "ready");
+    place::must("ip", &["netns", "exec", &far, "python3", "-c", send]);
+    let count = lines.next().unwrap().unwrap();
+    receiver.wait().unwrap();
+    count.parse().unwrap()
+}
+
 #[test]
 fn an_uplink_by_af_xdp_serves_two_vms_and_leaves_nothing() {
     if !possible() {
@@ -102,6 +144,15 @@ fn an_uplink_by_af_xdp_serves_two_vms_and_leaves_nothing() {
     };
     assert!(place.inside("host", "ethtool -K up0 gro on").status.success());
     wait_for("off again", SOON, || !joins(&place));
+
+    // A second queue is fed by the far end: what comes in by it arrives as well.
+    assert!(place.inside("host", "ethtool -L up0 rx 2").status.success());
+    assert!(place.inside("far", "ethtool -L eth0 tx 2").status.success());
+    wait_for("all of 64 flows", SOON, || {
+        let count = flows_that_arrive(&place);
+        println!("{count} of 64 flows");
+        count == 64
+    });
 
     // Killed, it leaves no program behind, and comes back.
     place.kill();

@@ -13,7 +13,8 @@
 //! `auto` takes no copies: where the kernel copies anyhow, what is lost with super-frames is more than what is gained.
 //!
 //! What the device does to received frames (joining them, taking VLAN tags out) is switched off while AF_XDP drives it,
-//! kept off should somebody switch it on, and put back on release. What it was like is stored with the attachment, so that
+//! kept off should somebody switch it on, and put back on release. A device whose number of queues was changed is opened
+//! again: frames of a queue without socket are lost. What it was like is stored with the attachment, so that
 //! it is put back also after the agent was killed. The XDP program itself goes with the process.
 
 use vswitch::port::Port;
@@ -50,7 +51,7 @@ pub fn open(attachment: &Attachment, link: &Link) -> Result<Driven, Error> {
         (Driver::Auto, None) if attachment.card > 0 => &[Mode::ZeroCopy],
         (Driver::Auto | Driver::Packet, _) => return packet(device),
     };
-    match (open_xdp(attachment, modes), attachment.driver) {
+    match (open_xdp(attachment, link, modes), attachment.driver) {
         (Ok(driven), _) => Ok(driven),
         (Err(error), Some(Driver::Xdp)) => Err(error),
         (Err(error), _) => {
@@ -90,17 +91,31 @@ pub fn keep(attachment: &Attachment) -> Result<(), Error> {
     }
 }
 
+/// How many queues the device receives by.
+///
+/// # Errors
+/// The device is gone, or the system refuses.
+pub fn queues(attachment: &Attachment) -> Result<u32, Error> {
+    ethtool::queues(&attachment.device).map_err(system(&attachment.device, "read queues"))
+}
+
 fn packet(device: &str) -> Result<Driven, Error> {
     Ok(Driven { port: Box::new(Netdev::open(device)?), name: "packet".to_owned(), before: None })
 }
 
-fn open_xdp(attachment: &Attachment, modes: &[Mode]) -> Result<Driven, Error> {
+fn open_xdp(attachment: &Attachment, link: &Link, modes: &[Mode]) -> Result<Driven, Error> {
     let device = attachment.device.as_str();
     let now = ethtool::receiving(device).map_err(system(device, "read offloads"))?;
     let before = attachment.before.and_then(|before| before.receiving).unwrap_or(now.into());
     let opened = keep(attachment).and_then(|()| Ok(Xdp::open(device, modes)?));
     match opened {
         Ok(port) => {
+            if link.kind.is_some() {
+                tracing::warn!(
+                    device,
+                    "tags of VLAN interfaces at the far end are lost unless it has 'ethtool -K DEVICE txvlan off'"
+                );
+            }
             let name = format!("xdp-{}", port.mode().name());
             Ok(Driven { port: Box::new(port), name, before: Some(before) })
         }

@@ -127,6 +127,7 @@ impl Switch {
 
     /// Closes ports whose device or namespace is gone, and opens those that are back.
     pub(super) fn look_after_devices(&mut self, now: Instant) -> Result<(), Error> {
+        self.keep_driven();
         let gone = self.control.gone_ports();
         let lost = |(attachment, live): &(&Attachment, &Live)| {
             let path = attachment.netns.as_deref().map(Path::new);
@@ -138,7 +139,6 @@ impl Switch {
             self.close(nic);
         }
         let mut changed = !lost.is_empty() | self.device_mtus_changed();
-        self.keep_driven();
         let closed = self.ports().filter(|(a, live)| !live.open && !lost.contains(&a.nic));
         let closed: Vec<Attachment> = closed.map(|(a, _)| a.clone()).collect();
         for attachment in closed {
@@ -196,16 +196,17 @@ impl Switch {
         self.attached().iter().any(|port| port.open && runs(port) != wanted(port))
     }
 
-    /// Switches off what would make AF_XDP unsound, where a device was changed.
+    /// Sees to it that AF_XDP stays sound where a device was changed, which is not always told: a few ioctls a second.
     fn keep_driven(&mut self) {
         for attachment in self.attachments.iter() {
             let Some(live) = self.live.get_mut(&attachment.nic) else { continue };
-            if live.open
-                && std::mem::take(&mut live.changed)
-                && live.by_xdp()
-                && let Err(error) = hostport::keep_driven(attachment)
-            {
-                tracing::warn!(nic = %attachment.nic, %error, "AF_XDP may lose frames or tags");
+            if !(live.open && live.by_xdp()) {
+                continue;
+            }
+            match hostport::keep_driven(attachment) {
+                // Closed now, opened again at the next tick.
+                Ok(now) => live.deleted |= *live.queues.get_or_insert(now) != now,
+                Err(error) => tracing::warn!(nic = %attachment.nic, %error, "AF_XDP may lose frames or tags"),
             }
         }
     }
@@ -250,7 +251,7 @@ impl Switch {
         live.device_mtu = link.mtu;
         live.opened_mtu = link.mtu;
         live.driver = driver;
-        live.changed = false;
+        live.queues = None;
         if let Some(attachment) = self.attachments.get_mut(nic) {
             attachment.made |= made;
             let receiving = before.and_then(|before| before.receiving);
@@ -310,7 +311,6 @@ impl Switch {
 /// A device is as `link` says.
 fn follow(live: &mut Live, link: &Link) {
     live.connected = link.connected;
-    live.changed = true;
     live.device_mtu = link.mtu;
     // Longer frames than AF_XDP was opened for: it is opened again.
     live.deleted |= live.by_xdp() && link.mtu > live.opened_mtu;

@@ -80,6 +80,7 @@ fn across_a_trunk(name: &'static str, tags: &'static [u8]) {
     run("ip link add port-a type veth peer name port-b");
     run("ip link set port-a mtu 1508 up");
     run("ip link set port-b mtu 1508 up");
+    settle(&["port-a", "port-b"]);
     let superframes = Arc::new(AtomicUsize::new(0));
     let mut loops = Vec::new();
     let mut guests = Vec::new();
@@ -281,5 +282,49 @@ fn a_superframe_beyond_the_buffer_arrives_with_length_0() {
         frame.resize(len, 0x77);
         assert_eq!(a.tx(&[TxFrame { head: &[], rest: &frame, vnet, copy: false }]).accepted, 1);
         assert_eq!(receive_until(&mut b, |buffer| Some(buffer.frame().len())), Some(expected), "{len}");
+    }
+}
+
+#[test]
+fn further_handles_send_and_the_first_receives_everything() {
+    let _lab = lab!("nh");
+    veth_pair("port-nh0", "port-nh1", "");
+    let (mut first, mut far) = (Netdev::open("port-nh0").unwrap(), Netdev::open("port-nh1").unwrap());
+    let mut handles = first.handles(3).unwrap();
+    assert_eq!(handles.len(), 3);
+    // Each worker sends in its own thread, in its own order.
+    std::thread::scope(|scope| {
+        for (worker, handle) in handles.iter_mut().enumerate() {
+            scope.spawn(move || {
+                for number in 0..100u8 {
+                    let frame = experiment(&[worker as u8, number]);
+                    assert_eq!(handle.tx(&[plain(&frame)]).accepted, 1);
+                }
+            });
+        }
+    });
+    let mut next = [0; 3];
+    receive_until(&mut far, |buffer| {
+        let [worker, number] = buffer.frame()[14..] else { return None };
+        assert_eq!(number, next[usize::from(worker)]);
+        next[usize::from(worker)] += 1;
+        (next == [100; 3]).then_some(())
+    })
+    .unwrap_or_else(|| panic!("{next:?} came"));
+    let mut buffers = [Buffer::new(0), Buffer::new(1)];
+    let frame = experiment(b"in");
+    assert_eq!(far.tx(&[plain(&frame)]).accepted, 1);
+    assert!(receive_until(&mut first, |buffer| (buffer.frame() == frame).then_some(())).is_some());
+    for handle in &mut handles {
+        assert_eq!((handle.rx(&mut buffers).unwrap(), handle.missed()), (0, 0));
+        let mut files =
+            [rustix::event::PollFd::from_borrowed_fd(handle.readiness().unwrap(), rustix::event::PollFlags::IN)];
+        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: 0 };
+        assert_eq!(rustix::event::poll(&mut files, Some(&now)).unwrap(), 0, "a handle that only sends is never ready");
+    }
+    run("ip link del port-nh0");
+    for handle in &mut handles {
+        assert_eq!(handle.tx(&[plain(&frame)]), Sent { accepted: 0, refused: 1, refused_set: 1 });
+        assert!(matches!(handle.rx(&mut buffers), Err(Error::Gone)));
     }
 }

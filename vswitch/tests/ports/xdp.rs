@@ -79,6 +79,18 @@ fn more_batches_than_slots_arrive_whole_and_in_order() {
         }
     }
     assert_eq!((near.missed(), far.missed()), (0, 0));
+    // No slot was lost: as many frames as there are slots can wait.
+    let frame = experiment(&[3; 60]);
+    for _ in 0..2048 / BATCH {
+        assert_eq!(near.tx(&[plain(&frame); BATCH]).accepted, BATCH);
+        // The far end's NAPI takes 256 frames before it drops.
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let mut waiting = 0;
+    while let Some(count) = Some(far.rx(&mut buffers).unwrap()).filter(|count| *count > 0) {
+        waiting += count;
+    }
+    assert_eq!((waiting, far.missed()), (2048, 0));
 }
 
 #[test]

@@ -80,8 +80,13 @@ impl Queue {
     /// The ring is not to be trusted.
     pub fn receive(&mut self, buffers: &mut [Buffer]) -> Result<usize, Gone> {
         if self.rings.rx.look()? == 0 {
+            // A driver that ran out of slots waits to be told that there are some again.
+            if self.zero_copy && self.rings.fill.wants_wakeup() {
+                self.socket.wake_receiver();
+            }
             return Ok(0);
         }
+        self.rings.fill.look()?;
         let mut filled = 0;
         while let Some(buffer) = buffers.get_mut(filled) {
             let Some(descriptor) = self.rings.rx.take() else { break };
@@ -101,7 +106,6 @@ impl Queue {
             }
         }
         self.rings.rx.release();
-        self.rings.fill.look()?;
         self.rings.fill.publish();
         if self.rings.fill.wants_wakeup() {
             self.socket.wake_receiver();
