@@ -57,7 +57,7 @@ pub fn ports(switch: &Switch, now: Instant) -> Vec<PortRow> {
             name: plan.and_then(|p| p.name),
             state: live.state.clone(),
             admin_up: plan.is_some_and(|p| p.settings.admin_up),
-            mtu: plan.map_or(1500, |p| p.settings.mtu),
+            mtu: plan.map_or(1500, |p| p.mtu),
             rx: direction(counters.rx, &counters.rx_drops),
             tx: direction(counters.tx, &counters.tx_drops),
             since_s: now.saturating_duration_since(live.since).as_secs(),

@@ -44,6 +44,8 @@ pub struct Attached {
     pub fresh: bool,
     /// Its device is there.
     pub open: bool,
+    /// Largest packet of the device, when that bounds what the port may send.
+    pub device_mtu: Option<u16>,
 }
 
 /// Numbers that outlive a plan.
@@ -66,6 +68,8 @@ pub struct PortPlan {
     pub profile: String,
     /// Everything that it does.
     pub settings: PortSettings,
+    /// Largest packet: that of the settings, or of the device if that is smaller.
+    pub mtu: u16,
     /// Forwards, as far as the configuration goes; else why not.
     pub state: PortState,
 }
@@ -142,7 +146,7 @@ pub fn plan(version: u64, host: Option<&HostConfig>, attached: &[Attached], befo
             up: port.open && plan.state == PortState::Up,
             mode: set.mode.clone(),
             protected: set.protected,
-            mtu: set.mtu,
+            mtu: plan.mtu,
             ip_acl_in: acl(&set.ip_acl_in),
             ip_acl_out: acl(&set.ip_acl_out),
             mac_acl_in: acl(&set.mac_acl_in),
@@ -170,6 +174,7 @@ fn wait_for_config(port: &Attached) -> PortPlan {
         id: port.id,
         name: None,
         profile: port.profile.clone(),
+        mtu: smaller_mtu(&PortSettings::default(), port),
         settings: PortSettings::default(),
         state: PortState::Down("no configuration yet".to_owned()),
     }
@@ -193,7 +198,12 @@ fn plan_port(host: &HostConfig, port: &Attached, binding: Option<&PortBinding>) 
         _ => None,
     };
     let state = down.map_or(PortState::Up, PortState::Down);
-    PortPlan { id: port.id, name, profile: wanted.to_owned(), settings, state }
+    let mtu = smaller_mtu(&settings, port);
+    PortPlan { id: port.id, name, profile: wanted.to_owned(), settings, mtu, state }
+}
+
+fn smaller_mtu(settings: &PortSettings, port: &Attached) -> u16 {
+    port.device_mtu.map_or(settings.mtu, |mtu| mtu.min(settings.mtu))
 }
 
 fn monitor_config(host: &HostConfig, name: Option<&str>) -> MonitorConfig {

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bootstrap::DEFAULT_SOCKET;
 use crate::request::vhost::Role;
-use crate::request::{Kind, Request};
+use crate::request::{Driver, Kind, Request};
 
 /// The agent of a host of the distributed virtual switch, and its local commands.
 #[derive(Debug, Parser)]
@@ -99,6 +99,9 @@ pub struct Attach {
     /// uplink netdev]
     #[arg(long)]
     pub kind: Option<Kind>,
+    /// What drives an existing device: packet sockets, AF_XDP, or what is best [default: auto]
+    #[arg(long)]
+    pub driver: Option<Driver>,
     /// A tap without offloads
     #[arg(long)]
     pub plain: bool,
@@ -143,6 +146,7 @@ impl Attach {
             profile,
             device,
             kind,
+            driver,
             plain,
             netns,
             vm,
@@ -156,8 +160,23 @@ impl Attach {
             owner,
             agent,
         } = self;
-        let request =
-            Request { profile, device, kind, plain, netns, vm, nic, mac, uplink, path, role, queues, mode, owner };
+        let request = Request {
+            profile,
+            device,
+            kind,
+            driver,
+            plain,
+            netns,
+            vm,
+            nic,
+            mac,
+            uplink,
+            path,
+            role,
+            queues,
+            mode,
+            owner,
+        };
         (request, agent.socket)
     }
 }
@@ -171,7 +190,10 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
         let parse = |line: &str| Cli::try_parse_from(line.split_whitespace());
-        assert!(parse("vem attach --profile p --device tap0 --kind netdev --vm v --nic 1 --netns n").is_ok());
+        assert!(
+            parse("vem attach --profile p --device tap0 --kind netdev --driver xdp --vm v --nic 1 --netns n").is_ok()
+        );
+        assert!(parse("vem attach --profile p --device tap0 --driver dpdk").is_err());
         let guest = "vem attach --profile p --device web1 --kind vhost-user --path /s --role client --queues 2";
         assert!(parse(guest).is_ok());
         assert!(parse("vem attach --profile p --device web1 --kind vhostuser --path /s").is_err());

@@ -19,10 +19,11 @@ use minicbor::{Decode, Encode};
 use proto::addr::{MacAddr, NicId};
 use proto::config::ProfileType;
 use proto::report::PortReport;
+use vswitch::port::xdp::ethtool;
 use vswitch::port::{PORTS_MAX, PortId};
 
-use crate::request::Kind;
 use crate::request::vhost::VhostUser;
+use crate::request::{Driver, Kind};
 
 /// Most cards whose interface index is remembered.
 pub const REMEMBERED_MAX: usize = 4096;
@@ -36,6 +37,35 @@ pub struct Before {
     /// The host answered ARP on it.
     #[n(1)]
     pub arp: bool,
+    /// What it did to received frames, when AF_XDP has switched that off.
+    #[n(2)]
+    pub receiving: Option<Receiving>,
+}
+
+/// What a device does to received frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Receiving {
+    /// Joins them in software.
+    #[n(0)]
+    pub gro: bool,
+    /// Joins them in hardware.
+    #[n(1)]
+    pub lro: bool,
+    /// Takes the VLAN tag out.
+    #[n(2)]
+    pub vlan: bool,
+}
+
+impl From<ethtool::Receiving> for Receiving {
+    fn from(ethtool::Receiving { gro, lro, vlan }: ethtool::Receiving) -> Receiving {
+        Receiving { gro, lro, vlan }
+    }
+}
+
+impl From<Receiving> for ethtool::Receiving {
+    fn from(Receiving { gro, lro, vlan }: Receiving) -> ethtool::Receiving {
+        ethtool::Receiving { gro, lro, vlan }
+    }
 }
 
 /// A port of this host.
@@ -90,6 +120,9 @@ pub struct Attachment {
     /// Socket of a vhost-user port.
     #[n(15)]
     pub vhost: Option<VhostUser>,
+    /// What drives a netdev, when it was said.
+    #[n(18)]
+    pub driver: Option<Driver>,
 }
 
 /// Why a port can't be attached or detached.
@@ -152,6 +185,7 @@ impl Attachment {
             && self.device == other.device
             && self.netns == other.netns
             && self.plain == other.plain
+            && self.driver == other.driver
             && self.card == other.card
             && self.vhost == other.vhost
     }
@@ -329,7 +363,7 @@ mod tests {
             \x82\xf5\xf5\xa1\x63a/0\x01";
         let mut ports = Attachments::default();
         let netdev = Request { kind: Some(Kind::Netdev), ..request("a") }.check().unwrap();
-        ports.add(Attachment { before: Some(Before { ipv6: true, arp: true }), ..netdev }).unwrap();
+        ports.add(Attachment { before: Some(Before { ipv6: true, arp: true, receiving: None }), ..netdev }).unwrap();
         assert_eq!(minicbor::decode::<Attachments>(OLD).unwrap(), ports);
     }
 

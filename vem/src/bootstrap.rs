@@ -26,6 +26,7 @@
 //! uplink = 1
 //! device = "eth1"
 //! profile = "uplink-trunk"
+//! driver = "auto"                 # or "packet", "xdp": what drives an existing device
 //!
 //! [[port]]
 //! kind = "vhost-user"

@@ -12,6 +12,7 @@
 //!
 //! Calls block for some milliseconds (netlink, `nft`); they are made by the control thread.
 
+pub mod driver;
 pub mod netlink;
 pub mod netns;
 pub mod silence;
@@ -23,7 +24,6 @@ use std::sync::Arc;
 
 use vswitch::coalesce;
 use vswitch::port::Port;
-use vswitch::port::netdev::Netdev;
 use vswitch::port::tap::{self, Tap};
 use vswitch::port::vhost::VhostState;
 
@@ -95,6 +95,8 @@ pub struct Opened {
     pub made: bool,
     /// What it was like before the host was silenced.
     pub before: Option<Before>,
+    /// What drives a netdev: `packet`, `xdp-native`.
+    pub driver: Option<String>,
     /// Its namespace; `None` is the agent's own.
     pub namespace: Option<netns::Identity>,
     /// What the dataplane knows of the guest of a vhost-user port.
@@ -132,12 +134,12 @@ pub fn open(attachment: &Attachment, occasion: Occasion, settings: &Settings) ->
     }
     let path = attachment.netns.as_deref().map(Path::new);
     let namespace = path.map(netns::Identity::of).transpose()?;
-    let (port, link, made, before) = netns::inside(path, || match attachment.kind {
+    let Found { port, link, made, before, driver } = netns::inside(path, || match attachment.kind {
         Kind::Tap => open_tap(attachment, occasion, settings),
         Kind::Netdev => open_netdev(attachment, occasion),
         Kind::VhostUser => Err(unfit(&attachment.device, "has no socket")),
     })??;
-    Ok(Opened { port, link, made, before, namespace, guest: None })
+    Ok(Opened { port, link, made, before, driver, namespace, guest: None })
 }
 
 /// Undoes what opening changed: removes a tap or a socket that the agent made, lets the host speak again on a netdev.
@@ -160,7 +162,10 @@ pub fn release(attachment: &Attachment) -> Result<(), Error> {
                 route.delete(link.index).map_err(system(&attachment.device, "remove"))
             }
             (Kind::Tap | Kind::VhostUser, _) => Ok(()),
-            (Kind::Netdev, link) => silence::undo(attachment, link.as_ref(), &mut route),
+            (Kind::Netdev, link) => {
+                let offloads = if link.is_some() { driver::undo(attachment) } else { Ok(()) };
+                silence::undo(attachment, link.as_ref(), &mut route).and(offloads)
+            }
         }
     })?
 }
@@ -184,8 +189,23 @@ pub fn raise_mtu(attachment: &Attachment, mtu: u16) -> Result<(), Error> {
     })?
 }
 
-/// What was opened: the port, its link, whether it was made, and how it was before.
-type Found = (Box<dyn Port>, Link, bool, Option<Before>);
+/// Has AF_XDP go on being sound on a device that somebody may have changed, and returns how many queues it has now.
+///
+/// # Errors
+/// The device refuses.
+pub fn keep_driven(attachment: &Attachment) -> Result<u32, Error> {
+    let keep = || driver::keep(attachment).and_then(|()| driver::queues(attachment));
+    netns::inside(attachment.netns.as_deref().map(Path::new), keep)?
+}
+
+/// What was opened; see [`Opened`].
+struct Found {
+    port: Box<dyn Port>,
+    link: Link,
+    made: bool,
+    before: Option<Before>,
+    driver: Option<String>,
+}
 
 fn system(device: &str, what: &'static str) -> impl FnOnce(io::Error) -> Error {
     let device = device.to_owned();
@@ -200,7 +220,15 @@ fn open_vhost(socket: &VhostUser) -> Result<Opened, Error> {
     let port = vhost::open(socket)?;
     let guest = port.state();
     let link = Link { connected: vhost::is_linked(&guest), ..Link::default() };
-    Ok(Opened { port: Box::new(port), link, made: false, before: None, namespace: None, guest: Some(guest) })
+    Ok(Opened {
+        port: Box::new(port),
+        link,
+        made: false,
+        before: None,
+        driver: None,
+        namespace: None,
+        guest: Some(guest),
+    })
 }
 
 fn open_tap(attachment: &Attachment, occasion: Occasion, settings: &Settings) -> Result<Found, Error> {
@@ -229,7 +257,7 @@ fn open_tap(attachment: &Attachment, occasion: Occasion, settings: &Settings) ->
         Ok((port, route.get(device).map_err(system(device, "netlink"))?.unwrap_or(link)))
     })();
     match opened {
-        Ok((port, link)) => Ok((Box::new(port), link, make, None)),
+        Ok((port, link)) => Ok(Found { port: Box::new(port), link, made: make, before: None, driver: None }),
         Err(error) => {
             if let (true, Ok(Some(link))) = (make, route.get(device)) {
                 let _ = route.delete(link.index);
@@ -261,12 +289,16 @@ fn open_netdev(attachment: &Attachment, occasion: Occasion) -> Result<Found, Err
     }
     let before = silence::apply(attachment, &link, &mut route)?;
     let opened = (|| {
-        let port = Netdev::open(device)?;
+        // Up first, because some drivers take an XDP socket only then; the host hears nothing of what comes meanwhile.
         route.change(link.index, &[Change::Up]).map_err(system(device, "set up"))?;
-        Ok((port, route.get(device).map_err(system(device, "netlink"))?.unwrap_or_else(|| link.clone())))
+        let driven = driver::open(attachment, &link)?;
+        Ok((driven, route.get(device).map_err(system(device, "netlink"))?.unwrap_or_else(|| link.clone())))
     })();
     match opened {
-        Ok((port, link)) => Ok((Box::new(port), link, false, Some(before))),
+        Ok((driver::Driven { port, name, before: receiving }, link)) => {
+            let before = Some(Before { receiving, ..before });
+            Ok(Found { port, link, made: false, before, driver: Some(name) })
+        }
         Err(error) => {
             if occasion == Occasion::Attach {
                 let undone = Attachment { before: Some(before), ..attachment.clone() };

@@ -43,6 +43,23 @@ impl Kind {
     }
 }
 
+/// What drives an existing device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[cbor(index_only)]
+pub enum Driver {
+    /// AF_XDP where it is sound and without copies, else AF_PACKET.
+    #[default]
+    #[n(0)]
+    Auto,
+    /// AF_PACKET: every device, with super-frames.
+    #[n(1)]
+    Packet,
+    /// AF_XDP: network cards and veths, for many small frames.
+    #[n(2)]
+    Xdp,
+}
+
 /// What a person asks for, on the command line or in a `[[port]]` of `vem.toml`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,6 +71,9 @@ pub struct Request {
     /// How it is reached; without it a VM port is a tap and an uplink a netdev.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
+    /// What drives a netdev; without it `auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<Driver>,
     /// A tap without virtio header: every frame complete and within the MTU.
     #[serde(default)]
     pub plain: bool,
@@ -113,6 +133,9 @@ impl Request {
         if kind != Kind::Tap && self.plain {
             return Err(word("'plain' is for taps only".to_owned()));
         }
+        if kind != Kind::Netdev && self.driver.is_some() {
+            return Err(word("'driver' is for netdevs only".to_owned()));
+        }
         let vhost = self.check_vhost(kind)?;
         let vm = match self.uplink {
             Some(_) => String::new(),
@@ -145,6 +168,7 @@ impl Request {
             fixed: false,
             before: None,
             vhost,
+            driver: self.driver,
         })
     }
 
@@ -207,7 +231,9 @@ mod tests {
         assert_eq!(named.mac.unwrap().to_string(), "0200.0000.0001");
         let uplink = Request { uplink: Some(2), ..request("eth1") }.check().unwrap();
         assert_eq!((uplink.nic.as_str(), uplink.kind, uplink.vm.as_str()), ("uplink/2", Kind::Netdev, ""));
-        assert_eq!(uplink.profile_type(), ProfileType::Ethernet);
+        assert_eq!((uplink.profile_type(), uplink.driver), (ProfileType::Ethernet, None));
+        let xdp = Request { uplink: Some(2), driver: Some(Driver::Xdp), ..request("eth1") }.check().unwrap();
+        assert_eq!(xdp.driver, Some(Driver::Xdp));
     }
 
     #[test]
@@ -226,6 +252,7 @@ mod tests {
             Request { mac: Some("ff:ff:ff:ff:ff:ff".into()), ..request("tap0") },
             Request { mac: Some("nonsense".into()), ..request("tap0") },
             Request { kind: Some(Kind::Netdev), plain: true, ..request("tap0") },
+            Request { driver: Some(Driver::Xdp), ..request("tap0") },
             Request { netns: Some("a/b".into()), ..request("tap0") },
             Request { path: Some("/run/s".into()), ..request("tap0") },
             Request { plain: true, ..guest.clone() },

@@ -133,6 +133,7 @@ pub fn ports_json(switch: &Switch, now: Instant) -> Value {
             "vm": row.port.vm,
             "device": row.port.device,
             "kind": row.port.driver,
+            "driver": live.driver,
             "netns": attachment.netns,
             "profile": row.port.profile,
             "uplink": (row.port.card > 0).then_some(row.port.card),
@@ -157,7 +158,7 @@ pub fn ports_table(rows: &[Value]) -> String {
     let frames =
         |row: &Value, key: &str| row.get(key).and_then(|c| c.get("frames")).and_then(Value::as_u64).unwrap_or(0);
     let mut out = String::from(
-        "Interface      NIC                  Device           Kind    Profile              RX frames    TX frames    State\n",
+        "Interface      NIC                  Device           Kind    Driver        Profile              RX frames    TX frames    State\n",
     );
     for row in rows {
         let state = match row.get("reason").and_then(Value::as_str) {
@@ -166,11 +167,12 @@ pub fn ports_table(rows: &[Value]) -> String {
         };
         let _ = writeln!(
             out,
-            "{:<14} {:<20} {:<16} {:<7} {:<20} {:<12} {:<12} {state}",
+            "{:<14} {:<20} {:<16} {:<7} {:<13} {:<20} {:<12} {:<12} {state}",
             text(row, "interface"),
             text(row, "nic"),
             text(row, "device"),
             text(row, "kind"),
+            text(row, "driver"),
             text(row, "profile"),
             frames(row, "rx"),
             frames(row, "tx"),

@@ -40,6 +40,7 @@ use crate::export::{self, ExportHandle};
 use crate::headless::{self, LastGood, Store};
 use crate::hostport::{self, netns};
 use crate::rates::{Rates, Totals};
+use crate::request::Kind;
 use crate::workers::Busy;
 
 /// Why something can't be done.
@@ -93,6 +94,14 @@ pub struct Live {
     mtu: u16,
     /// What the dataplane knows of the guest of a vhost-user port.
     guest: Option<Arc<VhostState>>,
+    /// Largest packet of the device as it is.
+    device_mtu: u32,
+    /// Largest packet of the device when it was opened.
+    opened_mtu: u32,
+    /// What drives a netdev.
+    pub driver: Option<String>,
+    /// Queues that AF_XDP was opened for.
+    queues: Option<u32>,
 }
 
 impl Live {
@@ -109,12 +118,21 @@ impl Live {
             deleted: false,
             mtu: 0,
             guest: None,
+            device_mtu: 0,
+            opened_mtu: 0,
+            driver: None,
+            queues: None,
         }
     }
 
     /// What the dataplane knows of the guest of a vhost-user port that is open.
     pub fn guest(&self) -> Option<&VhostState> {
         self.guest.as_deref()
+    }
+
+    /// AF_XDP drives the device.
+    fn by_xdp(&self) -> bool {
+        self.driver.as_ref().is_some_and(|driver| driver.starts_with("xdp"))
     }
 }
 
@@ -349,6 +367,12 @@ impl Switch {
             profile: a.profile.clone(),
             fresh: a.fresh,
             open: self.live.get(&a.nic).is_some_and(|live| live.open),
+            // A tap takes what it is given: its MTU is its guest's affair.
+            device_mtu: self
+                .live
+                .get(&a.nic)
+                .filter(|live| live.open && a.kind == Kind::Netdev)
+                .map(|live| u16::try_from(live.device_mtu).unwrap_or(u16::MAX)),
         };
         self.attachments.iter().map(attached).collect()
     }
@@ -367,7 +391,10 @@ impl Switch {
         self.generation = generation;
         self.plan = plan;
         self.exporter.configure(export)?;
-        self.raise_mtus();
+        if self.raise_mtus() && self.device_mtus_changed() {
+            // Once more with what the devices take now; there is nothing left to raise then.
+            return self.publish(now);
+        }
         self.compare_states(now);
         Ok(())
     }

@@ -20,7 +20,8 @@ fn profile(name: &str, kind: ProfileType, id: u16) -> Profile {
 
 fn attached(id: u16, nic: &str, profile: &str) -> Attached {
     let kind = if nic.starts_with("uplink/") { ProfileType::Ethernet } else { ProfileType::Vethernet };
-    Attached { id: PortId(id), nic: nic.parse().unwrap(), kind, profile: profile.into(), fresh: false, open: true }
+    let nic = nic.parse().unwrap();
+    Attached { id: PortId(id), nic, kind, profile: profile.into(), fresh: false, open: true, device_mtu: None }
 }
 
 fn binding(nic: &str, name: &str, profile: &str, settings: PortSettings) -> PortBinding {
@@ -78,6 +79,16 @@ fn a_numbered_port_gets_its_binding_a_new_one_its_profile() {
     let [a, b] = plan.config.ports.as_slice() else { panic!() };
     assert_eq!((a.up, a.mtu, &a.mode), (true, 9000, &PortMode::Access(vlan(10))));
     assert_eq!((b.up, b.mtu, &b.mode), (true, 1500, &PortMode::Access(vlan(20))));
+}
+
+#[test]
+fn a_device_with_a_smaller_mtu_bounds_its_port_and_a_larger_one_does_not() {
+    let host = host();
+    for (device, mtu) in [(Some(1400), 1400), (Some(9000), 1500), (None, 1500)] {
+        let port = Attached { device_mtu: device, ..attached(4, "web1/0", "web") };
+        let plan = make(Some(&host), &[port]);
+        assert_eq!((plan.ports[0].mtu, plan.config.ports[0].mtu, plan.ports[0].settings.mtu), (mtu, mtu, 1500));
+    }
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub struct Link {
     pub mtu: u32,
     /// A tun or tap device.
     pub tun: bool,
+    /// Kind of a device that is not hardware, such as `veth`.
+    pub kind: Option<String>,
     /// The loopback.
     pub loopback: bool,
     /// Index of the bridge, bond or switch that it belongs to.
@@ -235,6 +237,10 @@ fn read_link(message: &LinkMessage) -> Link {
             LinkAttribute::Controller(index) => link.controller = Some(*index),
             LinkAttribute::LinkInfo(infos) => {
                 link.tun = infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Tun)));
+                link.kind = infos.iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.to_string()),
+                    _ => None,
+                });
             }
             _ => {}
         }

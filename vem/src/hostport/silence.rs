@@ -43,7 +43,7 @@ pub fn apply(attachment: &Attachment, link: &Link, route: &mut Route) -> Result<
     }
     let ipv6 = set_ipv6(device, false).map_err(system(device, "disable IPv6"))?;
     route.change(link.index, &[Change::Arp(false)]).map_err(system(device, "disable ARP"))?;
-    Ok(attachment.before.unwrap_or(Before { ipv6, arp: link.arp }))
+    Ok(attachment.before.unwrap_or(Before { ipv6, arp: link.arp, receiving: None }))
 }
 
 /// Lets the host speak again. `link` is the device if it is still there.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use proto::addr::NicId;
-use vswitch::port::Port;
+use vswitch::port::{Port, xdp};
 
 use super::{Error, Live, Switch, release};
 use crate::attach::Attachment;
@@ -77,11 +77,11 @@ impl Switch {
             let Some(live) = self.live.get_mut(&attachment.nic).filter(|live| live.open) else { continue };
             let netdev = attachment.kind == Kind::Netdev;
             match heard {
-                Heard::Link(link) if link.index == live.index => live.connected = link.connected,
+                Heard::Link(link) if link.index == live.index => follow(live, link),
                 Heard::Link(link) => live.deleted |= netdev && link.name == attachment.device,
                 Heard::Gone(index) => live.deleted |= netdev && *index == live.index,
                 Heard::Lost => match links.get(i) {
-                    Some(Some(link)) if link.index == live.index => live.connected = link.connected,
+                    Some(Some(link)) if link.index == live.index => follow(live, link),
                     Some(_) => live.deleted |= netdev,
                     None => {}
                 },
@@ -128,6 +128,7 @@ impl Switch {
 
     /// Closes ports whose device or namespace is gone, and opens those that are back.
     pub(super) fn look_after_devices(&mut self, now: Instant) -> Result<(), Error> {
+        self.keep_driven();
         let gone = self.control.gone_ports();
         let lost = |(attachment, live): &(&Attachment, &Live)| {
             let path = attachment.netns.as_deref().map(Path::new);
@@ -138,7 +139,7 @@ impl Switch {
         for nic in &lost {
             self.close(nic);
         }
-        let mut changed = !lost.is_empty();
+        let mut changed = !lost.is_empty() | self.device_mtus_changed();
         let closed = self.ports().filter(|(a, live)| !live.open && !lost.contains(&a.nic));
         let closed: Vec<Attachment> = closed.map(|(a, _)| a.clone()).collect();
         for attachment in closed {
@@ -163,17 +164,50 @@ impl Switch {
         if changed { self.publish(now) } else { Ok(()) }
     }
 
-    /// Raises the MTU of devices to what their ports may send. One that refuses is asked again when the value changes.
-    pub(super) fn raise_mtus(&mut self) {
+    /// Raises the MTU of devices to what their ports may send, and returns whether any was. One that refuses, or that
+    /// somebody lowers again, is asked again when the value changes.
+    pub(super) fn raise_mtus(&mut self) -> bool {
+        let mut raised = false;
         for attachment in self.attachments.iter() {
             let wanted = self.plan.port(attachment.port()).map_or(0, |p| p.settings.mtu);
             let Some(live) = self.live.get_mut(&attachment.nic) else { continue };
+            let wanted = if live.by_xdp() { wanted.min(xdp::MTU_MAX) } else { wanted };
             if !live.open || live.mtu == wanted {
                 continue;
             }
             live.mtu = wanted;
-            if let Err(error) = hostport::raise_mtu(attachment, wanted) {
-                tracing::warn!(nic = %attachment.nic, %error, "MTU not raised");
+            match hostport::raise_mtu(attachment, wanted) {
+                Ok(()) => {
+                    raised |= live.device_mtu < wanted.into();
+                    live.device_mtu = live.device_mtu.max(wanted.into());
+                }
+                Err(error) => tracing::warn!(nic = %attachment.nic, %error, "MTU not raised"),
+            }
+        }
+        raised
+    }
+
+    /// The plan runs on an MTU that a device no longer has.
+    pub(super) fn device_mtus_changed(&self) -> bool {
+        let runs = |port: &crate::apply::Attached| self.plan.port(port.id).map(|plan| plan.mtu);
+        let wanted = |port: &crate::apply::Attached| {
+            let settings = self.plan.port(port.id).map(|plan| plan.settings.mtu)?;
+            Some(port.device_mtu.map_or(settings, |mtu| mtu.min(settings)))
+        };
+        self.attached().iter().any(|port| port.open && runs(port) != wanted(port))
+    }
+
+    /// Sees to it that AF_XDP stays sound where a device was changed, which is not always told: a few ioctls a second.
+    fn keep_driven(&mut self) {
+        for attachment in self.attachments.iter() {
+            let Some(live) = self.live.get_mut(&attachment.nic) else { continue };
+            if !(live.open && live.by_xdp()) {
+                continue;
+            }
+            match hostport::keep_driven(attachment) {
+                // Closed now, opened again at the next tick.
+                Ok(now) => live.deleted |= *live.queues.get_or_insert(now) != now,
+                Err(error) => tracing::warn!(nic = %attachment.nic, %error, "AF_XDP may lose frames or tags"),
             }
         }
     }
@@ -209,7 +243,7 @@ impl Switch {
 
     /// Notes what opening has found out, and hands over the device.
     fn take(&mut self, nic: &NicId, live: &mut Live, opened: Opened) -> Box<dyn Port> {
-        let Opened { port, link, made, before, namespace, guest } = opened;
+        let Opened { port, link, made, before, driver, namespace, guest } = opened;
         live.open = true;
         live.connected = link.connected;
         live.problem = None;
@@ -218,9 +252,18 @@ impl Switch {
         live.deleted = false;
         live.mtu = 0;
         live.guest = guest;
+        live.device_mtu = link.mtu;
+        live.opened_mtu = link.mtu;
+        live.driver = driver;
+        live.queues = None;
         if let Some(attachment) = self.attachments.get_mut(nic) {
             attachment.made |= made;
+            let receiving = before.and_then(|before| before.receiving);
             attachment.before = attachment.before.or(before);
+            // An attachment of an earlier agent may not know this yet.
+            if let (Some(before), Some(_)) = (&mut attachment.before, receiving) {
+                before.receiving = before.receiving.or(receiving);
+            }
         }
         port
     }
@@ -268,6 +311,14 @@ impl Switch {
             tracing::error!(%nic, %error, "the plan still holds the port");
         }
     }
+}
+
+/// A device is as `link` says.
+fn follow(live: &mut Live, link: &Link) {
+    live.connected = link.connected;
+    live.device_mtu = link.mtu;
+    // Longer frames than AF_XDP was opened for: it is opened again.
+    live.deleted |= live.by_xdp() && link.mtu > live.opened_mtu;
 }
 
 /// Reads the links of ports of one namespace anew; nothing when that fails.

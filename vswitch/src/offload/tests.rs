@@ -232,6 +232,22 @@ proptest! {
     }
 
     #[test]
+    fn an_unfinished_checksum_is_seen_and_a_finished_one_stays(packet in packets(3000), padding in 0..20usize) {
+        let mut finished = packet.build(true);
+        finished.extend(vec![0; padding]);
+        for complete in [false, true] {
+            let mut frame = packet.build(complete);
+            frame.extend(vec![0; padding]);
+            let seen = detect_unfinished(&frame);
+            if !complete {
+                prop_assert_eq!(seen, packet.vnet(0));
+            }
+            complete_checksum(&mut frame, &seen).unwrap();
+            prop_assert_eq!(&frame, &finished);
+        }
+    }
+
+    #[test]
     fn segments_are_those_of_the_oracle(packet in packets(20_000), size in 64..9000u16) {
         prop_assume!(packet.tcp || packet.payload.len().div_ceil(usize::from(size)) <= UDP_SEGMENTS_MAX);
         let segments = cut(&packet.build(false), &packet.vnet(size)).unwrap();
@@ -278,6 +294,24 @@ fn the_checksum_is_that_of_the_example_in_rfc_1071() {
     assert_eq!(checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2);
     assert_eq!(checksum(&[]), 0xffff);
     assert_eq!(checksum(&[0xff; 65_536]), 0);
+}
+
+#[test]
+fn a_finished_checksum_that_looks_unfinished_is_finished_to_itself() {
+    for (v6, tcp) in [(false, false), (false, true), (true, false), (true, true)] {
+        let packet = |word: u16| Packet { v6, tcp, payload: word.to_be_bytes().to_vec(), ..Packet::default() };
+        // The word that makes the checksum of the whole equal to the sum of the pseudo-header.
+        let field = |frame: Vec<u8>| get16(&frame, packet(0).place()).unwrap();
+        let words = [field(packet(0).build(true)), !field(packet(0).build(false))].map(u16::to_be_bytes);
+        let alike = packet(plain_sum(&words.concat()) as u16);
+        let mut frame = alike.build(true);
+        let whole = frame.clone();
+        assert_eq!(whole, alike.build(false));
+        let seen = detect_unfinished(&frame);
+        assert!(seen.needs_csum());
+        complete_checksum(&mut frame, &seen).unwrap();
+        assert_eq!(frame, whole);
+    }
 }
 
 #[test]

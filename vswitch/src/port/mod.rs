@@ -5,6 +5,7 @@
 //! | `tap`      | a tap that we open, plain (tun-tap) or with vnet header (tun-rs)   | none / all        |
 //! | `netdev`   | an existing tap, veth or NIC, by AF_PACKET with PACKET_VNET_HDR    | all               |
 //! | `vhost`    | a guest's rings, by vhost-user                                    | what it asks for  |
+//! | `xdp`      | an existing NIC or veth, by AF_XDP                                 | none              |
 //! | `memory`   | two queues in memory                                              | as asked for      |
 //! | `fault`    | another port, behind loss, corruption, truncation and reordering  | those of the other |
 //! | `pcap`     | capture files                                                     | none              |
@@ -21,6 +22,7 @@ pub mod netdev;
 pub mod pcap;
 pub mod tap;
 pub mod vhost;
+pub mod xdp;
 
 use std::os::fd::BorrowedFd;
 

@@ -10,18 +10,24 @@
 //!   hosts to be little-endian, which is checked when it is built). A received super-frame of a kind that virtio has no
 //!   name for is lost in the kernel (`EINVAL`) and counts as missed.
 //! - Batches go through `recvmmsg` and `sendmmsg`; the arrays these need live with the port.
+//! - Handles for further workers share the socket and only send: frames of a flow are received in order because one worker
+//!   receives them all.
 //!
 //! Errors while running. A device that is down gives nothing and refuses frames (`ENETDOWN`), and comes back. A device that
 //! was deleted or moved to another namespace is gone: the socket loses its binding, which we look up whenever the device
 //! went down, and learn from `ENXIO` on the way out.
 
+mod messages;
+
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use rustix::event::{EventfdFlags, eventfd};
+
 use super::{Error, Offloads, Port, Sent};
-use crate::frame::vnet::VnetHdr;
 use crate::frame::{BATCH, Buffer, TxFrame};
+use messages::Messages;
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("virtio headers are exchanged with the kernel in little-endian order");
@@ -29,14 +35,8 @@ compile_error!("virtio headers are exchanged with the kernel in little-endian or
 /// Mark (SO_MARK) of every frame that we send: "VEM". An egress filter on the device knows our frames from the host's.
 pub const MARK: u32 = 0x0056_454d;
 
-/// Octets of the virtio header that PACKET_VNET_HDR uses: without `num_buffers`.
-const HEADER_LEN: usize = 10;
-
 /// Octets of socket buffer asked for: some 30 super-frames, or 2 000 small frames.
 const BUFFER_OCTETS: libc::c_int = 4 << 20;
-
-/// Control octets of a received frame: one `tpacket_auxdata` behind its header, in words for alignment.
-const CONTROL_WORDS: usize = 8;
 
 /// An open device.
 pub struct Netdev {
@@ -47,18 +47,9 @@ pub struct Netdev {
     down: bool,
     gone: bool,
     missed: u64,
+    /// Of a handle that only sends: what never becomes readable.
+    silent: Option<OwnedFd>,
 }
-
-/// What `recvmmsg` and `sendmmsg` work on.
-struct Messages {
-    headers: [[u8; HEADER_LEN]; BATCH],
-    controls: [[u64; CONTROL_WORDS]; BATCH],
-    parts: [[libc::iovec; 3]; BATCH],
-    messages: [libc::mmsghdr; BATCH],
-}
-
-// SAFETY: the pointers inside are written anew before each system call and not followed after it.
-unsafe impl Send for Messages {}
 
 impl Netdev {
     /// Opens the device `name` of the namespace that the calling thread is in, in promiscuous mode.
@@ -66,6 +57,53 @@ impl Netdev {
     /// # Errors
     /// [`Error::Device`] when there is none or it is not Ethernet; [`Error::System`] else.
     pub fn open(name: &str) -> Result<Netdev, Error> {
+        let netdev = Netdev::bound(name, libc::ETH_P_ALL as u16)?;
+        let system = |call| move |source| Error::System { device: name.to_owned(), call, source };
+        let promiscuous = libc::packet_mreq {
+            mr_ifindex: bound_to(&netdev.fd).map_err(system("getsockname"))?.sll_ifindex,
+            mr_type: libc::PACKET_MR_PROMISC as u16,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        set(&netdev.fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &promiscuous)
+            .map_err(system("PACKET_MR_PROMISC"))?;
+        Ok(netdev)
+    }
+
+    /// Opens the device `name` for sending alone.
+    ///
+    /// # Errors
+    /// As [`Netdev::open`].
+    pub fn sender(name: &str) -> Result<Netdev, Error> {
+        // Of no protocol: nothing is ever received.
+        let netdev = Netdev::bound(name, 0)?;
+        Ok(Netdev { silent: Some(netdev.silence()?), ..netdev })
+    }
+
+    /// Handles on the same socket that only send.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn senders(&self, count: usize) -> Result<Vec<Netdev>, Error> {
+        let one = |_| {
+            let system = |source| Error::System { device: self.name.clone(), call: "dup", source };
+            let fd = self.fd.try_clone().map_err(system)?;
+            let (name, messages, silent) = (self.name.clone(), Messages::new(), Some(self.silence()?));
+            Ok(Netdev { fd, name, messages, down: false, gone: false, missed: 0, silent })
+        };
+        (0..count).map(one).collect()
+    }
+
+    /// A descriptor that never becomes readable.
+    fn silence(&self) -> Result<OwnedFd, Error> {
+        eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| Error::System {
+            device: self.name.clone(),
+            call: "eventfd",
+            source: error.into(),
+        })
+    }
+
+    fn bound(name: &str, protocol: u16) -> Result<Netdev, Error> {
         let device = |what: &str| Error::Device { device: name.to_owned(), what: what.to_owned() };
         let fd = socket(name)?;
         let index = rustix::net::netdevice::name_to_index(&fd, name).map_err(|_| device("there is no such device"))?;
@@ -78,19 +116,20 @@ impl Netdev {
         set(&fd, libc::SOL_SOCKET, libc::SO_MARK, &MARK).map_err(system("SO_MARK"))?;
         set(&fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &BUFFER_OCTETS).map_err(system("SO_RCVBUFFORCE"))?;
         set(&fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &BUFFER_OCTETS).map_err(system("SO_SNDBUFFORCE"))?;
-        bind(&fd, index).map_err(system("bind"))?;
+        bind(&fd, index, protocol).map_err(system("bind"))?;
         let bound = bound_to(&fd).map_err(system("getsockname"))?;
         if bound.sll_hatype != libc::ARPHRD_ETHER {
             return Err(device("not an Ethernet device"));
         }
-        let promiscuous = libc::packet_mreq {
-            mr_ifindex: index,
-            mr_type: libc::PACKET_MR_PROMISC as u16,
-            mr_alen: 0,
-            mr_address: [0; 8],
-        };
-        set(&fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &promiscuous).map_err(system("PACKET_MR_PROMISC"))?;
-        Ok(Netdev { fd, name: name.to_owned(), messages: Messages::new(), down: false, gone: false, missed: 0 })
+        Ok(Netdev {
+            fd,
+            name: name.to_owned(),
+            messages: Messages::new(),
+            down: false,
+            gone: false,
+            missed: 0,
+            silent: None,
+        })
     }
 
     /// The name that it was opened by.
@@ -135,6 +174,9 @@ impl Port for Netdev {
     fn rx(&mut self, buffers: &mut [Buffer]) -> Result<usize, Error> {
         if self.gone {
             return Err(Error::Gone);
+        }
+        if self.silent.is_some() {
+            return Ok(0);
         }
         // As often as there may be frames to skip: never without end.
         for _ in 0..BATCH {
@@ -188,6 +230,9 @@ impl Port for Netdev {
 
     /// Frames that found the socket's buffer full, and super-frames that virtio has no name for.
     fn missed(&mut self) -> u64 {
+        if self.silent.is_some() {
+            return 0;
+        }
         // SAFETY: all-zero is a value of this struct of integers.
         let mut statistics: libc::tpacket_stats = unsafe { zeroed() };
         let mut len = size_of::<libc::tpacket_stats>() as libc::socklen_t;
@@ -204,103 +249,12 @@ impl Port for Netdev {
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.fd.as_fd())
-    }
-}
-
-impl Messages {
-    fn new() -> Box<Messages> {
-        // SAFETY: all-zero is a value of these structs of integers and raw pointers.
-        Box::new(unsafe { zeroed() })
+        Some(self.silent.as_ref().unwrap_or(&self.fd).as_fd())
     }
 
-    /// `recvmmsg` into the buffers.
-    fn receive(&mut self, fd: &OwnedFd, buffers: &mut [Buffer]) -> io::Result<usize> {
-        let wanted = buffers.len().min(BATCH);
-        let places = self.messages.iter_mut().zip(&mut self.parts).zip(&mut self.headers).zip(&mut self.controls);
-        for ((((message, parts), header), control), buffer) in places.zip(buffers.iter_mut()) {
-            let room = buffer.room();
-            let [first, second, _] = parts;
-            *first = libc::iovec { iov_base: header.as_mut_ptr().cast(), iov_len: header.len() };
-            *second = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
-            message.msg_hdr.msg_iov = parts.as_mut_ptr();
-            message.msg_hdr.msg_iovlen = 2;
-            message.msg_hdr.msg_control = control.as_mut_ptr().cast();
-            message.msg_hdr.msg_controllen = size_of_val(control) as _;
-            message.msg_hdr.msg_flags = 0;
-        }
-        let (list, none) = (self.messages.as_mut_ptr(), std::ptr::null_mut());
-        // SAFETY: the first `wanted` messages were just filled with pointers into `self` and the buffers, all borrowed
-        // for this call, and lengths to match.
-        let got = unsafe { libc::recvmmsg(fd.as_raw_fd(), list, wanted as _, libc::MSG_DONTWAIT as _, none) };
-        let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
-        let places = self.messages.iter().zip(&self.headers).zip(&self.controls);
-        for (((message, header), control), buffer) in places.zip(buffers).take(got) {
-            let cut = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-            let len = usize::try_from(message.msg_len).unwrap_or(0).saturating_sub(HEADER_LEN);
-            let mut whole = [0; HEADER_LEN + 2];
-            if let Some(place) = whole.first_chunk_mut() {
-                *place = *header;
-            }
-            buffer.vnet = VnetHdr::read(&whole);
-            buffer.set_len(if cut { 0 } else { len });
-            if let Some(tag) = stripped_tag(control, message.msg_hdr.msg_controllen as _) {
-                buffer.insert_tag(tag);
-            }
-        }
-        Ok(got)
+    fn handles(&mut self, count: usize) -> Result<Vec<Box<dyn Port>>, Error> {
+        Ok(self.senders(count)?.into_iter().map(|handle| Box::new(handle) as Box<dyn Port>).collect())
     }
-
-    /// `sendmmsg` from the frames; an error is that of the first.
-    fn send(&mut self, fd: &OwnedFd, frames: &[TxFrame<'_>]) -> io::Result<usize> {
-        let wanted = frames.len().min(BATCH);
-        let places = self.messages.iter_mut().zip(&mut self.parts).zip(&mut self.headers);
-        for (((message, parts), header), frame) in places.zip(frames) {
-            let whole = frame.vnet.write();
-            if let Some(short) = whole.first_chunk() {
-                *header = *short;
-            }
-            let part =
-                |octets: &[u8]| libc::iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() };
-            *parts = [part(header), part(frame.head), part(frame.rest)];
-            message.msg_hdr.msg_iov = parts.as_mut_ptr();
-            message.msg_hdr.msg_iovlen = 3;
-            message.msg_hdr.msg_control = std::ptr::null_mut();
-            message.msg_hdr.msg_controllen = 0;
-            message.msg_hdr.msg_flags = 0;
-        }
-        let list = self.messages.as_mut_ptr();
-        // SAFETY: the first `wanted` messages were just filled with pointers into `self` and the frames, all borrowed for
-        // this call, and lengths to match; sending writes through none of them but `msg_len`.
-        let sent = unsafe { libc::sendmmsg(fd.as_raw_fd(), list, wanted as _, libc::MSG_DONTWAIT as _) };
-        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
-    }
-}
-
-/// The VLAN tag that the kernel took out of a frame: `control` holds one `cmsghdr` with a `tpacket_auxdata`.
-fn stripped_tag(control: &[u64; CONTROL_WORDS], len: usize) -> Option<[u8; 4]> {
-    const AUXDATA: usize = size_of::<libc::tpacket_auxdata>();
-    // SAFETY: CMSG_LEN computes from its argument alone.
-    let (whole, begin) = unsafe { (libc::CMSG_LEN(AUXDATA as _) as usize, libc::CMSG_LEN(0) as usize) };
-    if len < whole || size_of_val(control) < whole {
-        return None;
-    }
-    let base: *const u8 = control.as_ptr().cast();
-    // SAFETY: `control` is aligned for and longer than a `cmsghdr` and, `begin` octets on, a `tpacket_auxdata`, both
-    // structs of integers, read without regard to alignment.
-    let (header, auxdata) = unsafe {
-        let auxdata: libc::tpacket_auxdata = base.add(begin).cast::<libc::tpacket_auxdata>().read_unaligned();
-        (base.cast::<libc::cmsghdr>().read_unaligned(), auxdata)
-    };
-    if (header.cmsg_level, header.cmsg_type) != (libc::SOL_PACKET, libc::PACKET_AUXDATA)
-        || auxdata.tp_status & libc::TP_STATUS_VLAN_VALID == 0
-    {
-        return None;
-    }
-    let told = auxdata.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
-    let [p0, p1] = if told { auxdata.tp_vlan_tpid } else { 0x8100 }.to_be_bytes();
-    let [t0, t1] = auxdata.tp_vlan_tci.to_be_bytes();
-    Some([p0, p1, t0, t1])
 }
 
 /// A packet socket that is bound to nothing yet, so that it receives nothing before its options are set.
@@ -327,12 +281,12 @@ fn set<T>(fd: &OwnedFd, level: libc::c_int, option: libc::c_int, value: &T) -> i
     }
 }
 
-/// Binds the socket to all protocols of a device.
-fn bind(fd: &OwnedFd, index: libc::c_int) -> io::Result<()> {
+/// Binds the socket to a protocol of a device.
+fn bind(fd: &OwnedFd, index: libc::c_int, protocol: u16) -> io::Result<()> {
     // SAFETY: all-zero is a value of this struct of integers.
     let mut address: libc::sockaddr_ll = unsafe { zeroed() };
     address.sll_family = libc::AF_PACKET as _;
-    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    address.sll_protocol = protocol.to_be();
     address.sll_ifindex = index;
     let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
     // SAFETY: the descriptor is open; the address is `len` octets that outlive the call.
@@ -369,12 +323,5 @@ mod tests {
         assert_eq!(error.as_deref(), Some("no-such-device: there is no such device"));
         let error = Netdev::open("lo").err().map(|e| e.to_string());
         assert_eq!(error.as_deref(), Some("lo: not an Ethernet device"));
-    }
-
-    #[test]
-    fn control_octets_that_are_no_tag_give_none() {
-        assert_eq!(stripped_tag(&[0; CONTROL_WORDS], 0), None);
-        assert_eq!(stripped_tag(&[0; CONTROL_WORDS], 64), None);
-        assert_eq!(stripped_tag(&[u64::MAX; CONTROL_WORDS], 64), None);
     }
 }

@@ -94,6 +94,29 @@ pub fn run(line: &str) -> String {
     text
 }
 
+/// Makes a veth pair whose ends are both in our namespace and up.
+pub fn veth_pair(a: &str, b: &str, options: &str) {
+    run(&format!("ip link add {a} {options} type veth peer name {b} {options}"));
+    run(&format!("ip link set {a} up"));
+    run(&format!("ip link set {b} up"));
+    settle(&[a, b]);
+}
+
+/// Waits until the devices can send: the kernel gives them a queue up to a second after both ends are up, and until then
+/// loses what they are given.
+#[track_caller]
+pub fn settle(devices: &[&str]) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let ready = |device: &&str| {
+        let line = run(&format!("ip link show {device}"));
+        !line.contains("qdisc noop ") && line.contains("LOWER_UP")
+    };
+    while !devices.iter().all(ready) {
+        assert!(Instant::now() < deadline, "{devices:?} have no carrier");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// What passed through a loop.
 #[derive(Default, Debug, Clone)]
 pub struct Passed {

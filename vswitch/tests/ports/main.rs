@@ -10,3 +10,4 @@ mod netdev;
 mod packets;
 mod segments;
 mod tap;
+mod xdp;

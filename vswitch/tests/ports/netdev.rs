@@ -10,7 +10,7 @@ use vswitch::port::netdev::Netdev;
 use vswitch::port::tap::Tap;
 use vswitch::port::{Error, Offloads, Port, Sent};
 
-use crate::lab::{Lab, Loop, experiment, iperf, ping, plain, receive_until, run, udp_segments};
+use crate::lab::{Lab, Loop, experiment, iperf, ping, plain, receive_until, run, settle, udp_segments, veth_pair};
 
 #[test]
 fn a_veth_and_a_tap_carry_superframes_to_each_other() {
@@ -80,6 +80,7 @@ fn across_a_trunk(name: &'static str, tags: &'static [u8]) {
     run("ip link add port-a type veth peer name port-b");
     run("ip link set port-a mtu 1508 up");
     run("ip link set port-b mtu 1508 up");
+    settle(&["port-a", "port-b"]);
     let superframes = Arc::new(AtomicUsize::new(0));
     let mut loops = Vec::new();
     let mut guests = Vec::new();
@@ -114,9 +115,7 @@ fn superframes_with_two_tags_pass_over_a_veth() {
 #[test]
 fn a_tagged_frame_keeps_every_octet_over_a_veth() {
     let _lab = lab!("no");
-    run("ip link add port-no0 type veth peer name port-no1");
-    run("ip link set port-no0 up");
-    run("ip link set port-no1 up");
+    veth_pair("port-no0", "port-no1", "");
     let (mut a, mut b) = (Netdev::open("port-no0").unwrap(), Netdev::open("port-no1").unwrap());
     for tags in
         [&b"\x81\x00\xe0\x64"[..], b"\x88\xa8\x10\xc8", b"\x88\xa8\x10\xc8\x81\x00\x01\x2c", b"\x81\x00\x20\x00", b""]
@@ -135,9 +134,7 @@ fn a_tagged_frame_keeps_every_octet_over_a_veth() {
 #[test]
 fn a_batch_goes_on_behind_a_frame_that_the_device_refuses() {
     let _lab = lab!("nb");
-    run("ip link add port-nb0 type veth peer name port-nb1");
-    run("ip link set port-nb0 up");
-    run("ip link set port-nb1 up");
+    veth_pair("port-nb0", "port-nb1", "");
     let (mut a, mut b) = (Netdev::open("port-nb0").unwrap(), Netdev::open("port-nb1").unwrap());
     let (fit, long) = (experiment(b"fits"), experiment(&[0; 1600]));
     let mut frames = vec![plain(&fit); BATCH];
@@ -169,6 +166,7 @@ fn a_netdev_comes_back_from_down_and_is_gone_when_deleted_or_moved() {
         for _ in 0..2 {
             run("ip link set port-nd0 up");
             run("ip link set port-nd1 up");
+            settle(&["port-nd0", "port-nd1"]);
             assert_eq!(peer.tx(&[plain(&frame)]).accepted, 1);
             assert!(receive_until(&mut port, |buffer| (buffer.frame() == frame).then_some(())).is_some());
             run("ip link set port-nd0 down");
@@ -186,9 +184,7 @@ fn a_netdev_comes_back_from_down_and_is_gone_when_deleted_or_moved() {
 #[test]
 fn frames_that_nobody_takes_in_time_are_counted_as_missed() {
     let _lab = lab!("nm");
-    run("ip link add port-nm0 type veth peer name port-nm1");
-    run("ip link set port-nm0 up");
-    run("ip link set port-nm1 up");
+    veth_pair("port-nm0", "port-nm1", "");
     let (mut slow, mut fast) = (Netdev::open("port-nm0").unwrap(), Netdev::open("port-nm1").unwrap());
     assert_eq!(slow.missed(), 0);
     let frame = experiment(&[0; 1000]);
@@ -214,9 +210,7 @@ fn frames_that_nobody_takes_in_time_are_counted_as_missed() {
 #[test]
 fn a_queue_that_is_full_takes_the_first_frames_and_refuses_none() {
     let _lab = lab!("nq1");
-    run("ip link add port-nf0 type veth peer name port-nf1");
-    run("ip link set port-nf0 up");
-    run("ip link set port-nf1 up");
+    veth_pair("port-nf0", "port-nf1", "");
     let frame = experiment(&[0; 1400]);
     // The queue drops the frame (ENOBUFS), or holds so many that the socket may send no more (EAGAIN).
     for limit in ["10kb", "100mb"] {
@@ -270,9 +264,7 @@ fn our_mark_passes_where_the_host_is_silenced() {
 #[test]
 fn a_superframe_beyond_the_buffer_arrives_with_length_0() {
     let _lab = lab!("nl");
-    run("ip link add port-nl0 gso_max_size 200000 type veth peer name port-nl1");
-    run("ip link set port-nl0 up");
-    run("ip link set port-nl1 up");
+    veth_pair("port-nl0", "port-nl1", "gso_max_size 200000");
     let (mut a, mut b) = (Netdev::open("port-nl0").unwrap(), Netdev::open("port-nl1").unwrap());
     // IPv6 with a payload length of 0, as packets above 64 KiB have (RFC 2675 without its option), and TCP.
     let mut frame = b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x86\xdd\x60\0\0\0\0\0\x06\x40".to_vec();
@@ -290,5 +282,49 @@ fn a_superframe_beyond_the_buffer_arrives_with_length_0() {
         frame.resize(len, 0x77);
         assert_eq!(a.tx(&[TxFrame { head: &[], rest: &frame, vnet, copy: false }]).accepted, 1);
         assert_eq!(receive_until(&mut b, |buffer| Some(buffer.frame().len())), Some(expected), "{len}");
+    }
+}
+
+#[test]
+fn further_handles_send_and_the_first_receives_everything() {
+    let _lab = lab!("nh");
+    veth_pair("port-nh0", "port-nh1", "");
+    let (mut first, mut far) = (Netdev::open("port-nh0").unwrap(), Netdev::open("port-nh1").unwrap());
+    let mut handles = first.handles(3).unwrap();
+    assert_eq!(handles.len(), 3);
+    // Each worker sends in its own thread, in its own order.
+    std::thread::scope(|scope| {
+        for (worker, handle) in handles.iter_mut().enumerate() {
+            scope.spawn(move || {
+                for number in 0..100u8 {
+                    let frame = experiment(&[worker as u8, number]);
+                    assert_eq!(handle.tx(&[plain(&frame)]).accepted, 1);
+                }
+            });
+        }
+    });
+    let mut next = [0; 3];
+    receive_until(&mut far, |buffer| {
+        let [worker, number] = buffer.frame()[14..] else { return None };
+        assert_eq!(number, next[usize::from(worker)]);
+        next[usize::from(worker)] += 1;
+        (next == [100; 3]).then_some(())
+    })
+    .unwrap_or_else(|| panic!("{next:?} came"));
+    let mut buffers = [Buffer::new(0), Buffer::new(1)];
+    let frame = experiment(b"in");
+    assert_eq!(far.tx(&[plain(&frame)]).accepted, 1);
+    assert!(receive_until(&mut first, |buffer| (buffer.frame() == frame).then_some(())).is_some());
+    for handle in &mut handles {
+        assert_eq!((handle.rx(&mut buffers).unwrap(), handle.missed()), (0, 0));
+        let mut files =
+            [rustix::event::PollFd::from_borrowed_fd(handle.readiness().unwrap(), rustix::event::PollFlags::IN)];
+        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: 0 };
+        assert_eq!(rustix::event::poll(&mut files, Some(&now)).unwrap(), 0, "a handle that only sends is never ready");
+    }
+    run("ip link del port-nh0");
+    for handle in &mut handles {
+        assert_eq!(handle.tx(&[plain(&frame)]), Sent { accepted: 0, refused: 1, refused_set: 1 });
+        assert!(matches!(handle.rx(&mut buffers), Err(Error::Gone)));
     }
 }

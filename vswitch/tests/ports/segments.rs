@@ -6,7 +6,7 @@ use vswitch::offload;
 use vswitch::port::Port;
 use vswitch::port::netdev::Netdev;
 
-use crate::lab::{receive_until, run};
+use crate::lab::{receive_until, run, veth_pair};
 
 /// An IPv4 TCP super-frame with options, all flags set that segments differ in, and perhaps a tag.
 fn superframe(tags: &[u8], payload: usize) -> (Vec<u8>, VnetHdr) {
@@ -43,9 +43,7 @@ fn superframe(tags: &[u8], payload: usize) -> (Vec<u8>, VnetHdr) {
 #[test]
 fn our_segments_are_those_that_the_kernel_would_make() {
     let _lab = lab!("ns");
-    run("ip link add port-ns0 type veth peer name port-ns1");
-    run("ip link set port-ns0 up");
-    run("ip link set port-ns1 up");
+    veth_pair("port-ns0", "port-ns1", "");
     // The device loses its offloads, so the kernel does in software what we claim to do.
     run("ethtool -K port-ns0 tso off gso off tx off txvlan off");
     let (mut ours, mut theirs) = (Netdev::open("port-ns0").unwrap(), Netdev::open("port-ns1").unwrap());

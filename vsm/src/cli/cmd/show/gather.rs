@@ -79,6 +79,11 @@ impl Port {
         self.state == PortState::Up
     }
 
+    /// Largest packet as the module runs it, which a smaller device bounds; as configured when no module runs it.
+    pub fn mtu(&self) -> u16 {
+        self.row.as_ref().map_or(self.settings.mtu, |row| row.mtu)
+    }
+
     /// Why it is down; `none` when it is up. Without line ends and double blanks, which would break tables.
     pub fn reason(&self) -> String {
         match &self.state {

@@ -65,7 +65,7 @@ fn block(port: &Port) -> String {
            Port mode is {}\n  \
            full-duplex, 10 Gb/s\n  \
            Last link flapped {}\n",
-        port.settings.mtu,
+        port.mtu(),
         mode_word(port),
         flapped(port),
     ));
@@ -115,7 +115,7 @@ fn json(port: &Port) -> Value {
         ("eth_hw_addr", port.mac().to_string()),
         ("eth_bia_addr", port.mac().to_string()),
         ("desc", port.settings.description.clone()),
-        ("eth_mtu", port.settings.mtu.to_string()),
+        ("eth_mtu", port.mtu().to_string()),
         ("eth_bw", "10000000".to_owned()),
         ("eth_dly", "10".to_owned()),
         ("medium", "broadcast".to_owned()),

@@ -208,11 +208,11 @@ pub fn inventory() -> Inventory {
 /// What module 3 says of its ports.
 pub fn rows() -> Vec<(u8, PortRow)> {
     let row = |report: PortReport, name, state, if_index| PortRow {
+        mtu: if report.card > 0 { 9000 } else { 1500 },
         port: report,
         name: Some(name),
         admin_up: state == PortState::Up,
         state,
-        mtu: 1500,
         rx: Counters { unicast: 1000, multicast: 20, broadcast: 3, octets: 123_456, drops: 7 },
         tx: Counters { unicast: 2000, multicast: 30, broadcast: 4, octets: 234_567, drops: 0 },
         since_s: 62,
