@@ -262,7 +262,10 @@ impl Devices {
                 };
                 let frames: ArrayVec<TxFrame<'_>, BATCH> =
                     list.iter().take(BATCH).map(|staged| staged.view(cx, batch, head(staged))).collect();
-                device.port.tx(&frames)
+                let sent = device.port.tx(&frames);
+                // A guest comes and goes, and may take something else each time.
+                device.offloads = device.port.offloads();
+                sent
             }
             _ => Sent::default(),
         };
