@@ -15,9 +15,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 use super::chain::Descriptor;
 use super::copy::prefetch;
-use super::features::{
-    EVENT_IDX, GUEST_ECN, INDIRECT_DESC, MRG_RXBUF, VERSION_1, VNET_LEN_LEGACY, offloads,
-};
+use super::features::{EVENT_IDX, GUEST_ECN, INDIRECT_DESC, MRG_RXBUF, VERSION_1, VNET_LEN_LEGACY, offloads};
 use super::memory::{Care, Hint, Memory};
 use crate::frame::BATCH;
 use crate::frame::vnet::VNET_LEN;
@@ -266,7 +264,10 @@ impl Ring {
         // SAFETY: the entry lies in the table, whose place and alignment were checked.
         let (low, high) = unsafe {
             let entry = self.descriptors.add(16 * usize::from(index)).cast_mut().cast::<u64>();
-            (AtomicU64::from_ptr(entry).load(Ordering::Relaxed), AtomicU64::from_ptr(entry.add(1)).load(Ordering::Relaxed))
+            (
+                AtomicU64::from_ptr(entry).load(Ordering::Relaxed),
+                AtomicU64::from_ptr(entry.add(1)).load(Ordering::Relaxed),
+            )
         };
         Some(Descriptor::from_words(u64::from_le(low), u64::from_le(high)))
     }

@@ -143,13 +143,7 @@ impl Ring {
     }
 
     /// Collects chains for `len` octets in `spans`, and their parts in `self.pieces`. Wrong chains go back to the guest.
-    fn find_room(
-        &mut self,
-        len: usize,
-        heads: &Heads,
-        taken: &mut usize,
-        spans: &mut Spans,
-    ) -> Result<Room, Fault> {
+    fn find_room(&mut self, len: usize, heads: &Heads, taken: &mut usize, spans: &mut Spans) -> Result<Room, Fault> {
         self.pieces.clear();
         let mut found = 0;
         while found < len {
