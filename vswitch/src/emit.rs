@@ -243,7 +243,9 @@ impl Devices {
     fn send_finished(&mut self, cx: &Cx<'_>, batch: &mut Batch, to: PortId, staged: &Staged) {
         self.flush(cx, batch, to);
         let outcome = self.finish(cx, batch, to, staged);
-        self.get_mut(to).map_or((), Device::renew);
+        if let Some(device) = self.get_mut(to) {
+            device.renew();
+        }
         self.settle_one(cx, batch, to, staged, outcome);
     }
 
