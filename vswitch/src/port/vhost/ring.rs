@@ -136,8 +136,6 @@ unsafe impl Send for Ring {}
 pub(super) struct Heads {
     list: [(u16, Descriptor); BATCH],
     count: usize,
-    /// All that are available, also beyond the list.
-    pub(super) available: usize,
 }
 
 impl Heads {
@@ -232,7 +230,7 @@ impl Ring {
 
     /// How many chains are available; the guest's index is read only when fewer than `wanted` are known.
     #[inline(always)]
-    fn available(&mut self, wanted: usize) -> Result<usize, Fault> {
+    pub(super) fn available(&mut self, wanted: usize) -> Result<usize, Fault> {
         if !self.care.is_whole(&self.memory) {
             return Err(Fault::Memory);
         }
@@ -276,7 +274,7 @@ impl Ring {
     #[inline(always)]
     pub(super) fn heads(&mut self, wanted: usize) -> Result<Heads, Fault> {
         let available = self.available(wanted)?;
-        let mut heads = Heads { list: [(0, Descriptor::default()); BATCH], count: 0, available };
+        let mut heads = Heads { list: [(0, Descriptor::default()); BATCH], count: 0 };
         for (at, place) in heads.list.iter_mut().enumerate().take(available.min(wanted)) {
             *place = self.head(at)?;
             let (_, first) = *place;

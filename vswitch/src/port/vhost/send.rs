@@ -150,12 +150,11 @@ impl Ring {
             if !spans.is_empty() && !self.mergeable || spans.is_full() {
                 return Ok(Room::Never);
             }
-            let at = *taken + spans.len();
-            if at >= heads.available {
+            // Counted from `self.next`, which has moved on by what was taken.
+            if self.available(spans.len() + 1)? <= spans.len() {
                 return Ok(Room::Full);
             }
-            // `self.next` has moved on by what was taken.
-            let (head, first) = match heads.get(at) {
+            let (head, first) = match heads.get(*taken + spans.len()) {
                 Some(copied) => copied,
                 None => self.head(spans.len())?,
             };
