@@ -35,7 +35,10 @@ fn sockets_come_back_with_a_killed_agent_and_go_with_their_ports() {
     let owner = std::os::unix::fs::MetadataExt::uid;
     assert_eq!(owner(&told.metadata().unwrap()), 1);
     assert!(!theirs.exists(), "QEMU makes it");
-    assert_eq!((&place.port("told/0")["kind"], &place.port("told/0")["device"]), (&"vhost-user".into(), &"told".into()));
+    assert_eq!(
+        (&place.port("told/0")["kind"], &place.port("told/0")["device"]),
+        (&"vhost-user".into(), &"told".into())
+    );
     let shown = place.vem_ok("cmd show vhost");
     assert!(shown.contains("told/0 (no interface yet, device told)") && shown.contains("not connected"), "{shown}");
     assert!(shown.contains("theirs.sock (client: QEMU listens)"), "{shown}");
