@@ -158,7 +158,7 @@ pub fn ports_table(rows: &[Value]) -> String {
     let frames =
         |row: &Value, key: &str| row.get(key).and_then(|c| c.get("frames")).and_then(Value::as_u64).unwrap_or(0);
     let mut out = String::from(
-        "Interface      NIC                  Device           Kind    Driver        Profile              RX frames    TX frames    State\n",
+        "Interface      NIC                  Device           Kind       Driver        Profile              RX frames    TX frames    State\n",
     );
     for row in rows {
         let state = match row.get("reason").and_then(Value::as_str) {
@@ -167,7 +167,7 @@ pub fn ports_table(rows: &[Value]) -> String {
         };
         let _ = writeln!(
             out,
-            "{:<14} {:<20} {:<16} {:<7} {:<13} {:<20} {:<12} {:<12} {state}",
+            "{:<14} {:<20} {:<16} {:<10} {:<13} {:<20} {:<12} {:<12} {state}",
             text(row, "interface"),
             text(row, "nic"),
             text(row, "device"),

@@ -65,6 +65,11 @@ impl Device {
         Device { shared, features: 0, memory: None, rings }
     }
 
+    /// The front end has said that it speaks of features of the protocol.
+    pub(super) fn has_protocol_features(&self) -> bool {
+        self.features & PROTOCOL_FEATURES != 0
+    }
+
     /// Forgets all: the connection ended, or the guest wants to begin anew.
     pub(super) fn clear(&mut self) {
         for queue in 0..self.rings.len() {
@@ -238,6 +243,8 @@ impl VhostUserBackendReqHandlerMut for Device {
             // No ring runs, so nobody else has it.
             let shared = device.memory.take().unwrap_or_default();
             let mut memory = Arc::into_inner(shared).ok_or(Error::BackendInternalError)?;
+            // QEMU brings and takes each region once for every queue pair, so it may be there already.
+            let _ = memory.remove(region.guest_phys_addr, region.user_addr, region.memory_size);
             let added = memory.add(place(region), file.into());
             device.memory = Some(Arc::new(memory));
             added.map_err(|error| device.memory_error(error))
@@ -251,7 +258,11 @@ impl VhostUserBackendReqHandlerMut for Device {
             let mut memory = Arc::into_inner(shared).ok_or(Error::BackendInternalError)?;
             let removed = memory.remove(region.guest_phys_addr, region.user_addr, region.memory_size);
             device.memory = Some(Arc::new(memory));
-            removed.map_err(|error| device.memory_error(error))
+            match removed {
+                // Taken with another queue pair.
+                Err(memory::Error::Unknown) if device.rings.len() > 2 => Ok(()),
+                removed => removed.map_err(|error| device.memory_error(error)),
+            }
         })
     }
 
@@ -402,5 +413,30 @@ impl VhostUserBackendReqHandlerMut for Device {
 
     fn set_log_base(&mut self, _: &VhostUserLog, _: File) -> Result<()> {
         unoffered()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_queue_pair_may_bring_and_take_the_same_region() {
+        let region = VhostUserSingleMemoryRegion::new(0x1000, 0x1000, 0x7000_0000, 0);
+        let file = || {
+            let file = rustix::fs::memfd_create("region", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+            rustix::fs::ftruncate(&file, 0x1000).unwrap();
+            File::from(file)
+        };
+        for (pairs, again) in [(1, false), (2, true)] {
+            let mut device = Device::new(Arc::new(Shared::new(pairs)));
+            for _ in 0..2 {
+                device.add_mem_region(&region, file(), None).unwrap();
+                assert_eq!(device.memory.as_ref().unwrap().len(), 1);
+            }
+            device.remove_mem_region(&region).unwrap();
+            assert_eq!(device.remove_mem_region(&region).is_ok(), again, "{pairs} pairs");
+            assert!(device.memory.as_ref().unwrap().is_empty());
+        }
     }
 }

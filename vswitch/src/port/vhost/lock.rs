@@ -72,3 +72,70 @@ impl<T> TryLock<T> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_value_has_one_user_and_is_free_again_whatever_the_user_does() {
+        let lock = TryLock::new(1);
+        let inner = lock.with(|value| {
+            *value += 1;
+            (lock.try_with(|_| ()), lock.spin_with(10, |_| ()))
+        });
+        assert_eq!(inner, (None, None));
+        let panicking = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lock.try_with(|_| panic!("of the user"))));
+        assert!(panicking.is_err());
+        assert_eq!(lock.spin_with(0, |value| *value), Some(2));
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    /// What a slot holds: a ring, as far as this matters: one number that two must never write at a time.
+    fn use_it(value: &mut Option<u32>) {
+        if let Some(count) = value {
+            *count += 1;
+        }
+    }
+
+    #[test]
+    fn two_workers_and_the_negotiation_never_meet() {
+        loom::model(|| {
+            let slot = Arc::new(TryLock::new(Some(0)));
+            let workers: Vec<_> = (0..2)
+                .map(|_| {
+                    let slot = Arc::clone(&slot);
+                    thread::spawn(move || slot.try_with(use_it).is_some() as u32)
+                })
+                .collect();
+            // The negotiation takes the ring out; nobody uses it after that, and no use is lost.
+            let taken = slot.with(Option::take);
+            let used: u32 = workers.into_iter().map(|worker| worker.join().unwrap()).sum();
+            assert!(taken.is_some_and(|count| count <= used));
+            assert_eq!(slot.try_with(|value| value.is_none()), Some(true));
+        });
+    }
+
+    #[test]
+    fn what_the_negotiation_puts_in_is_seen_whole_by_the_worker() {
+        loom::model(|| {
+            let slot = Arc::new(TryLock::new(None::<[u32; 2]>));
+            let other = Arc::clone(&slot);
+            let negotiation = thread::spawn(move || {
+                other.with(|value| *value = Some([1, 1]));
+                other.with(|value| *value = Some([2, 2]));
+            });
+            if let Some(Some([a, b])) = slot.try_with(|value| *value) {
+                assert_eq!(a, b);
+            }
+            negotiation.join().unwrap();
+            assert_eq!(slot.try_with(|value| *value), Some(Some([2, 2])));
+        });
+    }
+}

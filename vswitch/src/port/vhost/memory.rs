@@ -82,7 +82,7 @@ impl Region {
         // A mapping of huge pages begins and ends with one.
         let system = fstatfs(file.as_fd()).map_err(Error::Map)?;
         let huge = system.f_type as u64 == HUGETLBFS_MAGIC;
-        let page = if huge { system.f_bsize as u64 } else { rustix::param::page_size() as u64 };
+        let page = if huge { system.f_bsize as u64 } else { page_size() };
         let begin = place.offset - place.offset % page.max(1);
         let map_len = (end - begin).checked_next_multiple_of(page.max(1)).ok_or(Error::Bounds)?;
         let map_len = usize::try_from(map_len).map_err(|_| Error::Bounds)?;
@@ -96,6 +96,13 @@ impl Region {
         region.watch = Some(Watch::new(map as usize, map_len).map_err(Error::Map)?);
         Ok(region)
     }
+}
+
+/// Octets of an ordinary page.
+fn page_size() -> u64 {
+    // SAFETY: asks for a number.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(size).unwrap_or(4096)
 }
 
 impl Drop for Region {

@@ -28,6 +28,7 @@
 mod chain;
 mod copy;
 mod device;
+mod early;
 mod features;
 mod lock;
 pub mod memory;

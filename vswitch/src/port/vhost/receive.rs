@@ -3,10 +3,9 @@
 //! The octets are copied out of guest memory once; what is judged and forwarded is the copy. The virtio header may be spread over
 //! any number of descriptors. A frame that is longer than a buffer arrives with length 0, as the port's contract says.
 
-use super::chain::{Descriptor, INDIRECT, NEXT, WRITE, Walk};
+use super::chain::{Descriptor, WRITE, Walk};
 use super::copy::{copy, fence};
-use super::features::VNET_LEN_LEGACY;
-use super::ring::{Bad, Fault, Ring};
+use super::ring::{Bad, Fault, Head, Ring};
 use crate::frame::vnet::{VNET_LEN, VnetHdr};
 use crate::frame::{BATCH, Buffer, FRAME_MAX};
 
@@ -16,18 +15,15 @@ impl Ring {
     /// # Errors
     /// [`Fault`]: the ring is of no use any more.
     pub fn receive(&mut self, buffers: &mut [Buffer]) -> Result<usize, Fault> {
-        let heads = self.heads(buffers.len().min(BATCH))?;
+        let heads = self.heads(buffers.len(), 0)?;
         let mut filled = 0;
-        let mut at = 0;
-        while let Some((head, first)) = heads.get(at)
-            && let Some(buffer) = buffers.get_mut(filled)
-        {
-            at += 1;
-            let taken = match self.take_whole(&first, buffer) {
+        for head in &heads {
+            let Some(buffer) = buffers.get_mut(filled) else { break };
+            let taken = match self.take_whole(head, buffer) {
                 true => Ok(()),
-                false => self.take_parts(first, buffer),
+                false => self.take_parts(head.first, buffer),
             };
-            self.complete(head, 0);
+            self.complete(head.number, 0);
             match taken {
                 Ok(()) => filled += 1,
                 Err(bad) => {
@@ -48,45 +44,35 @@ impl Ring {
     /// # Errors
     /// [`Fault`]: the ring is of no use any more.
     pub fn discard(&mut self) -> Result<usize, Fault> {
-        let heads = self.heads(BATCH)?;
-        let mut at = 0;
-        while let Some((head, _)) = heads.get(at) {
-            self.complete(head, 0);
-            at += 1;
+        let heads = self.heads(BATCH, 0)?;
+        for head in &heads {
+            self.complete(head.number, 0);
         }
         self.publish();
-        Ok(at)
+        Ok(heads.len())
     }
 
     /// Takes a frame that is in one piece, as most are; `false` when it is not, or there is something wrong with it.
     #[inline(always)]
-    fn take_whole(&mut self, first: &Descriptor, buffer: &mut Buffer) -> bool {
-        let len = first.len as usize;
-        if first.has(NEXT | INDIRECT | WRITE) || len <= self.header || len - self.header > FRAME_MAX {
-            return false;
-        }
-        let Some(piece) = self.memory.piece(first.address, len, &mut self.hint) else { return false };
-        if piece.len < len {
-            return false;
-        }
-        let mut header = [0u8; VNET_LEN];
-        let len = len - self.header;
+    fn take_whole(&mut self, head: &Head, buffer: &mut Buffer) -> bool {
+        let Some(len) = (head.first.len as usize).checked_sub(self.header).filter(|len| *len > 0) else { return false };
         let room = buffer.room();
-        if room.len() < len {
+        if head.whole.is_null() || room.len() < len {
             return false;
         }
-        // SAFETY: the piece has `self.header + len` octets, `header` has `VNET_LEN`, which is no less than `self.header`, and
-        // the room has `len`.
-        unsafe {
-            match self.header {
-                VNET_LEN => copy(piece.at, header.as_mut_ptr(), VNET_LEN),
-                _ => copy(piece.at, header.as_mut_ptr(), VNET_LEN_LEGACY),
-            }
-            copy(piece.at.add(self.header), room.as_mut_ptr(), len);
-        }
+        // SAFETY: the piece has `self.header + len` octets, of which the header takes 8 and 4 or 2, and the room has `len`.
+        let (low, high) = unsafe {
+            let low = head.whole.cast::<u64>().read_unaligned();
+            let high = head.whole.add(8).cast::<u16>().read_unaligned();
+            copy(head.whole.add(self.header), room.as_mut_ptr(), len);
+            (low, high)
+        };
         fence();
         buffer.set_len(len);
-        buffer.vnet = VnetHdr::read(&header);
+        buffer.vnet = match (low, high) {
+            (0, 0) => VnetHdr::PLAIN,
+            _ => decode(low, high),
+        };
         true
     }
 
@@ -132,4 +118,16 @@ impl Ring {
         buffer.vnet = VnetHdr::read(&header);
         Ok(())
     }
+}
+
+/// A header from its first eight octets and the two behind them, as they were in memory.
+fn decode(low: u64, high: u16) -> VnetHdr {
+    let mut header = [0u8; VNET_LEN];
+    if let Some((first, rest)) = header.split_first_chunk_mut::<8>() {
+        *first = low.to_ne_bytes();
+        if let Some(second) = rest.first_chunk_mut::<2>() {
+            *second = high.to_ne_bytes();
+        }
+    }
+    VnetHdr::read(&header)
 }

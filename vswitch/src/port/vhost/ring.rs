@@ -10,8 +10,11 @@
 //!
 //! The frames are moved in [`super::receive`] and [`super::send`].
 
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+
+use arrayvec::ArrayVec;
 
 use super::chain::Descriptor;
 use super::copy::prefetch;
@@ -103,12 +106,10 @@ pub struct Ring {
     available: *const u8,
     used: *mut u8,
     size: u16,
-    /// The next entry of the available ring that we take.
+    /// The next entry of the available ring that we take, and of the used ring that we write: no chain is held.
     next: u16,
     /// The guest's index when it was last read.
     seen: u16,
-    /// The next entry of the used ring that we write.
-    done: u16,
     /// As much of that as the guest knows.
     published: u16,
     /// As much of that as the guest was offered a call for.
@@ -132,20 +133,19 @@ pub struct Ring {
 // SAFETY: the pointers are to guest memory, which belongs to no thread.
 unsafe impl Send for Ring {}
 
-/// The chains that a batch will need, by the first descriptor of each.
-pub(super) struct Heads {
-    list: [(u16, Descriptor); BATCH],
-    count: usize,
-    /// All that are available, also beyond the list.
-    pub(super) available: usize,
+/// A chain, as a batch looks at it first.
+#[derive(Clone, Copy)]
+pub(super) struct Head {
+    /// The number by which it goes back.
+    pub(super) number: u16,
+    /// Its first descriptor, copied.
+    pub(super) first: Descriptor,
+    /// Where that is, if it is the only one, of the kind that was looked for, and in one piece; else null.
+    pub(super) whole: *mut u8,
 }
 
-impl Heads {
-    #[inline(always)]
-    pub(super) fn get(&self, at: usize) -> Option<(u16, Descriptor)> {
-        if at < self.count { self.list.get(at).copied() } else { None }
-    }
-}
+/// The chains that a batch will need.
+pub(super) type Heads = ArrayVec<Head, BATCH>;
 
 impl Ring {
     /// The ring at `layout`, with `features` negotiated. `base` is where the guest believes that we are; what the ring itself
@@ -178,7 +178,6 @@ impl Ring {
             size: layout.size,
             next,
             seen: next,
-            done: next,
             published: next,
             called: next,
             fresh: true,
@@ -232,7 +231,7 @@ impl Ring {
 
     /// How many chains are available; the guest's index is read only when fewer than `wanted` are known.
     #[inline(always)]
-    fn available(&mut self, wanted: usize) -> Result<usize, Fault> {
+    pub(super) fn available(&mut self, wanted: usize) -> Result<usize, Fault> {
         if !self.care.is_whole(&self.memory) {
             return Err(Fault::Memory);
         }
@@ -272,34 +271,38 @@ impl Ring {
         Some(Descriptor::from_words(u64::from_le(low), u64::from_le(high)))
     }
 
-    /// Looks at up to `wanted` chains ahead, and fetches what they point to.
+    /// Looks at up to `wanted` chains ahead, whose descriptors are to have `kind` and no other flag, and fetches what they
+    /// point to.
     #[inline(always)]
-    pub(super) fn heads(&mut self, wanted: usize) -> Result<Heads, Fault> {
+    pub(super) fn heads(&mut self, wanted: usize, kind: u16) -> Result<Heads, Fault> {
         let available = self.available(wanted)?;
-        let mut heads = Heads { list: [(0, Descriptor::default()); BATCH], count: 0, available };
-        for (at, place) in heads.list.iter_mut().enumerate().take(available.min(wanted)) {
-            *place = self.head(at)?;
-            let (_, first) = *place;
+        let mut heads = Heads::new();
+        for at in 0..available.min(wanted).min(BATCH) {
+            let (number, first) = self.head(at)?;
+            let mut whole = ptr::null_mut();
             if let Some(piece) = self.memory.piece(first.address, first.len as usize, &mut self.hint) {
                 prefetch(piece.at);
                 prefetch(piece.at.wrapping_add(64));
+                if piece.len == first.len as usize && first.flags == kind {
+                    whole = piece.at;
+                }
             }
-            heads.count = at + 1;
+            // There is room: the count was limited.
+            let _ = heads.try_push(Head { number, first, whole });
         }
         Ok(heads)
     }
 
-    /// Gives a chain back, with `len` octets written to it.
+    /// Gives the next chain, which is `head`, back with `len` octets written to it.
     #[inline(always)]
     pub(super) fn complete(&mut self, head: u16, len: u32) {
-        let slot = usize::from(self.done & self.mask());
+        let slot = usize::from(self.next & self.mask());
         // SAFETY: the entry lies in the used ring, whose place and alignment (4) were checked.
         unsafe {
             let entry = self.used.add(4 + 8 * slot).cast::<u32>();
             AtomicU32::from_ptr(entry).store(u32::from(head).to_le(), Ordering::Relaxed);
             AtomicU32::from_ptr(entry.add(1)).store(len.to_le(), Ordering::Relaxed);
         }
-        self.done = self.done.wrapping_add(1);
         self.next = self.next.wrapping_add(1);
     }
 
@@ -313,9 +316,9 @@ impl Ring {
     /// Tells the guest what was used.
     #[inline(always)]
     pub(super) fn publish(&mut self) {
-        if self.published != self.done {
-            self.published = self.done;
-            self.used_field(2).store(self.done.to_le(), Ordering::Release);
+        if self.published != self.next {
+            self.published = self.next;
+            self.used_field(2).store(self.next.to_le(), Ordering::Release);
         }
     }
 

@@ -6,16 +6,20 @@
 
 use arrayvec::ArrayVec;
 
-use super::chain::{Descriptor, INDIRECT, NEXT, WRITE, Walk};
+use super::chain::{Descriptor, WRITE, Walk};
 use super::copy::copy;
+use super::features::VNET_LEN_LEGACY;
 use super::memory::Piece;
-use super::ring::{Bad, Fault, Heads, PIECES_MAX, Ring};
-use crate::frame::vnet::{DATA_VALID, GSO_ECN, NEEDS_CSUM, VNET_LEN, VnetHdr};
-use crate::frame::{BATCH, TxFrame};
+use super::ring::{Bad, Fault, Head, Heads, PIECES_MAX, Ring};
+use crate::frame::TxFrame;
+use crate::frame::vnet::{DATA_VALID, GSO_ECN, GSO_NONE, NEEDS_CSUM, VNET_LEN, VnetHdr};
 use crate::port::Sent;
 
 /// Chains that one frame can take: the longest frame in buffers of 1 KiB.
 const CHAINS_MAX: usize = 80;
+
+/// The header of an ordinary frame in one chain.
+const PLAIN: [u8; VNET_LEN] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
 
 /// A chain that a frame goes to, and how much it holds.
 type Spans = ArrayVec<(u16, usize), CHAINS_MAX>;
@@ -35,36 +39,31 @@ impl Ring {
     /// # Errors
     /// [`Fault`]: the ring is of no use any more. `sent` tells how far it came.
     pub fn send(&mut self, frames: &[TxFrame<'_>], sent: &mut Sent) -> Result<(), Fault> {
-        let heads = self.heads(frames.len().min(BATCH))?;
-        // Chains taken since `heads`.
-        let mut taken = 0;
-        let outcome = self.send_all(frames, &heads, &mut taken, sent);
+        let heads = self.heads(frames.len(), WRITE)?;
+        let outcome = self.send_all(frames, &heads, sent);
         self.publish();
         outcome
     }
 
     #[inline(always)]
-    fn send_all(
-        &mut self,
-        frames: &[TxFrame<'_>],
-        heads: &Heads,
-        taken: &mut usize,
-        sent: &mut Sent,
-    ) -> Result<(), Fault> {
+    fn send_all(&mut self, frames: &[TxFrame<'_>], heads: &Heads, sent: &mut Sent) -> Result<(), Fault> {
+        // Chains taken since `heads`.
+        let mut taken = 0;
         for frame in frames {
-            if !self.offloads.cover(&frame.vnet) {
+            let plain = frame.vnet.flags == 0 && frame.vnet.gso_type == GSO_NONE;
+            if !plain && !self.offloads.cover(&frame.vnet) {
                 sent.refuse();
                 continue;
             }
-            if let Some((head, first)) = heads.get(*taken)
-                && self.put_whole(&first, frame)
+            if let Some(head) = heads.get(taken)
+                && self.put_whole(head, frame, plain)
             {
-                self.complete(head, (self.header + frame.len()) as u32);
-                *taken += 1;
+                self.complete(head.number, (self.header + frame.len()) as u32);
+                taken += 1;
                 sent.accepted += 1;
                 continue;
             }
-            match self.put_parts(frame, heads, taken)? {
+            match self.put_parts(frame, heads, &mut taken)? {
                 Room::Found => sent.accepted += 1,
                 Room::Never => sent.refuse(),
                 Room::Full => return Ok(()),
@@ -87,22 +86,26 @@ impl Ring {
 
     /// Puts a frame where the guest gave one piece that is long enough, as most do; `false` when it did not.
     #[inline(always)]
-    fn put_whole(&mut self, first: &Descriptor, frame: &TxFrame<'_>) -> bool {
-        let (head, rest) = (frame.head.len(), frame.rest.len());
-        let len = self.header + head + rest;
-        if !first.has(WRITE) || first.has(NEXT | INDIRECT) || (first.len as usize) < len {
+    fn put_whole(&mut self, chain: &Head, frame: &TxFrame<'_>, plain: bool) -> bool {
+        let (head, rest) = (frame.head, frame.rest);
+        if chain.whole.is_null() || (chain.first.len as usize) < self.header + head.len() + rest.len() {
             return false;
         }
-        let Some(piece) = self.memory.piece(first.address, len, &mut self.hint) else { return false };
-        if piece.len < len {
-            return false;
-        }
-        let header = self.header_of(&frame.vnet, 1);
-        // SAFETY: the piece has `self.header + head + rest` octets, and `self.header` is at most `VNET_LEN`.
+        let header = if plain { PLAIN } else { self.header_of(&frame.vnet, 1) };
+        // SAFETY: the piece has `self.header + head.len() + rest.len()` octets, and `self.header` is one of the two lengths.
         unsafe {
-            copy(header.as_ptr(), piece.at, self.header);
-            copy(frame.head.as_ptr(), piece.at.add(self.header), head);
-            copy(frame.rest.as_ptr(), piece.at.add(self.header + head), rest);
+            match self.header {
+                VNET_LEN => copy(header.as_ptr(), chain.whole, VNET_LEN),
+                _ => copy(header.as_ptr(), chain.whole, VNET_LEN_LEGACY),
+            }
+            let at = chain.whole.add(self.header);
+            match head.len() {
+                0 => {}
+                12 => copy(head.as_ptr(), at, 12),
+                16 => copy(head.as_ptr(), at, 16),
+                len => copy(head.as_ptr(), at, len),
+            }
+            copy(rest.as_ptr(), at.add(head.len()), rest.len());
         }
         true
     }
@@ -150,13 +153,12 @@ impl Ring {
             if !spans.is_empty() && !self.mergeable || spans.is_full() {
                 return Ok(Room::Never);
             }
-            let at = *taken + spans.len();
-            if at >= heads.available {
+            // Counted from `self.next`, which has moved on by what was taken.
+            if self.available(spans.len() + 1)? <= spans.len() {
                 return Ok(Room::Full);
             }
-            // `self.next` has moved on by what was taken.
-            let (head, first) = match heads.get(at) {
-                Some(copied) => copied,
+            let (head, first) = match heads.get(*taken + spans.len()) {
+                Some(copied) => (copied.number, copied.first),
                 None => self.head(spans.len())?,
             };
             match self.measure(first, len - found) {

@@ -26,6 +26,7 @@ use rustix::net::{
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
 use super::device::Device;
+use super::early;
 use super::shared::Shared;
 use super::{Role, Settings};
 
@@ -138,13 +139,20 @@ impl Negotiation {
             let state = &self.shared.state;
             let device = Arc::new(Mutex::new(Device::new(Arc::clone(&self.shared))));
             state.set_connected(true);
-            let end = self.serve(socket, &device);
+            let end = self.serve(&socket, &device);
             device.lock().unwrap_or_else(PoisonError::into_inner).clear();
             if let End::Refused(why) = &end {
                 state.set_error(why.clone());
             }
             state.set_connected(false);
+            // Now: who sees it closed sees all of the above.
+            drop(socket);
+            let ours = matches!(self.place, Place::Client(_));
             if let End::Stop = end {
+                return;
+            }
+            // A peer that is refused, or hangs up, and is there again at once must not keep us busy.
+            if (ours || matches!(end, End::Refused(_))) && self.wait(None, Some(RETRY)).is_none() {
                 return;
             }
         }
@@ -198,17 +206,22 @@ impl Negotiation {
     }
 
     /// Answers a front end until it is gone.
-    fn serve(&self, socket: OwnedFd, device: &Arc<Mutex<Device>>) -> End {
+    fn serve(&self, socket: &OwnedFd, device: &Arc<Mutex<Device>>) -> End {
         let stream = match socket.try_clone() {
             Ok(stream) => UnixStream::from(stream),
             Err(error) => return End::Refused(format!("dup: {error}")),
         };
         let mut requests = BackendReqHandler::from_stream(stream, Arc::clone(device));
         loop {
-            match self.message(&socket) {
+            match self.message(socket) {
                 Ok(true) => {}
                 Ok(false) => return End::Stop,
                 Err(end) => return end,
+            }
+            match early::take(socket, &mut device.lock().unwrap_or_else(PoisonError::into_inner)) {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(why) => return End::Refused(format!("refused: {why}")),
             }
             match requests.handle_request() {
                 Ok(()) => {}
