@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use super::cpu;
+use super::flows::Kind;
 use super::ground::Ground;
 use super::ovs::Build;
 use super::pair::{self, Pair};
@@ -170,20 +171,9 @@ fn exactness(ground: &Ground, report: &mut Report, vem: &Vem, metered: &Metered)
     let exact = Wanted::AtMost(0.0);
     let what = "tap: frames that were received and neither delivered nor dropped (law 1)";
     report.target(5, what, exact, "frames", Some(metered.wrong as f64));
-    let rows = [
-        ("datagrams", format!("proto udp and dst port {UDP_PORT}"), metered.datagrams),
-        ("TCP segments", format!("proto tcp and port {IPERF_PORT}"), metered.segments),
-    ];
-    for (name, filter, sent) in rows {
-        let told = vem.exported(ground, &filter, sent)?.packets;
-        let what = format!("tap: {name} in which NetFlow differs from the {sent} that were sent (law 2)");
-        report.target(5, &what, exact, name, Some(told.abs_diff(sent) as f64));
-    }
-    let missed = vem.missed()?;
-    if missed > 0 {
-        report.remark(format!("tap: the collector missed {missed} export datagrams."));
-    }
-    Ok(())
+    vem.account(ground, report, "datagrams", metered.datagrams, |k| k.protocol == 17 && k.to_port == UDP_PORT)?;
+    let tcp = |k: &Kind| k.protocol == 6 && [k.from_port, k.to_port].contains(&IPERF_PORT);
+    vem.account(ground, report, "TCP segments", metered.segments, tcp)
 }
 
 fn targets(report: &mut Report) {
