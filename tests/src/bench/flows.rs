@@ -54,7 +54,8 @@ impl Told {
         }
         let (count, sequence) = (usize::from(word(header, 2)), long(header, 16));
         if let Some(next) = self.next {
-            self.missed += u64::from(sequence.wrapping_sub(next));
+            // An exporter that was configured anew counts from the start again.
+            self.missed += u64::from(sequence.checked_sub(next).unwrap_or(0));
         }
         self.next = Some(sequence.wrapping_add(count as u32));
         for record in records.chunks_exact(RECORD).take(count) {
@@ -144,6 +145,8 @@ mod tests {
         told.add(&datagram(102, &[5]));
         assert_eq!((told.packets(|k| k.to_port == 9), told.missed), (70_006, 0));
         told.add(&datagram(107, &[1]));
+        assert_eq!(told.missed, 4);
+        told.add(&datagram(0, &[0]));
         assert_eq!(told.missed, 4);
         assert_eq!(told.packets(|k| k.protocol == 6), 0);
         let kind = Kind { protocol: 17, from_port: 1024, to_port: 9 };

@@ -123,6 +123,7 @@ impl Fprobe {
         for vm in &ends {
             address_vm(vm)?;
         }
+        pair::acquaint(&ends)?;
         // Long timeouts: the flows are reported once, at the end, as ours are.
         let words = "fprobe -i veth0 -f ip -e 300 -d 300 -l 2 -q 100000 -B 65536 127.0.0.1:2055";
         let argv: Vec<&str> = words.split(' ').collect();

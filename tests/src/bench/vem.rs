@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::cpu;
 use super::flows::{self, Collector, Kind};
 use super::ground::Ground;
+use super::pair;
 use super::report::{Report, Wanted};
 use crate::agent::Agent;
 use crate::command::Run;
@@ -99,6 +100,7 @@ impl Vem {
         let collector = Collector::start(&lab.plan.collector_netns(), COLLECTOR_ADDRESS)?;
         let vem = Vem { lab, process, host, collector };
         vem.lab.console().run(&start())?;
+        pair::acquaint(&vem.lab.plan.vms)?;
         vem.set(ground, VM_PROFILE, Features::PLAIN)?;
         Ok(vem)
     }
@@ -201,7 +203,8 @@ fn session(profile: &str) -> u8 {
     if profile == VM_PROFILE { 1 } else { 2 }
 }
 
-/// What the bench adds to the lab's configuration.
+/// What the bench adds to the lab's configuration. The uplink, on which nothing arrives, keeps the monitor in use while it
+/// is switched off and on at the VMs' ports: a monitor that no port uses takes its exporter along.
 fn start() -> Vec<String> {
     let mut lines = vec!["configure terminal".to_owned(), format!("ip access-list {LIST}")];
     lines.extend((1..=100).map(|n| format!("deny udp 10.77.{n}.0/24 any eq {}", 2000 + n)));
@@ -221,6 +224,7 @@ exporter bench
 exit
 port-profile {UPLINK_PROFILE}
 switchport trunk allowed vlan {VLAN}
+ip flow monitor {MONITOR} input
 exit
 port-profile type vethernet {GUEST_PROFILE}
 switchport mode access

@@ -27,8 +27,8 @@ use crate::lab::plan::SPAN_PROFILE;
 /// Namespace of Open vSwitch, and that of the generator.
 const OVS: &str = "bnd-ovs";
 const LOAD: &str = "bnd-load";
-/// 1536 of 2 MiB: Open vSwitch, the generator and the reader.
-const HUGEPAGES: u64 = 1536;
+/// Of 2 MiB each: 512 MiB for Open vSwitch, 256 MiB each for the generator and the reader, and what DPDK rounds up.
+const HUGEPAGES: u64 = 640;
 const WARM: Duration = Duration::from_millis(700);
 const GUESTS: [&str; 2] = ["guest1", "guest2"];
 const SPAN_PORT: &str = "guest3";
