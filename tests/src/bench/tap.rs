@@ -44,6 +44,9 @@ const UDP_CPU: &str = "switch CPU, UDP, 1 flow";
 const P50: &str = "round trip, p50";
 const P99: &str = "round trip, p99";
 
+/// Time of a measurement with small frames.
+const SMALL_TIME: Duration = Duration::from_millis(700);
+
 enum Switch {
     Other(Pair),
     Ours(Features),
@@ -75,7 +78,6 @@ pub fn run(ground: &mut Ground, rounds: u32, time: Duration) -> Result<Report> {
     let ours = [
         ("VEM, plain", Features::PLAIN),
         ("VEM, NetFlow", Features { meter: true, ..Features::PLAIN }),
-        ("VEM, ACL", Features { access_list: true, ..Features::PLAIN }),
         (OURS, all),
         ("VEM, everything on + SPAN", Features { span: true, ..all }),
     ];
@@ -143,7 +145,7 @@ fn measure(
         let receiver = Receiver::start(to)?;
         let mut sender = Sender::open(from, to, traffic)?;
         let (used, reached) = (cpu::used(processes)?, arrived(to)?);
-        let part = Duration::from_millis(1200).min(time);
+        let part = SMALL_TIME.min(time);
         sent += sender.run(part)?;
         report.add(name, metric, "kpps", receiver.count() as f64 / part.as_secs_f64() / 1e3);
         // What still waits in the taps.
@@ -153,7 +155,7 @@ fn measure(
             report.add(name, UDP_CPU, "us/packet", used.as_secs_f64() * 1e6 / reached.max(1) as f64);
         }
     }
-    let trip = pingpong::measure(from, to, Duration::from_millis(800), Ends::Anywhere)?;
+    let trip = pingpong::measure(from, to, SMALL_TIME, Ends::Anywhere)?;
     report.add(name, P50, "us", trip.p50_us);
     report.add(name, P99, "us", trip.p99_us);
     // What is on its way belongs to this subject.
