@@ -7,6 +7,7 @@
 mod image;
 mod rings;
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -37,6 +38,18 @@ pub enum Card<'a> {
 }
 
 impl Card<'_> {
+    /// Where QEMU writes what it has to say. With vhost-user that is a line for each message that fails while the switch is
+    /// away, so it goes to a file beside the monitor.
+    fn complaints(&self) -> Result<Stdio> {
+        match self {
+            Card::Tap(_) => Ok(Stdio::inherit()),
+            Card::VhostUser { monitor, .. } => {
+                let log = monitor.with_extension("log");
+                File::create(&log).map(Stdio::from).tried(format!("{}", log.display()))
+            }
+        }
+    }
+
     /// The arguments of QEMU.
     ///
     /// `vectors=0` and the older machine: QEMU 7.2 ends with a fault when a vhost-user card has MSI-X on q35.
@@ -104,7 +117,7 @@ impl Guest {
             .args(card.arguments(mac))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(card.complaints()?)
             .spawn()
             .tried("qemu-system-x86_64 (package qemu-system-x86)")?;
         let broken = || Error::State("QEMU has no serial line".to_owned());
@@ -180,8 +193,9 @@ impl Drop for Guest {
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
         if let Some(monitor) = &self.monitor {
-            // QEMU removes it only when it ends in order.
+            // QEMU removes them only when it ends in order.
             let _ = std::fs::remove_file(monitor);
+            let _ = std::fs::remove_file(monitor.with_extension("log"));
         }
     }
 }

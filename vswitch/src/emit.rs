@@ -30,6 +30,14 @@ pub struct Device {
     staged: Vec<Staged>,
 }
 
+impl Device {
+    /// Something was sent: asks again what the port takes. Guests come and go, and each takes something else.
+    #[inline]
+    fn renew(&mut self) {
+        self.offloads = self.port.offloads();
+    }
+}
+
 /// A frame on its way to a port.
 #[derive(Clone, Copy)]
 struct Staged {
@@ -235,6 +243,9 @@ impl Devices {
     fn send_finished(&mut self, cx: &Cx<'_>, batch: &mut Batch, to: PortId, staged: &Staged) {
         self.flush(cx, batch, to);
         let outcome = self.finish(cx, batch, to, staged);
+        if let Some(device) = self.get_mut(to) {
+            device.renew();
+        }
         self.settle_one(cx, batch, to, staged, outcome);
     }
 
@@ -262,7 +273,9 @@ impl Devices {
                 };
                 let frames: ArrayVec<TxFrame<'_>, BATCH> =
                     list.iter().take(BATCH).map(|staged| staged.view(cx, batch, head(staged))).collect();
-                device.port.tx(&frames)
+                let sent = device.port.tx(&frames);
+                device.renew();
+                sent
             }
             _ => Sent::default(),
         };

@@ -292,7 +292,9 @@ impl Worker {
         self.attached.push(id);
         self.mark_gone(id, false);
         if let Some(device) = self.devices.get_mut(id) {
-            self.readiness.watch(id, device.port.readiness());
+            // A port that costs nothing to ask is asked every turn.
+            let fd = if device.port.polls() { None } else { device.port.readiness() };
+            self.readiness.watch(id, fd);
         }
         Ok(())
     }

@@ -55,7 +55,7 @@ impl Told {
         let (count, sequence) = (usize::from(word(header, 2)), long(header, 16));
         if let Some(next) = self.next {
             // An exporter that was configured anew counts from the start again.
-            self.missed += u64::from(sequence.checked_sub(next).unwrap_or(0));
+            self.missed += u64::from(sequence.saturating_sub(next));
         }
         self.next = Some(sequence.wrapping_add(count as u32));
         for record in records.chunks_exact(RECORD).take(count) {

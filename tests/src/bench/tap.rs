@@ -48,7 +48,7 @@ const P99: &str = "round trip, p99";
 const SMALL_TIME: Duration = Duration::from_millis(700);
 
 enum Switch {
-    Other(Pair),
+    Other(Box<Pair>),
     Ours(Features),
 }
 
@@ -73,7 +73,8 @@ pub fn run(ground: &mut Ground, rounds: u32, time: Duration) -> Result<Report> {
     ground.hugepages(300)?;
     let vem = Vem::start(ground, 2)?;
     let ends = [vem.vm(1)?, vem.vm(2)?];
-    let mut subjects = vec![Subject { name: BARE, switch: Switch::Other(pair::bare(ground, &lab::binaries()?)?) }];
+    let mut subjects =
+        vec![Subject { name: BARE, switch: Switch::Other(Box::new(pair::bare(ground, &lab::binaries()?)?)) }];
     let all = Features::EVERYTHING;
     let ours = [
         ("VEM, plain", Features::PLAIN),
@@ -84,7 +85,7 @@ pub fn run(ground: &mut Ground, rounds: u32, time: Duration) -> Result<Report> {
     subjects.extend(ours.map(|(name, features)| Subject { name, switch: Switch::Ours(features) }));
     for (name, prefix, build) in [(OVS, "bno", Build::Plain), (OVS_TSO, "bnt", Build::DpdkTso)] {
         match pair::open_vswitch(ground, prefix, build)? {
-            Some(pair) => subjects.push(Subject { name, switch: Switch::Other(pair) }),
+            Some(pair) => subjects.push(Subject { name, switch: Switch::Other(Box::new(pair)) }),
             None => report.remark(format!("{name} is not installed: no comparison with it.")),
         }
     }

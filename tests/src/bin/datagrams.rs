@@ -3,8 +3,9 @@
 //!     datagrams send ADDRESS:PORT COUNT SIZE
 //!     datagrams receive PORT COUNT SIZE SECONDS
 //!
-//! The receiver knows every octet that it must get. It ends when it has each datagram once, or when the time is over, and
-//! prints how many came whole, how many came again, and how many were damaged.
+//! The receiver knows every octet that it must get, and answers each datagram with its number; the sender waits for the
+//! answer before it sends the next, so a slow guest loses nothing, and sends none twice. The receiver ends when it has each
+//! datagram once, or when the time is over, and prints how many came whole, how many came again, and how many were damaged.
 
 use std::net::UdpSocket;
 use std::process::ExitCode;
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Longest datagram, octets.
 const SIZE_MAX: usize = 65_507;
-/// Datagrams between two pauses of the sender, so that the receiver's buffer holds them.
-const PAUSE_AFTER: u32 = 20;
+/// Time that the sender waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -32,10 +33,13 @@ fn run(words: &[&str]) -> Result<ExitCode, Box<dyn std::error::Error>> {
         ["send", to, count, size] => {
             let socket = UdpSocket::bind("0.0.0.0:0")?;
             socket.connect(to)?;
-            for number in 0..count.parse()? {
+            socket.set_read_timeout(Some(PATIENCE))?;
+            for number in 0..count.parse::<u32>()? {
                 socket.send(&datagram(number, length(size)?))?;
-                if number % PAUSE_AFTER == PAUSE_AFTER - 1 {
-                    std::thread::sleep(Duration::from_millis(10));
+                let mut answer = [0; 4];
+                socket.recv(&mut answer).map_err(|e| format!("no answer to datagram {number}: {e}"))?;
+                if answer != number.to_be_bytes() {
+                    return Err(format!("an answer to datagram {number} that is none").into());
                 }
             }
             Ok(ExitCode::SUCCESS)
@@ -69,7 +73,7 @@ fn receive(
 ) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let end = Instant::now() + limit;
     let mut seen = std::collections::BTreeSet::new();
-    let (mut again, mut damaged) = (0, 0);
+    let (mut again, mut damaged) = (0_u32, 0_u32);
     let mut buffer = vec![0; SIZE_MAX];
     while seen.len() < usize::try_from(count)? {
         let left = end.saturating_duration_since(Instant::now());
@@ -77,12 +81,14 @@ fn receive(
             break;
         }
         socket.set_read_timeout(Some(left))?;
-        let Ok(received) = socket.recv(&mut buffer) else { continue };
+        let Ok((received, from)) = socket.recv_from(&mut buffer) else { continue };
         let octets = buffer.get(..received).unwrap_or_default();
         let number = octets.first_chunk().map(|n| u32::from_be_bytes(*n)).filter(|n| *n < count);
         match number.filter(|n| octets == datagram(*n, length)) {
-            Some(number) if !seen.insert(number) => again += 1,
-            Some(_) => {}
+            Some(number) => {
+                again += u32::from(!seen.insert(number));
+                socket.send_to(&number.to_be_bytes(), from)?;
+            }
             None => damaged += 1,
         }
     }

@@ -99,17 +99,13 @@ impl Monitor {
         }
     }
 
+    /// What QEMU has told the switch. To ask for the card's own view would stop the ring.
     fn ring(&mut self, queue: u16) -> Result<Ring> {
         let path = format!("/machine/peripheral/{CARD}/virtio-backend");
-        let state = self.ask("x-query-virtio-queue-status", &json!({ "path": path, "queue": queue }))?;
+        let state = self.ask("x-query-virtio-vhost-queue-status", &json!({ "path": path, "queue": queue }))?;
         let number = |key: &str| state.get(key).and_then(Value::as_u64).filter(|n| *n > 0);
-        let ring = || {
-            Some(Ring {
-                descriptors: number("vring-desc")?,
-                available: number("vring-avail")?,
-                size: number("vring-num")?,
-            })
-        };
+        let ring =
+            || Some(Ring { descriptors: number("desc-phys")?, available: number("avail-phys")?, size: number("num")? });
         ring().ok_or_else(|| unreadable(&format!("no ring {queue} in {state}")))
     }
 }

@@ -65,6 +65,11 @@ impl Device {
         Device { shared, features: 0, memory: None, rings }
     }
 
+    /// The front end has said that it speaks of features of the protocol.
+    pub(super) fn has_protocol_features(&self) -> bool {
+        self.features & PROTOCOL_FEATURES != 0
+    }
+
     /// Forgets all: the connection ended, or the guest wants to begin anew.
     pub(super) fn clear(&mut self) {
         for queue in 0..self.rings.len() {

@@ -89,9 +89,8 @@ impl Region {
         let skip = usize::try_from(place.offset - begin).map_err(|_| Error::Bounds)?;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping at an address that the system chooses.
-        let map = unsafe {
-            mmap(ptr::null_mut(), map_len, protection, MapFlags::SHARED | MapFlags::NORESERVE, &file, begin)
-        };
+        let map =
+            unsafe { mmap(ptr::null_mut(), map_len, protection, MapFlags::SHARED | MapFlags::NORESERVE, &file, begin) };
         let map = map.map_err(Error::Map)?.cast::<u8>();
         let mut region = Region { place, host: map.wrapping_add(skip), map, map_len, watch: None };
         region.watch = Some(Watch::new(map as usize, map_len).map_err(Error::Map)?);

@@ -15,9 +15,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 use super::chain::Descriptor;
 use super::copy::prefetch;
-use super::features::{
-    EVENT_IDX, GUEST_ECN, INDIRECT_DESC, MRG_RXBUF, VERSION_1, VNET_LEN_LEGACY, offloads,
-};
+use super::features::{EVENT_IDX, GUEST_ECN, INDIRECT_DESC, MRG_RXBUF, VERSION_1, VNET_LEN_LEGACY, offloads};
 use super::memory::{Care, Hint, Memory};
 use crate::frame::BATCH;
 use crate::frame::vnet::VNET_LEN;
@@ -138,8 +136,6 @@ unsafe impl Send for Ring {}
 pub(super) struct Heads {
     list: [(u16, Descriptor); BATCH],
     count: usize,
-    /// All that are available, also beyond the list.
-    pub(super) available: usize,
 }
 
 impl Heads {
@@ -234,7 +230,7 @@ impl Ring {
 
     /// How many chains are available; the guest's index is read only when fewer than `wanted` are known.
     #[inline(always)]
-    fn available(&mut self, wanted: usize) -> Result<usize, Fault> {
+    pub(super) fn available(&mut self, wanted: usize) -> Result<usize, Fault> {
         if !self.care.is_whole(&self.memory) {
             return Err(Fault::Memory);
         }
@@ -266,7 +262,10 @@ impl Ring {
         // SAFETY: the entry lies in the table, whose place and alignment were checked.
         let (low, high) = unsafe {
             let entry = self.descriptors.add(16 * usize::from(index)).cast_mut().cast::<u64>();
-            (AtomicU64::from_ptr(entry).load(Ordering::Relaxed), AtomicU64::from_ptr(entry.add(1)).load(Ordering::Relaxed))
+            (
+                AtomicU64::from_ptr(entry).load(Ordering::Relaxed),
+                AtomicU64::from_ptr(entry.add(1)).load(Ordering::Relaxed),
+            )
         };
         Some(Descriptor::from_words(u64::from_le(low), u64::from_le(high)))
     }
@@ -275,7 +274,7 @@ impl Ring {
     #[inline(always)]
     pub(super) fn heads(&mut self, wanted: usize) -> Result<Heads, Fault> {
         let available = self.available(wanted)?;
-        let mut heads = Heads { list: [(0, Descriptor::default()); BATCH], count: 0, available };
+        let mut heads = Heads { list: [(0, Descriptor::default()); BATCH], count: 0 };
         for (at, place) in heads.list.iter_mut().enumerate().take(available.min(wanted)) {
             *place = self.head(at)?;
             let (_, first) = *place;

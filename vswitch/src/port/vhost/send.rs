@@ -143,25 +143,18 @@ impl Ring {
     }
 
     /// Collects chains for `len` octets in `spans`, and their parts in `self.pieces`. Wrong chains go back to the guest.
-    fn find_room(
-        &mut self,
-        len: usize,
-        heads: &Heads,
-        taken: &mut usize,
-        spans: &mut Spans,
-    ) -> Result<Room, Fault> {
+    fn find_room(&mut self, len: usize, heads: &Heads, taken: &mut usize, spans: &mut Spans) -> Result<Room, Fault> {
         self.pieces.clear();
         let mut found = 0;
         while found < len {
             if !spans.is_empty() && !self.mergeable || spans.is_full() {
                 return Ok(Room::Never);
             }
-            let at = *taken + spans.len();
-            if at >= heads.available {
+            // Counted from `self.next`, which has moved on by what was taken.
+            if self.available(spans.len() + 1)? <= spans.len() {
                 return Ok(Room::Full);
             }
-            // `self.next` has moved on by what was taken.
-            let (head, first) = match heads.get(at) {
+            let (head, first) = match heads.get(*taken + spans.len()) {
                 Some(copied) => copied,
                 None => self.head(spans.len())?,
             };

@@ -20,11 +20,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Gid, Mode, Uid, chmod, chown, fchmod, lstat, unlink};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, recv, socket_with,
+    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, recv,
+    socket_with,
 };
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
 use super::device::Device;
+use super::early;
 use super::shared::Shared;
 use super::{Role, Settings};
 
@@ -143,7 +145,12 @@ impl Negotiation {
                 state.set_error(why.clone());
             }
             state.set_connected(false);
+            let ours = matches!(self.place, Place::Client(_));
             if let End::Stop = end {
+                return;
+            }
+            // A peer that is refused, or hangs up, and is there again at once must not keep us busy.
+            if (ours || matches!(end, End::Refused(_))) && self.wait(None, Some(RETRY)).is_none() {
                 return;
             }
         }
@@ -208,6 +215,11 @@ impl Negotiation {
                 Ok(true) => {}
                 Ok(false) => return End::Stop,
                 Err(end) => return end,
+            }
+            match early::take(&socket, &mut device.lock().unwrap_or_else(PoisonError::into_inner)) {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(why) => return End::Refused(format!("refused: {why}")),
             }
             match requests.handle_request() {
                 Ok(()) => {}

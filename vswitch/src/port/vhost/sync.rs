@@ -1,13 +1,25 @@
-//! What the lock is made of, under names that a model checker can take over: the test `vhost_lock` compiles
-//! [`super::lock`] against loom's.
+//! What the lock is made of: std, or under `cfg(loom)` the model checker, which runs a test through every order in which threads
+//! may see each other's writes.
 
-pub(super) use std::hint::spin_loop;
-pub(super) use std::sync::atomic::{AtomicBool, Ordering};
-pub(super) use std::thread::yield_now;
+#[cfg(loom)]
+pub(super) use loom::{
+    cell::UnsafeCell,
+    hint::spin_loop,
+    sync::atomic::{AtomicBool, Ordering},
+    thread::yield_now,
+};
+#[cfg(not(loom))]
+pub(super) use std::{
+    hint::spin_loop,
+    sync::atomic::{AtomicBool, Ordering},
+    thread::yield_now,
+};
 
-/// An `UnsafeCell` with loom's interface.
+/// A cell with the interface of loom's.
+#[cfg(not(loom))]
 pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
+#[cfg(not(loom))]
 impl<T> UnsafeCell<T> {
     pub(super) fn new(value: T) -> Self {
         UnsafeCell(std::cell::UnsafeCell::new(value))
