@@ -149,7 +149,12 @@ fn targets(report: &mut Report) {
     report.remark(
         "vhost-user: the switch has one core, the generator the other. Open vSwitch has its polling thread alone on the \
          switch's core and its other threads on the generator's; the VEM has all of its threads on the switch's core, the \
-         exporter among them. SPAN: the reader of the copies polls on the generator's core in both rows.",
+         exporter among them.",
+    );
+    report.remark(
+        "SPAN: the reader of the copies polls on the generator's core in both rows, which leaves the generator half of that \
+         core. Where the row without the session is below that without a reader, the generator is what limits it; what a \
+         copy costs the switch itself is in the part `road`.",
     );
 }
 
