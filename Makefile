@@ -12,7 +12,7 @@ FUZZ_SECONDS ?= 600
 PACKAGES := iproute2 nftables iputils-ping tcpdump tshark nfdump iperf3 ethtool qemu-system-x86 busybox-static cpio
 
 # What `make bench` measures against, and with. dpdk-testpmd is in dpdk-dev.
-PACKAGES_BENCH := openvswitch-switch openvswitch-switch-dpdk dpdk dpdk-dev fprobe
+PACKAGES_BENCH := openvswitch-switch openvswitch-switch-dpdk dpdk dpdk-dev fprobe valgrind
 
 # Parts of the bench, all when none is named: instructions road workers vhost tap meter noisy
 PART ?=
@@ -54,7 +54,7 @@ test: deps
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace
 
-# A package that starts a daemon of its own is kept from it: the bench starts what it needs.
+# Daemons of the packages are not to start, where the system heeds that: the bench starts what it needs by itself.
 deps-bench: deps
 	@RUNLEVEL=1 scripts/deps $(PACKAGES_BENCH)
 

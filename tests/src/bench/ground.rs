@@ -25,6 +25,8 @@ use crate::process::{self, Process};
 const DIR: &str = "/run/vswitch-bench";
 const STATE: &str = "ground.json";
 const HUGEPAGES: &str = "/proc/sys/vm/nr_hugepages";
+const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
+const COMPACT: &str = "/proc/sys/vm/compact_memory";
 /// How long a process may take to end by itself.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -182,6 +184,12 @@ impl Ground {
             self.save()?;
         }
         fs::write(HUGEPAGES, wanted.to_string()).tried(HUGEPAGES)?;
+        if hugepages()? < wanted {
+            // Memory is there, but in pieces, or full of files that can be read again.
+            fs::write(DROP_CACHES, "1").tried(DROP_CACHES)?;
+            fs::write(COMPACT, "1").tried(COMPACT)?;
+            fs::write(HUGEPAGES, wanted.to_string()).tried(HUGEPAGES)?;
+        }
         let got = hugepages()?;
         if got < wanted {
             return Err(Error::State(format!("{wanted} huge pages were asked for, the system has room for {got}")));

@@ -104,13 +104,7 @@ pub fn run(ground: &mut Ground, rounds: u32) -> Result<Report> {
         "frames",
         Some(wrong as f64),
     );
-    let told = vem.exported(ground, &format!("proto udp and dst port {UDP_PORT}"), sent)?.packets;
-    let what = format!("meter: packets in which NetFlow differs from the {sent} that were sent (law 2)");
-    report.target(5, &what, exact, "packets", Some(told.abs_diff(sent) as f64));
-    let missed = vem.missed()?;
-    if missed > 0 {
-        report.remark(format!("meter: the collector missed {missed} export datagrams."));
-    }
+    vem.account(ground, &mut report, "packets", sent, |k| k.protocol == 17 && k.to_port == UDP_PORT)?;
     let part = median(&added).zip(report.median(FPROBE, CPU)).map(|(added, fprobe)| added / fprobe);
     let what = "CPU per packet that the meter adds, against what fprobe takes per packet";
     report.target(5, what, Wanted::AtMost(0.25), "", part);
@@ -129,6 +123,7 @@ impl Fprobe {
         for vm in &ends {
             address_vm(vm)?;
         }
+        pair::acquaint(&ends)?;
         // Long timeouts: the flows are reported once, at the end, as ours are.
         let words = "fprobe -i veth0 -f ip -e 300 -d 300 -l 2 -q 100000 -B 65536 127.0.0.1:2055";
         let argv: Vec<&str> = words.split(' ').collect();

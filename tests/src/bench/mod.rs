@@ -14,6 +14,7 @@
 //!   than the rates.
 
 pub mod cpu;
+pub mod flows;
 pub mod ground;
 pub mod machine;
 pub mod memory;

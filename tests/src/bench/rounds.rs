@@ -6,7 +6,7 @@ use super::ground::Ground;
 use crate::error::Result;
 
 /// What a part needs after its last round.
-const RESERVE: Duration = Duration::from_secs(30);
+const RESERVE: Duration = Duration::from_secs(15);
 
 /// Up to `rounds` rounds: one always, and another only while the part's time is enough for one as long as the longest.
 /// Returns how many there were.

@@ -1,4 +1,4 @@
-//! `dpdk-testpmd` as the generator on two vhost-user ports, or as the reader of one.
+//! `dpdk-testpmd` as the generator on two vhost-user ports, as the reader of one, or as a loop between two.
 //!
 //! It is driven at its prompt: packets go only while they are to go, its own statistics are read in between, and at the
 //! end it takes in what is still in its rings, so that what it sent and received can be held against the switch's count
@@ -64,6 +64,11 @@ pub fn available() -> bool {
     installed("dpdk-testpmd") && installed("stdbuf")
 }
 
+/// The n-th guest's card, at the socket of a switch.
+fn device(n: usize, socket: &Path) -> String {
+    format!("net_virtio_user{n},path={},queue_size={RING},mac={}", socket.display(), mac(n))
+}
+
 impl Testpmd {
     /// Connects a generator to the two sockets. Nothing is sent yet.
     pub fn generator(ground: &mut Ground, netns: &str, sockets: [&Path; 2], load: Load) -> Result<Testpmd> {
@@ -74,12 +79,24 @@ impl Testpmd {
             mac(1),
             mac(0)
         );
-        Self::start(ground, "generator", netns, &sockets, 0, &mode)
+        let devices = vec![device(0, sockets[0]), device(1, sockets[1])];
+        Self::start(ground, "generator", netns, cpu::LOAD_CORE, &devices, &mode)
+    }
+
+    /// A loop without a switch between two sockets that it makes, alone on the switch's core: what vhost-user and the
+    /// generator can carry.
+    pub fn bare(ground: &mut Ground, netns: &str, sockets: [&Path; 2]) -> Result<Testpmd> {
+        let device = |n: usize, path: &Path| format!("net_vhost{n},iface={}", path.display());
+        let devices = vec![device(0, sockets[0]), device(1, sockets[1])];
+        let mut bare = Self::start(ground, "bare", netns, cpu::SWITCH_CORE, &devices, "--forward-mode=io")?;
+        bare.command("start")?;
+        Ok(bare)
     }
 
     /// Connects a reader to a socket, and lets it read.
     pub fn reader(ground: &mut Ground, netns: &str, socket: &Path) -> Result<Testpmd> {
-        let mut reader = Self::start(ground, "reader", netns, &[socket], 2, "--forward-mode=rxonly")?;
+        let devices = vec![device(2, socket)];
+        let mut reader = Self::start(ground, "reader", netns, cpu::LOAD_CORE, &devices, "--forward-mode=rxonly")?;
         reader.command("start")?;
         Ok(reader)
     }
@@ -88,19 +105,16 @@ impl Testpmd {
         ground: &mut Ground,
         role: &str,
         netns: &str,
-        sockets: &[&Path],
-        first: usize,
+        core: usize,
+        devices: &[String],
         mode: &str,
     ) -> Result<Testpmd> {
-        let core = cpu::LOAD_CORE;
         let mut line = format!(
             "taskset -c {core} stdbuf -oL dpdk-testpmd --no-telemetry --lcores 0@{core},1@{core} --no-pci --in-memory \
              --single-file-segments --socket-mem {MEMORY} --file-prefix=vswitch-bench-{role}"
         );
-        for (n, socket) in sockets.iter().enumerate() {
-            let n = first + n;
-            let path = socket.display();
-            line += &format!(" --vdev=net_virtio_user{n},path={path},queue_size={RING},mac={}", mac(n));
+        for device in devices {
+            line += &format!(" --vdev={device}");
         }
         line += &format!(" -- --interactive --nb-cores=1 --total-num-mbufs=16384 {mode}");
         let argv: Vec<&str> = line.split_whitespace().collect();
@@ -121,7 +135,7 @@ impl Testpmd {
                 }
             })
             .tried(role)?;
-        let mut testpmd = Testpmd { process, child, stdin, output, ports: sockets.len() };
+        let mut testpmd = Testpmd { process, child, stdin, output, ports: devices.len() };
         testpmd.answer(START).map_err(|e| Error::State(format!("{e}{}", end_of(&ground.log(role)))))?;
         Ok(testpmd)
     }

@@ -27,13 +27,15 @@ use crate::lab::plan::SPAN_PROFILE;
 /// Namespace of Open vSwitch, and that of the generator.
 const OVS: &str = "bnd-ovs";
 const LOAD: &str = "bnd-load";
-/// 1536 of 2 MiB: Open vSwitch, the generator and the reader.
-const HUGEPAGES: u64 = 1536;
+/// Of 2 MiB each: 512 MiB for Open vSwitch, 256 MiB each for the generator and the reader, and what DPDK rounds up.
+const HUGEPAGES: u64 = 640;
+/// From the first packet to the first that counts. Open vSwitch needs longer to learn many flows, and gets it.
 const WARM: Duration = Duration::from_millis(700);
+const WARM_MANY: Duration = Duration::from_secs(3);
 const GUESTS: [&str; 2] = ["guest1", "guest2"];
 const SPAN_PORT: &str = "guest3";
-/// The generator's source addresses.
-const FILTER: &str = "proto udp and src net 10.254.0.0/16";
+/// Destination port of the generator's packets.
+const PORT: u16 = 1001;
 
 const SMALL: Load = Load { frame: 64, flows: 1 };
 const MANY: Load = Load { frame: 64, flows: 10_000 };
@@ -50,11 +52,14 @@ struct Subject {
 
 #[derive(Clone, Copy)]
 enum Kind {
+    /// A loop without a switch.
+    Bare,
     Ovs(&'static [Feature]),
     /// With or without a reader of copies.
     Ours(Features, bool),
 }
 
+const BARE: &str = "bare loop (testpmd, io), 64 B, 1 flow";
 const OVS_PLAIN: &str = "Open vSwitch-DPDK, plain, 64 B, 1 flow";
 const OVS_ALL: &str = "Open vSwitch-DPDK, VLAN + ACL + NetFlow, 64 B, 10,000 flows";
 const OVS_IPFIX: &str = "Open vSwitch-DPDK, IPFIX, 64 B, 10,000 flows";
@@ -65,7 +70,8 @@ const OUR_LARGE: &str = "VEM, everything on, 1518 B, 1 flow";
 const OUR_READ: &str = "VEM, everything on, reader idle, 64 B, 10,000 flows";
 const OUR_SPAN: &str = "VEM, everything on + SPAN, 64 B, 10,000 flows";
 
-const SUBJECTS: [Subject; 9] = [
+const SUBJECTS: [Subject; 10] = [
+    Subject { name: BARE, load: SMALL, kind: Kind::Bare },
     Subject { name: OVS_PLAIN, load: SMALL, kind: Kind::Ovs(&[]) },
     Subject { name: OUR_PLAIN, load: SMALL, kind: Kind::Ours(Features::PLAIN, false) },
     Subject { name: OVS_ALL, load: MANY, kind: Kind::Ovs(&[Feature::Vlan, Feature::AccessList, Feature::Netflow]) },
@@ -99,7 +105,7 @@ pub fn run(ground: &mut Ground, rounds: u32, time: Duration) -> Result<Report> {
     ground.hugepages(HUGEPAGES)?;
     ground.netns(LOAD)?;
     let mut ours = Ours::start(ground)?;
-    let subjects = SUBJECTS.iter().filter(|s| compared || matches!(s.kind, Kind::Ours(..)));
+    let subjects = SUBJECTS.iter().filter(|s| compared || !matches!(s.kind, Kind::Ovs(_)));
     let subjects: Vec<&Subject> = subjects.collect();
     report.rounds = rounds::run(
         ground,
@@ -108,6 +114,7 @@ pub fn run(ground: &mut Ground, rounds: u32, time: Duration) -> Result<Report> {
         |s| s.name,
         |ground, subject| {
             let rate = match subject.kind {
+                Kind::Bare => through_bare(ground, subject.load, time)?,
                 Kind::Ovs(features) => through_ovs(ground, subject.load, features, time)?,
                 Kind::Ours(features, reader) => {
                     let (rate, copies) = ours.measure(ground, subject.load, features, reader, time)?;
@@ -142,8 +149,24 @@ fn targets(report: &mut Report) {
     report.remark(
         "vhost-user: the switch has one core, the generator the other. Open vSwitch has its polling thread alone on the \
          switch's core and its other threads on the generator's; the VEM has all of its threads on the switch's core, the \
-         exporter among them. SPAN: the reader of the copies polls on the generator's core in both rows.",
+         exporter among them.",
     );
+    report.remark(
+        "SPAN: the reader of the copies polls on the generator's core in both rows, which leaves the generator half of that \
+         core. Where the row without the session is below that without a reader, the generator is what limits it; what a \
+         copy costs the switch itself is in the part `road`.",
+    );
+}
+
+/// One run through a loop without a switch: packets per second.
+fn through_bare(ground: &mut Ground, load: Load, time: Duration) -> Result<f64> {
+    let sockets = [ground.dir().join("bare1.sock"), ground.dir().join("bare2.sock")];
+    let bare = Testpmd::bare(ground, LOAD, [&sockets[0], &sockets[1]])?;
+    let mut generator = Testpmd::generator(ground, LOAD, [&sockets[0], &sockets[1]], load)?;
+    let rate = generator.rate(ground, WARM, time)?;
+    generator.end()?;
+    bare.end()?;
+    Ok(rate)
 }
 
 /// One run through Open vSwitch: packets per second.
@@ -162,7 +185,7 @@ fn ovs_rate(ground: &mut Ground, load: Load, features: &[Feature], time: Duratio
     }
     let sockets = GUESTS.map(|port| switch.socket(port));
     let mut generator = Testpmd::generator(ground, LOAD, [&sockets[0], &sockets[1]], load)?;
-    let rate = generator.rate(ground, WARM, time)?;
+    let rate = generator.rate(ground, if load.flows > 1 { WARM_MANY } else { WARM }, time)?;
     generator.end()?;
     Ok(rate)
 }
@@ -215,14 +238,7 @@ impl Ours {
         let exact = Wanted::AtMost(0.0);
         let what = "packets in which our ports and testpmd differ (law 1)";
         report.target(5, what, exact, "packets", Some(self.wrong as f64));
-        let told = self.vem.exported(ground, FILTER, self.metered)?;
-        let what = format!("packets in which NetFlow differs from the {} that testpmd sent (law 2)", self.metered);
-        report.target(5, &what, exact, "packets", Some(told.packets.abs_diff(self.metered) as f64));
-        let missed = self.vem.missed()?;
-        if missed > 0 {
-            report.remark(format!("vhost-user: the collector missed {missed} export datagrams."));
-        }
-        Ok(())
+        self.vem.account(ground, report, "packets", self.metered, |k| k.protocol == 17 && k.to_port == PORT)
     }
 }
 
