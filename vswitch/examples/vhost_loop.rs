@@ -32,7 +32,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: vhost_loop [client:]SOCKET [client:]SOCKET...".into());
     }
     let vlan = VlanId::new(1).ok_or("VLAN 1 is a VLAN")?;
-    let mut config = Config { version: 1, vlans: "1".parse()?, mac_aging: Duration::from_secs(300), ..Config::default() };
+    let mut config =
+        Config { version: 1, vlans: "1".parse()?, mac_aging: Duration::from_secs(300), ..Config::default() };
     let (mut worker, control, _reports) = switch(Limits::default());
     let mut states = Vec::new();
     for (number, socket) in (0..).zip(&sockets) {

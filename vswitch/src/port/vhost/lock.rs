@@ -85,7 +85,8 @@ mod tests {
             (lock.try_with(|_| ()), lock.spin_with(10, |_| ()))
         });
         assert_eq!(inner, (None, None));
-        let panicking = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lock.try_with(|_| panic!("of the user"))));
+        let panicking =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lock.try_with(|_| panic!("of the user"))));
         assert!(panicking.is_err());
         assert_eq!(lock.spin_with(0, |value| *value), Some(2));
     }

@@ -89,9 +89,8 @@ impl Region {
         let skip = usize::try_from(place.offset - begin).map_err(|_| Error::Bounds)?;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping at an address that the system chooses.
-        let map = unsafe {
-            mmap(ptr::null_mut(), map_len, protection, MapFlags::SHARED | MapFlags::NORESERVE, &file, begin)
-        };
+        let map =
+            unsafe { mmap(ptr::null_mut(), map_len, protection, MapFlags::SHARED | MapFlags::NORESERVE, &file, begin) };
         let map = map.map_err(Error::Map)?.cast::<u8>();
         let mut region = Region { place, host: map.wrapping_add(skip), map, map_len, watch: None };
         region.watch = Some(Watch::new(map as usize, map_len).map_err(Error::Map)?);
@@ -197,6 +196,26 @@ impl Memory {
             }
         }
         self.search(address, len, hint)
+    }
+
+    /// Where `len` octets from guest address `address` on are, if they lie in one region; else null.
+    #[inline(always)]
+    pub(super) fn whole(&self, address: u64, len: u32, hint: &mut Hint) -> *mut u8 {
+        let Some(region) = self.regions.get(hint.0) else { return self.search_whole(address, len, hint) };
+        let offset = address.wrapping_sub(region.place.guest);
+        if offset < region.place.size && u64::from(len) <= region.place.size - offset {
+            region.host.wrapping_add(offset as usize)
+        } else {
+            self.search_whole(address, len, hint)
+        }
+    }
+
+    #[cold]
+    fn search_whole(&self, address: u64, len: u32, hint: &mut Hint) -> *mut u8 {
+        match self.search(address, len as usize, hint) {
+            Some(piece) if piece.len == len as usize => piece.at,
+            _ => ptr::null_mut(),
+        }
     }
 
     #[cold]

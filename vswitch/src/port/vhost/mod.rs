@@ -50,9 +50,9 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
 pub use self::features::offered;
-pub use self::state::{VhostCounters, VhostState};
 use self::shared::{Running, Shared};
 use self::socket::{Negotiation, Place};
+pub use self::state::{VhostCounters, VhostState};
 use super::{Error, Offloads, Port, Sent};
 use crate::frame::{Buffer, TxFrame};
 
@@ -148,17 +148,8 @@ impl Vhost {
         let join = std::thread::Builder::new().name("vhost-user".to_owned()).spawn(move || negotiation.run());
         let join = join.map_err(|source| Error::System { device: name.clone(), call: "thread", source })?;
         let thread = Arc::new(Thread { stop, join: Some(join) });
-        let handle = Vhost {
-            shared,
-            _thread: thread,
-            name,
-            epoll,
-            index: 0,
-            handles: 1,
-            turn: 0,
-            armed: false,
-            missed: 0,
-        };
+        let handle =
+            Vhost { shared, _thread: thread, name, epoll, index: 0, handles: 1, turn: 0, armed: false, missed: 0 };
         Ok(handle)
     }
 

@@ -18,9 +18,7 @@ use arrayvec::ArrayVec;
 
 use super::chain::Descriptor;
 use super::copy::prefetch;
-use super::features::{
-    EVENT_IDX, GUEST_ECN, INDIRECT_DESC, MRG_RXBUF, VERSION_1, VNET_LEN_LEGACY, offloads,
-};
+use super::features::{EVENT_IDX, GUEST_ECN, INDIRECT_DESC, MRG_RXBUF, VERSION_1, VNET_LEN_LEGACY, offloads};
 use super::memory::{Care, Hint, Memory};
 use crate::frame::BATCH;
 use crate::frame::vnet::VNET_LEN;
@@ -265,7 +263,10 @@ impl Ring {
         // SAFETY: the entry lies in the table, whose place and alignment were checked.
         let (low, high) = unsafe {
             let entry = self.descriptors.add(16 * usize::from(index)).cast_mut().cast::<u64>();
-            (AtomicU64::from_ptr(entry).load(Ordering::Relaxed), AtomicU64::from_ptr(entry.add(1)).load(Ordering::Relaxed))
+            (
+                AtomicU64::from_ptr(entry).load(Ordering::Relaxed),
+                AtomicU64::from_ptr(entry.add(1)).load(Ordering::Relaxed),
+            )
         };
         Some(Descriptor::from_words(u64::from_le(low), u64::from_le(high)))
     }
@@ -273,23 +274,20 @@ impl Ring {
     /// Looks at up to `wanted` chains ahead, whose descriptors are to have `kind` and no other flag, and fetches what they
     /// point to.
     #[inline(always)]
-    pub(super) fn heads(&mut self, wanted: usize, kind: u16) -> Result<Heads, Fault> {
+    pub(super) fn heads(&mut self, wanted: usize, kind: u16, heads: &mut Heads) -> Result<(), Fault> {
         let available = self.available(wanted)?;
-        let mut heads = Heads::new();
         for at in 0..available.min(wanted).min(BATCH) {
             let (number, first) = self.head(at)?;
-            let mut whole = ptr::null_mut();
-            if let Some(piece) = self.memory.piece(first.address, first.len as usize, &mut self.hint) {
-                prefetch(piece.at);
-                prefetch(piece.at.wrapping_add(64));
-                if piece.len == first.len as usize && first.flags == kind {
-                    whole = piece.at;
-                }
+            let mut whole = self.memory.whole(first.address, first.len, &mut self.hint);
+            prefetch(whole);
+            prefetch(whole.wrapping_add(64));
+            if first.flags != kind {
+                whole = ptr::null_mut();
             }
             // There is room: the count was limited.
             let _ = heads.try_push(Head { number, first, whole });
         }
-        Ok(heads)
+        Ok(())
     }
 
     /// Gives the next chain, which is `head`, back with `len` octets written to it.

@@ -20,7 +20,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Gid, Mode, Uid, chmod, chown, fchmod, lstat, unlink};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, recv, socket_with,
+    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, recv,
+    socket_with,
 };
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
@@ -227,8 +228,11 @@ impl Negotiation {
             if begun.elapsed() > PATIENCE {
                 return Err(End::Refused("half a message, and no more".to_owned()));
             }
-            if self.wait(None, Some(GLANCE)).is_none() {
-                return Ok(false);
+            // Nothing asked for: what can happen is that the front end hangs up, in the middle or just behind the message.
+            match self.wait(Some((socket, PollFlags::empty())), Some(GLANCE)) {
+                None => return Ok(false),
+                Some(true) if !whole(socket)? => return Err(End::Gone),
+                Some(_) => {}
             }
         }
         match self.wait(Some((socket, PollFlags::OUT)), Some(PATIENCE)) {
