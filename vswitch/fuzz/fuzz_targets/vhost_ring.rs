@@ -5,6 +5,7 @@
 //! and the port's own count of what it gave back is what the ring says.
 #![no_main]
 
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -23,7 +24,15 @@ const REGION: u64 = 0x2000;
 /// Features that the input may choose: header lengths, event index, indirect, mergeable, offloads.
 const FEATURES: [u64; 8] = [1 << 32, 1 << 15, 1 << 28, 1 << 29, 1 << 1, 1 << 7 | 1 << 8, 1 << 54 | 1 << 55, 1 << 9];
 
-fuzz_target!(|input: &[u8]| {
+thread_local! {
+    /// Made once: they are large.
+    static ROOM: RefCell<Vec<Buffer>> = RefCell::new((0..BATCH).map(Buffer::new).collect());
+    static FRAMES: [Vec<u8>; 3] = [60, 1514, FRAME_MAX].map(|len| vec![0x5a; len]);
+}
+
+fuzz_target!(|input: &[u8]| ROOM.with_borrow_mut(|room| FRAMES.with(|frames| run(input, room, frames))));
+
+fn run(input: &[u8], buffers: &mut [Buffer], frames: &[Vec<u8>; 3]) {
     let [choice, shape, steps, rest @ ..] = input else { return };
     let file = memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
     ftruncate(&file, 2 * REGION).unwrap();
@@ -43,12 +52,10 @@ fuzz_target!(|input: &[u8]| {
     let features = (0..).zip(FEATURES).filter(|(bit, _)| choice >> bit & 1 == 1).fold(0, |all, (_, one)| all | one);
     let Ok(mut ring) = Ring::new(Arc::new(memory), &layout, 0, features) else { return };
 
-    let mut buffers: Vec<Buffer> = (0..BATCH).map(Buffer::new).collect();
-    let frames = [60, 1514, FRAME_MAX].map(|len| vec![0x5a; len]);
     for step in 0..4 {
         let before = ring.base();
         match steps >> (2 * step) & 3 {
-            0 => match ring.receive(&mut buffers) {
+            0 => match ring.receive(buffers) {
                 Ok(filled) => {
                     assert!(filled <= usize::from(ring.base().wrapping_sub(before)));
                     assert!(buffers[..filled].iter().all(|buffer| buffer.frame().len() <= FRAME_MAX));
@@ -80,4 +87,4 @@ fuzz_target!(|input: &[u8]| {
         }
         ring.wants_call();
     }
-});
+}

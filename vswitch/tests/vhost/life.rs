@@ -413,3 +413,38 @@ fn a_memory_port_and_a_guest_exchange_super_frames_through_a_switch() {
     net.turn();
     assert_eq!(net.recv(2).first().map(|(_, got)| *got), Some(vnet));
 }
+
+#[test]
+fn a_call_that_blocks_holds_a_worker_up_once_and_for_a_moment() {
+    let mut open = Open::server();
+    let mut guest = Guest::connect(&open.path, VERSION_1, 1, 16);
+    open.running(1);
+    open.poll();
+    let call = &guest.queues[1].call;
+    crate::guest::rings(call);
+    rustix::io::write(call, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    rustix::fs::fcntl_setfl(call, rustix::fs::OFlags::empty()).unwrap();
+    assert!(guest.send(&frame(1, 60)));
+    let begun = Instant::now();
+    assert_eq!(open.frames(), [frame(1, 60)]);
+    let took = begun.elapsed();
+    assert!(took > Duration::from_millis(50) && took < Duration::from_secs(2), "{took:?}");
+    open.disconnected();
+    assert_eq!(open.state.error().as_deref(), Some("a call descriptor that blocks"));
+    // A worker that the negotiation itself has to wait for is freed as well.
+    let mut open = Open::server();
+    let mut guest = Guest::connect(&open.path, VERSION_1, 1, 16);
+    open.running(1);
+    open.poll();
+    let call = &guest.queues[1].call;
+    crate::guest::rings(call);
+    rustix::io::write(call, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    rustix::fs::fcntl_setfl(call, rustix::fs::OFlags::empty()).unwrap();
+    assert!(guest.send(&frame(1, 60)));
+    let worker = std::thread::spawn(move || open.frames());
+    std::thread::sleep(Duration::from_millis(20));
+    let begun = Instant::now();
+    guest.stop(1);
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert_eq!(worker.join().unwrap(), [frame(1, 60)]);
+}

@@ -323,7 +323,7 @@ impl Ring {
     #[inline(always)]
     pub fn wants_call(&mut self) -> bool {
         let (old, new) = (self.called, self.published);
-        if old == new {
+        if old == new && !self.fresh {
             return false;
         }
         self.called = new;

@@ -26,13 +26,15 @@ use rustix::net::{
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
 use super::device::Device;
-use super::shared::Shared;
+use super::shared::{CALL_MAX, Shared};
 use super::{Role, Settings};
 
 /// How long a front end may take to end a message that it has begun, or to take an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a client looks for its server.
 const RETRY: Duration = Duration::from_millis(200);
+/// How long nobody is served after a front end that held a worker up.
+const PENALTY: Duration = Duration::from_secs(10);
 /// How often the rest of a message is looked for.
 const GLANCE: Duration = Duration::from_millis(2);
 /// Octets of a message's header.
@@ -125,6 +127,8 @@ enum End {
     Gone,
     /// It was sent away.
     Refused(String),
+    /// It was sent away for holding a worker up, and may not come again soon.
+    Blocked,
 }
 
 fn timespec(time: Duration) -> Timespec {
@@ -140,11 +144,18 @@ impl Negotiation {
             state.set_connected(true);
             let end = self.serve(socket, &device);
             device.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            if let End::Refused(why) = &end {
-                state.set_error(why.clone());
+            match &end {
+                End::Refused(why) => state.set_error(why.clone()),
+                End::Blocked => state.set_error("a call descriptor that blocks".to_owned()),
+                End::Stop | End::Gone => {}
             }
             state.set_connected(false);
-            if let End::Stop = end {
+            let stopped = match end {
+                End::Stop => true,
+                End::Blocked => self.wait(None, Some(PENALTY)).is_none(),
+                End::Gone | End::Refused(_) => false,
+            };
+            if stopped {
                 return;
             }
         }
@@ -220,8 +231,13 @@ impl Negotiation {
 
     /// Waits until a whole message is there, and room for its answer. `false` when the port is dropped.
     fn message(&self, socket: &OwnedFd) -> Result<bool, End> {
-        if self.wait(Some((socket, PollFlags::IN)), None).is_none() {
-            return Ok(false);
+        loop {
+            match self.wait(Some((socket, PollFlags::IN)), Some(CALL_MAX)) {
+                None => return Ok(false),
+                Some(_) if self.shared.is_blocked() => return Err(End::Blocked),
+                Some(true) => break,
+                Some(false) => {}
+            }
         }
         let begun = Instant::now();
         while !whole(socket)? {
