@@ -20,6 +20,7 @@ use std::path::Path;
 
 use vswitch::port::Port;
 use vswitch::port::tap::Tap;
+use vswitch::port::xdp::ethtool::Queues;
 
 use crate::attach::{Attachment, Before};
 use crate::request::Kind;
@@ -157,7 +158,7 @@ pub fn raise_mtu(attachment: &Attachment, mtu: u16) -> Result<(), Error> {
 ///
 /// # Errors
 /// The device refuses.
-pub fn keep_driven(attachment: &Attachment) -> Result<u32, Error> {
+pub fn keep_driven(attachment: &Attachment) -> Result<Queues, Error> {
     let keep = || driver::keep(attachment).and_then(|()| driver::queues(attachment));
     netns::inside(attachment.netns.as_deref().map(Path::new), keep)?
 }

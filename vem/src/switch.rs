@@ -30,6 +30,7 @@ use proto::msg::{ConfigHash, Event};
 use proto::name::IfName;
 use proto::report::{ExporterRow, PortReport, PortState};
 use vswitch::control::Control;
+use vswitch::port::xdp::ethtool::Queues;
 use vswitch::snapshot::Snapshot;
 
 use crate::apply::{self, Attached, Numbers, Plan};
@@ -97,7 +98,7 @@ pub struct Live {
     /// What drives a netdev.
     pub driver: Option<String>,
     /// Queues that AF_XDP was opened for.
-    queues: Option<u32>,
+    queues: Option<Queues>,
 }
 
 impl Live {
