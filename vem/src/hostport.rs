@@ -26,6 +26,7 @@ use vswitch::coalesce;
 use vswitch::port::Port;
 use vswitch::port::tap::{self, Tap};
 use vswitch::port::vhost::VhostState;
+use vswitch::port::xdp::ethtool::Queues;
 
 use crate::attach::{Attachment, Before};
 use crate::request::Kind;
@@ -193,7 +194,7 @@ pub fn raise_mtu(attachment: &Attachment, mtu: u16) -> Result<(), Error> {
 ///
 /// # Errors
 /// The device refuses.
-pub fn keep_driven(attachment: &Attachment) -> Result<u32, Error> {
+pub fn keep_driven(attachment: &Attachment) -> Result<Queues, Error> {
     let keep = || driver::keep(attachment).and_then(|()| driver::queues(attachment));
     netns::inside(attachment.netns.as_deref().map(Path::new), keep)?
 }

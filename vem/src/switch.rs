@@ -32,6 +32,7 @@ use proto::name::IfName;
 use proto::report::{ExporterRow, PortReport, PortState};
 use vswitch::control::Control;
 use vswitch::port::vhost::VhostState;
+use vswitch::port::xdp::ethtool::Queues;
 use vswitch::snapshot::Snapshot;
 
 use crate::apply::{self, Attached, Numbers, Plan};
@@ -101,7 +102,7 @@ pub struct Live {
     /// What drives a netdev.
     pub driver: Option<String>,
     /// Queues that AF_XDP was opened for.
-    queues: Option<u32>,
+    queues: Option<Queues>,
 }
 
 impl Live {

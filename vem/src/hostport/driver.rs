@@ -91,11 +91,11 @@ pub fn keep(attachment: &Attachment) -> Result<(), Error> {
     }
 }
 
-/// How many queues the device receives by.
+/// How many queues the device has.
 ///
 /// # Errors
 /// The device is gone, or the system refuses.
-pub fn queues(attachment: &Attachment) -> Result<u32, Error> {
+pub fn queues(attachment: &Attachment) -> Result<ethtool::Queues, Error> {
     ethtool::queues(&attachment.device).map_err(system(&attachment.device, "read queues"))
 }
 

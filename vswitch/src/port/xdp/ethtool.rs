@@ -72,15 +72,27 @@ pub fn set_receiving(device: &str, wanted: Receiving) -> io::Result<()> {
     Ok(())
 }
 
-/// How many queues the device receives by; 1 when it doesn't say.
+/// How many queues a device has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Queues {
+    /// To receive by.
+    pub rx: u32,
+    /// To send by.
+    pub tx: u32,
+}
+
+/// How many queues the device has; one each when it doesn't say.
 ///
 /// # Errors
 /// There is no such device, or the system refuses.
-pub fn queues(device: &str) -> io::Result<u32> {
+pub fn queues(device: &str) -> io::Result<Queues> {
     let mut channels = Channels { command: GET_CHANNELS, ..Channels::default() };
     match ioctl(device, &mut channels) {
-        Ok(()) => Ok((channels.rx + channels.combined).max(1)),
-        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(1),
+        Ok(()) => {
+            let both = channels.combined;
+            Ok(Queues { rx: channels.rx.saturating_add(both).max(1), tx: channels.tx.saturating_add(both).max(1) })
+        }
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(Queues { rx: 1, tx: 1 }),
         Err(error) => Err(error),
     }
 }
@@ -150,7 +162,7 @@ mod tests {
     fn the_loopback_has_an_mtu_and_what_is_not_there_has_none() {
         assert!(mtu("lo").unwrap() > 1000);
         assert!(receiving("lo").is_ok());
-        assert_eq!(queues("lo").unwrap(), 1);
+        assert_eq!(queues("lo").unwrap(), Queues { rx: 1, tx: 1 });
         for device in ["xdp-no-such", "a-name-that-is-much-too-long"] {
             assert_eq!(mtu(device).unwrap_err().raw_os_error(), Some(libc::ENODEV));
             assert!(

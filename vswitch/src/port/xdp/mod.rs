@@ -81,6 +81,8 @@ impl Mode {
 pub struct Xdp {
     mode: Mode,
     queues: Vec<Queue>,
+    /// How many queues the device sends by: sockets of queues beyond that only receive.
+    senders: u32,
     /// Watches the sockets when there are several.
     epoll: Option<OwnedFd>,
     /// The queue to begin with.
@@ -88,7 +90,7 @@ pub struct Xdp {
     /// Calls that found nothing, since the device was last asked for.
     empty: u32,
     gone: bool,
-    /// For handles that get no queue.
+    /// For handles that get no queue to send by.
     sender: Netdev,
     /// Dropped last: until then frames come to sockets.
     _link: Arc<Link>,
@@ -111,25 +113,25 @@ impl Xdp {
             Err(error) => return Err(system("SIOCGIFMTU", error)),
         };
         let queues = ethtool::queues(name).map_err(|error| system("ETHTOOL_GCHANNELS", error))?;
-        if queues > QUEUES_MAX {
-            return Err(device(format!("has {queues} queues, AF_XDP serves {QUEUES_MAX} (ethtool -L)")));
+        if queues.rx > QUEUES_MAX {
+            return Err(device(format!("has {} queues, AF_XDP serves {QUEUES_MAX} (ethtool -L)", queues.rx)));
         }
         let index = index_of(name).map_err(|error| system("if_nametoindex", error))?;
         let sender = Netdev::sender(name)?;
         let mut refused = device("no mode to try".to_owned());
         for mode in modes {
-            match open_queues(index, queues, mtu, *mode) {
-                Ok((queues, link)) => return Xdp::of(sender, *mode, queues, Arc::new(link)),
+            match open_queues(index, queues.rx, mtu, *mode) {
+                Ok((opened, link)) => return Xdp::of(sender, *mode, opened, queues.tx, Arc::new(link)),
                 Err((call, error)) => refused = system(call, error),
             }
         }
         Err(refused)
     }
 
-    fn of(sender: Netdev, mode: Mode, queues: Vec<Queue>, link: Arc<Link>) -> Result<Xdp, Error> {
+    fn of(sender: Netdev, mode: Mode, queues: Vec<Queue>, senders: u32, link: Arc<Link>) -> Result<Xdp, Error> {
         let system = |source| Error::System { device: sender.name().to_owned(), call: "epoll", source };
         let epoll = watch(&queues).map_err(system)?;
-        Ok(Xdp { mode, queues, epoll, next: 0, empty: 0, gone: false, sender, _link: link })
+        Ok(Xdp { mode, queues, senders, epoll, next: 0, empty: 0, gone: false, sender, _link: link })
     }
 
     /// The name that it was opened by.
@@ -175,9 +177,11 @@ impl Port for Xdp {
 
     fn tx(&mut self, frames: &[TxFrame<'_>]) -> Sent {
         let mut sent = Sent::default();
-        let outcome = match self.queues.first_mut() {
-            Some(queue) if !self.gone => queue.send(frames),
-            _ => Err(queue::Gone),
+        let senders = self.senders;
+        let outcome = match self.queues.iter_mut().find(|queue| queue.number() < senders) {
+            _ if self.gone => Err(queue::Gone),
+            Some(queue) => queue.send(frames),
+            None => return self.sender.tx(frames),
         };
         match outcome {
             Ok(sent) => sent,
@@ -227,7 +231,7 @@ impl Port for Xdp {
             if share.is_empty() {
                 handles.push(Box::new(sender));
             } else {
-                handles.push(Box::new(Xdp::of(sender, self.mode, share, Arc::clone(&self._link))?));
+                handles.push(Box::new(Xdp::of(sender, self.mode, share, self.senders, Arc::clone(&self._link))?));
             }
         }
         self.next = 0;

@@ -22,6 +22,7 @@ pub struct Queue {
     socket: Socket,
     rings: Rings,
     umem: Umem,
+    number: u32,
     /// The kernel sends and receives without copies, by itself.
     zero_copy: bool,
     /// Largest packet of the device.
@@ -71,7 +72,7 @@ impl Queue {
         });
         rings.fill.publish();
         let passed = rings.tx.at();
-        Ok(Queue { socket, rings, umem, zero_copy, mtu, passed, senseless: 0, down: false })
+        Ok(Queue { socket, rings, umem, number, zero_copy, mtu, passed, senseless: 0, down: false })
     }
 
     /// Copies frames that wait into buffers.
@@ -202,6 +203,11 @@ impl Queue {
     /// The device was removed.
     pub fn is_gone(&self) -> bool {
         self.socket.take_error().is_some_and(|error| error.raw_os_error() != Some(libc::ENOBUFS))
+    }
+
+    /// Its number on the device.
+    pub fn number(&self) -> u32 {
+        self.number
     }
 
     /// The socket.
