@@ -110,7 +110,8 @@ fn run(octets: &[u8]) {
                     .map(|(port, f, v)| format!("\n  {port}: {} {:02x?} {v:?}", f.len(), &f[..f.len().min(64)]))
                     .collect()
             };
-            let heads: Vec<_> = batch.iter().map(|(f, vnet)| format!("{:02x?} {vnet:?}", &f[..f.len().min(64)])).collect();
+            let heads: Vec<_> =
+                batch.iter().map(|(f, vnet)| format!("{:02x?} {vnet:?}", &f[..f.len().min(64)])).collect();
             panic!(
                 "step {step}: from {from}, {heads:#?}\ngot {}\nexpected {}\n{config:#?}",
                 short(&got),
@@ -119,11 +120,7 @@ fn run(octets: &[u8]) {
         }
         for id in 0..PORTS {
             let (got, expected) = (read_counts(&net, PortId(id)), plain.counts.get(&PortId(id)).cloned());
-            assert_eq!(
-                got,
-                expected.unwrap_or_default(),
-                "step {step}: port {id}, frames {batch:02x?}\n{config:#?}"
-            );
+            assert_eq!(got, expected.unwrap_or_default(), "step {step}: port {id}, frames {batch:02x?}\n{config:#?}");
         }
     }
     let mut metered = [0; 3];
