@@ -9,15 +9,20 @@
 //! Words behind `--` choose the rows that have them all in their names; `turns=N` sets the length of a run and `runs=N` how
 //! many there are; `json=FILE` writes the rows to a file as well:
 //! `cargo bench -p vswitch --bench road -- turns=100 json=road.json everything "10,000 flows"`.
+//! Rows named `stage` time one stage of the road alone, over the same frames.
+//!
+//! Runs are short and many, so that on a machine that others use too some of them are not disturbed.
 
 mod cases;
+mod stages;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant as Clock;
+use std::time::{Duration, Instant as Clock};
 
 use arrayvec::ArrayVec;
 use cases::{CASES, Case, FIRST, SOURCE, frame};
+use stages::{Probe, Stage};
 use vswitch::frame::{BATCH, Buffer, TxFrame};
 use vswitch::port::memory::{Sink, Synthesizer};
 use vswitch::port::{Offloads, Port, PortId};
@@ -46,9 +51,11 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const RUNS: usize = 9;
+const RUNS: usize = 101;
 /// Turns of a run, one batch each.
-const TURNS: usize = 10_000;
+const TURNS: usize = 300;
+/// No further run of a row begins after this time.
+const ROW_MAX: Duration = Duration::from_secs(4);
 
 /// What the words on the command line ask for.
 struct Wanted {
@@ -179,7 +186,11 @@ fn measure(case: &Case, wanted: &Wanted) -> Row {
     let mut allocations = run(warm);
     alone.run(wanted.turns / 4);
     let (mut bare, mut switch) = (Times::default(), Times::default());
-    for _ in 0..wanted.runs {
+    let start = Clock::now();
+    for done in 0..wanted.runs {
+        if done > 4 && start.elapsed() > ROW_MAX {
+            break;
+        }
         bare.measure(wanted.turns, |turns| alone.run(turns));
         switch.measure(wanted.turns, |turns| allocations += run(turns));
     }
@@ -198,6 +209,22 @@ fn measure(case: &Case, wanted: &Wanted) -> Row {
     Row { name: case.name(), flows: case.flows, switch, bare, allocations }
 }
 
+/// One stage alone, against the bare loop.
+fn measure_stage(stage: Stage, flows: u32, wanted: &Wanted) -> Row {
+    let mut probe = Probe::new(stage, flows, generator(flows));
+    let mut alone = Bare::new(flows);
+    let (mut bare, mut switch) = (Times::default(), Times::default());
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for _ in 0..wanted.runs {
+        bare.measure(wanted.turns, |turns| alone.run(turns));
+        let spent = probe.run(wanted.turns);
+        switch.0.push(spent.as_nanos() as f64 / (wanted.turns * BATCH) as f64);
+    }
+    let frames = (wanted.runs * wanted.turns * BATCH) as f64;
+    let allocations = (ALLOCATIONS.load(Ordering::Relaxed) - before) as f64 / frames;
+    Row { name: stages::name(stage, flows), flows, switch, bare, allocations }
+}
+
 fn main() {
     let wanted = Wanted::read();
     let head = ["best ns", "median", "bare", "net", "Mpps", "x first"].map(|name| format!("{name:>9}")).concat();
@@ -211,8 +238,11 @@ fn main() {
     for case in CASES.iter().filter(|case| wanted.has(&case.name())) {
         show(measure(case, &wanted));
     }
-    if let Some(file) = wanted.json {
+    for (stage, flows) in stages::ROWS.iter().filter(|(stage, flows)| wanted.has(&stages::name(*stage, *flows))) {
+        show(measure_stage(*stage, *flows, &wanted));
+    }
+    if let Some(file) = &wanted.json {
         let rows: Vec<String> = rows.iter().map(Row::json).collect();
-        std::fs::write(&file, format!("[\n{}\n]\n", rows.join(",\n"))).expect("json=FILE can be written");
+        std::fs::write(file, format!("[\n{}\n]\n", rows.join(",\n"))).expect("json=FILE can be written");
     }
 }

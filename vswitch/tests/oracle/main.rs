@@ -10,6 +10,7 @@ mod net;
 mod plain;
 mod read;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use draw::{Draw, PORTS};
@@ -22,7 +23,7 @@ use vswitch::verdict::DropReason;
 use vswitch::worker::Limits;
 
 const FRAMES_PER_CASE: usize = 40;
-const OCTETS_PER_CASE: usize = 2_400;
+const OCTETS_PER_CASE: usize = 4_800;
 
 fn read_counts(net: &Net, id: PortId) -> Counts {
     let c = net.counters(id.0);
@@ -68,46 +69,58 @@ fn run(octets: &[u8]) {
             net.publish();
             plain.change(config.clone());
         }
-        // Half of the frames were there before, so that they find their flow cached and the world changed.
-        let (from, frame, vnet) = match draw.below(2) {
-            0 if !seen.is_empty() => seen[draw.below(seen.len())].clone(),
-            _ => {
-                let from = draw.below(PORTS.into()) as u16;
-                let (frame, vnet) = draw.frame();
-                seen.push((from, frame.clone(), vnet));
-                (from, frame, vnet)
-            }
+        // Half of the frames were there before, so that they find their flow cached and the world changed. Some come in
+        // batches, in which one frame may change what becomes of the next.
+        let from = match draw.below(2) {
+            0 if !seen.is_empty() => seen[draw.below(seen.len())].0,
+            _ => draw.below(PORTS.into()) as u16,
         };
-        for _ in 0..1 + draw.below(2) {
+        let count = [1, 2, 3, 9][draw.below(4)];
+        let mut batch: Vec<(Vec<u8>, VnetHdr)> = Vec::new();
+        while batch.len() < count {
+            let mine: Vec<usize> = (0..seen.len()).filter(|at| seen[*at].0 == from).collect();
+            let (frame, vnet) = match draw.below(3) {
+                0 if !mine.is_empty() => {
+                    let (_, frame, vnet) = &seen[mine[draw.below(mine.len())]];
+                    (frame.clone(), *vnet)
+                }
+                1 if !batch.is_empty() => batch[draw.below(batch.len())].clone(),
+                _ => {
+                    let (frame, vnet) = draw.frame();
+                    seen.push((from, frame.clone(), vnet));
+                    (frame, vnet)
+                }
+            };
             net.send_vnet(from, &frame, vnet);
             plain.frame(PortId(from), &frame, vnet);
+            batch.push((frame, vnet));
         }
         net.turn();
         let mut got: Vec<_> =
             (0..PORTS).flat_map(|id| net.recv(id).into_iter().map(move |(f, vnet)| (id, f, vnet.write()))).collect();
-        got.sort();
-        let mut expected = std::mem::take(&mut plain.out);
-        expected.sort();
+        let mut expected: Vec<_> = std::mem::take(&mut plain.out);
+        // Frames leave a port in the order in which they came. Of copies, those as sent may come behind later ones.
+        let copies = |port: u16| config.sessions.iter().any(|s| s.destinations.contains(&PortId(port)));
+        for list in [&mut got, &mut expected] {
+            list.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| if copies(a.0) { a.cmp(b) } else { Ordering::Equal }));
+        }
         if got != expected {
             let short = |list: &[(u16, Vec<u8>, [u8; 12])]| -> String {
                 list.iter()
                     .map(|(port, f, v)| format!("\n  {port}: {} {:02x?} {v:?}", f.len(), &f[..f.len().min(64)]))
                     .collect()
             };
-            let head = &frame[..frame.len().min(64)];
+            let heads: Vec<_> =
+                batch.iter().map(|(f, vnet)| format!("{:02x?} {vnet:?}", &f[..f.len().min(64)])).collect();
             panic!(
-                "step {step}: from {from}, {head:02x?} {vnet:?}\ngot {}\nexpected {}\n{config:#?}",
+                "step {step}: from {from}, {heads:#?}\ngot {}\nexpected {}\n{config:#?}",
                 short(&got),
                 short(&expected)
             );
         }
         for id in 0..PORTS {
             let (got, expected) = (read_counts(&net, PortId(id)), plain.counts.get(&PortId(id)).cloned());
-            assert_eq!(
-                got,
-                expected.unwrap_or_default(),
-                "step {step}: port {id}, frame {frame:02x?} {vnet:?}\n{config:#?}"
-            );
+            assert_eq!(got, expected.unwrap_or_default(), "step {step}: port {id}, frames {batch:02x?}\n{config:#?}");
         }
     }
     let mut metered = [0; 3];
