@@ -340,8 +340,11 @@ fn rings_change_hands_while_frames_pass() {
         }
         (got + open.poll().len() as u64, given, open)
     });
-    let (mut sent, mut received) = (0u64, 0u64);
-    for round in 0..300u32 {
+    let (mut sent, mut received, mut round) = (0u64, 0u64, 0u32);
+    let begun = Instant::now();
+    while round < 300 || sent < 1000 || received < 1000 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{sent} and {received}");
+        round += 1;
         while guest.send(&frame(round, 60)) {
             sent += 1;
         }
@@ -371,7 +374,6 @@ fn rings_change_hands_while_frames_pass() {
         received += 1;
     }
     assert_eq!((got, given), (sent, received));
-    assert!(sent > 1000 && received > 1000, "{sent} and {received}");
     let counters = open.state.counters();
     assert_eq!((counters.bad_descriptors, counters.ring_errors), (0, 0), "{:?}", open.state.error());
     drop(open.port);
@@ -383,7 +385,10 @@ fn a_memory_port_and_a_guest_exchange_super_frames_through_a_switch() {
     net.worker_detach(1);
     let mut open = Open::server();
     // Nobody there yet: the switch finishes what it sends, and learns better when the guest has come.
-    let port = std::mem::replace(&mut open.port, Vhost::open(&settings(open.path.with_extension("2"), Role::Server, 1)).unwrap());
+    let port = std::mem::replace(
+        &mut open.port,
+        Vhost::open(&settings(open.path.with_extension("2"), Role::Server, 1)).unwrap(),
+    );
     assert!(net.worker.attach(PortId(1), Box::new(port)).is_ok());
     let offloads = 1 << 1 | 1 << 7 | 1 << 8 | 1 << 54 | 1 << 55;
     let mut guest = Guest::connect(&open.path, VERSION_1 | MRG_RXBUF | offloads, 1, 64);
@@ -407,4 +412,39 @@ fn a_memory_port_and_a_guest_exchange_super_frames_through_a_switch() {
     guest.queues[1].offer(&guest.ram, 0);
     net.turn();
     assert_eq!(net.recv(2).first().map(|(_, got)| *got), Some(vnet));
+}
+
+#[test]
+fn a_call_that_blocks_holds_a_worker_up_once_and_for_a_moment() {
+    let mut open = Open::server();
+    let mut guest = Guest::connect(&open.path, VERSION_1, 1, 16);
+    open.running(1);
+    open.poll();
+    let call = &guest.queues[1].call;
+    crate::guest::rings(call);
+    rustix::io::write(call, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    rustix::fs::fcntl_setfl(call, rustix::fs::OFlags::empty()).unwrap();
+    assert!(guest.send(&frame(1, 60)));
+    let begun = Instant::now();
+    assert_eq!(open.frames(), [frame(1, 60)]);
+    let took = begun.elapsed();
+    assert!(took > Duration::from_millis(50) && took < Duration::from_secs(2), "{took:?}");
+    open.disconnected();
+    assert_eq!(open.state.error().as_deref(), Some("a call descriptor that blocks"));
+    // A worker that the negotiation itself has to wait for is freed as well.
+    let mut open = Open::server();
+    let mut guest = Guest::connect(&open.path, VERSION_1, 1, 16);
+    open.running(1);
+    open.poll();
+    let call = &guest.queues[1].call;
+    crate::guest::rings(call);
+    rustix::io::write(call, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    rustix::fs::fcntl_setfl(call, rustix::fs::OFlags::empty()).unwrap();
+    assert!(guest.send(&frame(1, 60)));
+    let worker = std::thread::spawn(move || open.frames());
+    std::thread::sleep(Duration::from_millis(20));
+    let begun = Instant::now();
+    guest.stop(1);
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert_eq!(worker.join().unwrap(), [frame(1, 60)]);
 }

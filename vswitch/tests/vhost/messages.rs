@@ -199,7 +199,8 @@ fn half_a_message_ends_the_connection_and_hangs_nobody() {
 fn a_message_may_come_in_pieces() {
     let mut open = Open::server();
     let mut wire = wire(&open);
-    let message = [[GET_FEATURES, 1, 0], [GET_QUEUE_NUM, 1, 0]].map(|head| head.map(u32::to_le_bytes).concat()).concat();
+    let message =
+        [[GET_FEATURES, 1, 0], [GET_QUEUE_NUM, 1, 0]].map(|head| head.map(u32::to_le_bytes).concat()).concat();
     for octet in &message {
         assert!(wire.send_raw(&[*octet], &[]));
         std::thread::sleep(Duration::from_millis(3));

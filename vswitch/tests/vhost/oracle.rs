@@ -96,7 +96,7 @@ fn used(ram: &Ram, queue: &mut Queue) -> Vec<(u16, u32)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_sent_reads_the_same(chains in prop::collection::vec(chain(), 1..30), seed in any::<u64>()) {

@@ -316,7 +316,10 @@ fn a_head_behind_the_table_stops_the_queue() {
                 open.state.error()
             });
             let error = open.state.error().unwrap_or_default();
-            assert_eq!(error, format!("queue {index} stopped: the available ring names a descriptor behind the table's end"));
+            assert_eq!(
+                error,
+                format!("queue {index} stopped: the available ring names a descriptor behind the table's end")
+            );
         }
     }
 }

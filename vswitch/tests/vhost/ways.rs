@@ -10,7 +10,9 @@ use vswitch::frame::{BATCH, Buffer, FRAME_MAX, TxFrame};
 use vswitch::port::vhost::{Role, Vhost};
 use vswitch::port::{Error, Offloads, Port, Sent};
 
-use crate::guest::{BUFFER, GUEST, Guest, INDIRECT, NEXT, TABLES, WRITE, Wire, descriptor, message, rings, state, until};
+use crate::guest::{
+    BUFFER, GUEST, Guest, INDIRECT, NEXT, TABLES, WRITE, Wire, descriptor, message, rings, state, until,
+};
 use crate::{Open, frame, settings};
 
 const VERSION_1: u64 = 1 << 32;
@@ -91,7 +93,14 @@ fn a_long_frame_takes_as_many_mergeable_buffers_as_it_needs() {
     let mut open = Open::server();
     let mut guest = Guest::connect(&open.path, VERSION_1 | MRG_RXBUF | OFFLOADS, 1, 64);
     open.running(1);
-    let vnet = VnetHdr { gso_type: GSO_TCPV4, gso_size: 1448, flags: NEEDS_CSUM, csum_start: 34, csum_offset: 16, hdr_len: 54 };
+    let vnet = VnetHdr {
+        gso_type: GSO_TCPV4,
+        gso_size: 1448,
+        flags: NEEDS_CSUM,
+        csum_start: 34,
+        csum_offset: 16,
+        hdr_len: 54,
+    };
     for len in [BUFFER - 12, BUFFER - 11, 2 * BUFFER - 12, 40_000, 65_000] {
         let long = frame(1, len);
         let (head, rest) = long.split_at(12);
@@ -106,8 +115,7 @@ fn a_long_frame_takes_as_many_mergeable_buffers_as_it_needs() {
     // A guest that has not given enough gets nothing of it, and then the next one that fits.
     let before = guest.queues[0].used_index(&guest.ram);
     let frames = [frame(2, 65_000), frame(3, FRAME_MAX), frame(4, 100)];
-    let frames: Vec<TxFrame<'_>> =
-        frames.iter().map(|rest| TxFrame { head: &[], rest, vnet, copy: false }).collect();
+    let frames: Vec<TxFrame<'_>> = frames.iter().map(|rest| TxFrame { head: &[], rest, vnet, copy: false }).collect();
     assert_eq!(open.port.tx(&frames), Sent { accepted: 1, ..Sent::default() });
     assert_eq!(open.port.tx(&frames[2..]).accepted, 1);
     assert_eq!(guest.queues[0].used_index(&guest.ram), before.wrapping_add(33));
@@ -276,10 +284,8 @@ fn a_guest_is_called_once_per_batch_and_only_if_it_wants_to_be() {
             }
             assert_eq!(open.frames().len(), 5);
             let frames: Vec<_> = (0..5).map(|number| frame(number, 60)).collect();
-            let frames: Vec<_> = frames
-                .iter()
-                .map(|rest| TxFrame { head: &[], rest, vnet: VnetHdr::PLAIN, copy: false })
-                .collect();
+            let frames: Vec<_> =
+                frames.iter().map(|rest| TxFrame { head: &[], rest, vnet: VnetHdr::PLAIN, copy: false }).collect();
             assert_eq!(open.port.tx(&frames).accepted, 5);
             while guest.receive().is_some() {}
             [0, 1].map(|index| rings(&guest.queues[index].call))
@@ -360,7 +366,8 @@ fn the_socket_is_ours_from_the_start_to_the_end_of_the_port() {
     let path = directory.path().join("socket");
     let open = |role| Vhost::open(&settings(path.clone(), role, 1));
     let owned = rustix::process::getuid().as_raw();
-    let wanted = crate::Settings { mode: Some(0o640), owner: Some((owned, owned)), ..settings(path.clone(), Role::Server, 1) };
+    let wanted =
+        crate::Settings { mode: Some(0o640), owner: Some((owned, owned)), ..settings(path.clone(), Role::Server, 1) };
     let port = Vhost::open(&wanted).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
     // A second one at the same place is refused, and leaves the first alone.

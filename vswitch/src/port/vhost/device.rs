@@ -8,11 +8,11 @@
 //! regions (nothing is ever in flight between two batches), configuration space, shared objects, device state, STATUS.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, fstat};
+use rustix::fs::fstat;
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight, VhostUserLog,
     VhostUserMemoryRegion, VhostUserShMemConfig, VhostUserSharedMsg, VhostUserSingleMemoryRegion,
@@ -20,10 +20,11 @@ use vhost::vhost_user::message::{
 };
 use vhost::vhost_user::{Error, Result, VhostUserBackendReqHandlerMut, VhostUserProtocolFeatures};
 
+use super::call::{Call, unblock};
 use super::features::{self, PROTOCOL_FEATURES};
 use super::memory::{self, Memory, Place, REGIONS_MAX};
 use super::ring::{Layout, Ring, SIZE_MAX};
-use super::shared::{Running, Shared, ring_call};
+use super::shared::{Running, Shared};
 
 /// Regions that one message may bring.
 const TABLE_MAX: usize = 8;
@@ -37,7 +38,7 @@ struct Setup {
     base: u16,
     kicked: bool,
     kicks: bool,
-    call: Option<Arc<OwnedFd>>,
+    call: Option<Arc<Call>>,
     enabled: bool,
 }
 
@@ -122,10 +123,6 @@ impl Device {
         let enabled = setup.enabled || self.features & PROTOCOL_FEATURES == 0;
         slot.put(Running { ring, call: setup.call.clone(), enabled, kicks: setup.kicks });
         self.shared.state.set_running(queue, true);
-        if let Some(call) = &setup.call {
-            // The guest may wait for a call that was lost with the last connection.
-            ring_call(call.as_fd(), &self.shared.state);
-        }
         self.shared.ring_bell(queue / 2);
         Ok(())
     }
@@ -172,8 +169,7 @@ fn place(region: &VhostUserMemoryRegion) -> Place {
 fn event(file: File) -> Result<OwnedFd> {
     let fd = OwnedFd::from(file);
     let kind = fstat(&fd).map(|stat| stat.st_mode & libc::S_IFMT).unwrap_or(libc::S_IFMT);
-    let nonblocking = fcntl_getfl(&fd).and_then(|flags| fcntl_setfl(&fd, flags | OFlags::NONBLOCK));
-    match (kind, nonblocking) {
+    match (kind, unblock(&fd)) {
         (0, Ok(())) => Ok(fd),
         _ => refuse("a descriptor that is no eventfd"),
     }
@@ -328,11 +324,11 @@ impl VhostUserBackendReqHandlerMut for Device {
     }
 
     fn set_vring_call(&mut self, index: u8, file: Option<File>) -> Result<()> {
-        let call = file.map(event).transpose()?.map(Arc::new);
+        let call = file.map(event).transpose()?.map(|event| Arc::new(Call::new(event)));
         let (queue, setup) = self.queue(index.into())?;
         setup.call.clone_from(&call);
         if let Some(slot) = self.shared.slot(queue) {
-            slot.with(|running| running.call = call);
+            slot.set_call(call);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! taken, the ring is being changed or another worker sends to it, and the worker has other things to do. The negotiation
 //! waits, for no longer than a batch takes.
 
-use super::sync::{AtomicBool, Ordering, UnsafeCell, spin_loop, yield_now};
+use super::sync::{AtomicBool, Ordering, UnsafeCell, spin_loop};
 
 /// A value with one user at a time; see the module.
 pub(super) struct TryLock<T> {
@@ -62,12 +62,12 @@ impl<T> TryLock<T> {
         self.try_with(f)
     }
 
-    /// Uses the value as soon as nobody else does. For those who may wait.
-    pub(super) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+    /// Uses the value as soon as nobody else does; until then it calls `wait`. For those who may wait.
+    pub(super) fn with<R>(&self, mut wait: impl FnMut(), f: impl FnOnce(&mut T) -> R) -> R {
         loop {
             match self.take() {
                 Some(until) => return self.use_taken(until, f),
-                None => yield_now(),
+                None => wait(),
             }
         }
     }
@@ -80,12 +80,16 @@ mod tests {
     #[test]
     fn the_value_has_one_user_and_is_free_again_whatever_the_user_does() {
         let lock = TryLock::new(1);
-        let inner = lock.with(|value| {
-            *value += 1;
-            (lock.try_with(|_| ()), lock.spin_with(10, |_| ()))
-        });
+        let inner = lock.with(
+            || (),
+            |value| {
+                *value += 1;
+                (lock.try_with(|_| ()), lock.spin_with(10, |_| ()))
+            },
+        );
         assert_eq!(inner, (None, None));
-        let panicking = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lock.try_with(|_| panic!("of the user"))));
+        let panicking =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lock.try_with(|_| panic!("of the user"))));
         assert!(panicking.is_err());
         assert_eq!(lock.spin_with(0, |value| *value), Some(2));
     }
@@ -115,7 +119,7 @@ mod loom_tests {
                 })
                 .collect();
             // The negotiation takes the ring out; nobody uses it after that, and no use is lost.
-            let taken = slot.with(Option::take);
+            let taken = slot.with(thread::yield_now, Option::take);
             let used: u32 = workers.into_iter().map(|worker| worker.join().unwrap()).sum();
             assert!(taken.is_some_and(|count| count <= used));
             assert_eq!(slot.try_with(|value| value.is_none()), Some(true));
@@ -128,8 +132,8 @@ mod loom_tests {
             let slot = Arc::new(TryLock::new(None::<[u32; 2]>));
             let other = Arc::clone(&slot);
             let negotiation = thread::spawn(move || {
-                other.with(|value| *value = Some([1, 1]));
-                other.with(|value| *value = Some([2, 2]));
+                other.with(thread::yield_now, |value| *value = Some([1, 1]));
+                other.with(thread::yield_now, |value| *value = Some([2, 2]));
             });
             if let Some(Some([a, b])) = slot.try_with(|value| *value) {
                 assert_eq!(a, b);

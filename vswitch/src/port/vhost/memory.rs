@@ -198,6 +198,26 @@ impl Memory {
         self.search(address, len, hint)
     }
 
+    /// Where `len` octets from guest address `address` on are, if they lie in one region; else null.
+    #[inline(always)]
+    pub(super) fn whole(&self, address: u64, len: u32, hint: &mut Hint) -> *mut u8 {
+        let Some(region) = self.regions.get(hint.0) else { return self.search_whole(address, len, hint) };
+        let offset = address.wrapping_sub(region.place.guest);
+        if offset < region.place.size && u64::from(len) <= region.place.size - offset {
+            region.host.wrapping_add(offset as usize)
+        } else {
+            self.search_whole(address, len, hint)
+        }
+    }
+
+    #[cold]
+    fn search_whole(&self, address: u64, len: u32, hint: &mut Hint) -> *mut u8 {
+        match self.search(address, len as usize, hint) {
+            Some(piece) if piece.len == len as usize => piece.at,
+            _ => ptr::null_mut(),
+        }
+    }
+
     #[cold]
     fn search(&self, address: u64, len: usize, hint: &mut Hint) -> Option<Piece> {
         let holds = |region: &Region| address.wrapping_sub(region.place.guest) < region.place.size;

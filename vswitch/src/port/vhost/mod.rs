@@ -22,9 +22,10 @@
 //! into the first of them that runs, else into any that does, which other workers may be using: then it waits for a
 //! moment and gives up. One thread per port negotiates, asleep nearly always, and ends with the port's last handle.
 //!
-//! Limits: split rings of up to 32768 entries, 8 queue pairs, 32 memory regions; no migration of a running guest; a front end that
-//! makes its call descriptor block can stop a worker until it takes its calls.
+//! Limits: split rings of up to 32768 entries, 8 queue pairs, 32 memory regions; no migration of a running guest. A front end that
+//! makes its call descriptor block holds a worker up for less than half a second, once in ten (`call`, `socket`).
 
+mod call;
 mod chain;
 mod copy;
 mod device;

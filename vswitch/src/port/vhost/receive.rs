@@ -5,7 +5,7 @@
 
 use super::chain::{Descriptor, WRITE, Walk};
 use super::copy::{copy, fence};
-use super::ring::{Bad, Fault, Head, Ring};
+use super::ring::{Bad, Fault, Head, Heads, Ring};
 use crate::frame::vnet::{VNET_LEN, VnetHdr};
 use crate::frame::{BATCH, Buffer, FRAME_MAX};
 
@@ -15,7 +15,8 @@ impl Ring {
     /// # Errors
     /// [`Fault`]: the ring is of no use any more.
     pub fn receive(&mut self, buffers: &mut [Buffer]) -> Result<usize, Fault> {
-        let heads = self.heads(buffers.len(), 0)?;
+        let mut heads = Heads::new();
+        self.heads(buffers.len(), 0, &mut heads)?;
         let mut filled = 0;
         for head in &heads {
             let Some(buffer) = buffers.get_mut(filled) else { break };
@@ -44,7 +45,8 @@ impl Ring {
     /// # Errors
     /// [`Fault`]: the ring is of no use any more.
     pub fn discard(&mut self) -> Result<usize, Fault> {
-        let heads = self.heads(BATCH, 0)?;
+        let mut heads = Heads::new();
+        self.heads(BATCH, 0, &mut heads)?;
         for head in &heads {
             self.complete(head.number, 0);
         }

@@ -274,23 +274,20 @@ impl Ring {
     /// Looks at up to `wanted` chains ahead, whose descriptors are to have `kind` and no other flag, and fetches what they
     /// point to.
     #[inline(always)]
-    pub(super) fn heads(&mut self, wanted: usize, kind: u16) -> Result<Heads, Fault> {
+    pub(super) fn heads(&mut self, wanted: usize, kind: u16, heads: &mut Heads) -> Result<(), Fault> {
         let available = self.available(wanted)?;
-        let mut heads = Heads::new();
         for at in 0..available.min(wanted).min(BATCH) {
             let (number, first) = self.head(at)?;
-            let mut whole = ptr::null_mut();
-            if let Some(piece) = self.memory.piece(first.address, first.len as usize, &mut self.hint) {
-                prefetch(piece.at);
-                prefetch(piece.at.wrapping_add(64));
-                if piece.len == first.len as usize && first.flags == kind {
-                    whole = piece.at;
-                }
+            let mut whole = self.memory.whole(first.address, first.len, &mut self.hint);
+            prefetch(whole);
+            prefetch(whole.wrapping_add(64));
+            if first.flags != kind {
+                whole = ptr::null_mut();
             }
             // There is room: the count was limited.
             let _ = heads.try_push(Head { number, first, whole });
         }
-        Ok(heads)
+        Ok(())
     }
 
     /// Gives the next chain, which is `head`, back with `len` octets written to it.
@@ -326,7 +323,7 @@ impl Ring {
     #[inline(always)]
     pub fn wants_call(&mut self) -> bool {
         let (old, new) = (self.called, self.published);
-        if old == new {
+        if old == new && !self.fresh {
             return false;
         }
         self.called = new;

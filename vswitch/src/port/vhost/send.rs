@@ -39,7 +39,8 @@ impl Ring {
     /// # Errors
     /// [`Fault`]: the ring is of no use any more. `sent` tells how far it came.
     pub fn send(&mut self, frames: &[TxFrame<'_>], sent: &mut Sent) -> Result<(), Fault> {
-        let heads = self.heads(frames.len(), WRITE)?;
+        let mut heads = Heads::new();
+        self.heads(frames.len(), WRITE, &mut heads)?;
         let outcome = self.send_all(frames, &heads, sent);
         self.publish();
         outcome
@@ -55,10 +56,11 @@ impl Ring {
                 sent.refuse();
                 continue;
             }
+            let len = self.header + frame.len();
             if let Some(head) = heads.get(taken)
-                && self.put_whole(head, frame, plain)
+                && self.put_whole(head, frame, len, plain)
             {
-                self.complete(head.number, (self.header + frame.len()) as u32);
+                self.complete(head.number, len as u32);
                 taken += 1;
                 sent.accepted += 1;
                 continue;
@@ -84,15 +86,16 @@ impl Ring {
         header
     }
 
-    /// Puts a frame where the guest gave one piece that is long enough, as most do; `false` when it did not.
+    /// Puts a frame, `len` octets with its header, where the guest gave one piece that is long enough, as most do; `false`
+    /// when it did not.
     #[inline(always)]
-    fn put_whole(&mut self, chain: &Head, frame: &TxFrame<'_>, plain: bool) -> bool {
+    fn put_whole(&mut self, chain: &Head, frame: &TxFrame<'_>, len: usize, plain: bool) -> bool {
         let (head, rest) = (frame.head, frame.rest);
-        if chain.whole.is_null() || (chain.first.len as usize) < self.header + head.len() + rest.len() {
+        if chain.whole.is_null() || (chain.first.len as usize) < len {
             return false;
         }
         let header = if plain { PLAIN } else { self.header_of(&frame.vnet, 1) };
-        // SAFETY: the piece has `self.header + head.len() + rest.len()` octets, and `self.header` is one of the two lengths.
+        // SAFETY: the piece has `len` octets, which is `self.header + head.len() + rest.len()`, and `self.header` is one of the two lengths.
         unsafe {
             match self.header {
                 VNET_LEN => copy(header.as_ptr(), chain.whole, VNET_LEN),
@@ -103,7 +106,7 @@ impl Ring {
                 0 => {}
                 12 => copy(head.as_ptr(), at, 12),
                 16 => copy(head.as_ptr(), at, 16),
-                len => copy(head.as_ptr(), at, len),
+                other => copy(head.as_ptr(), at, other),
             }
             copy(rest.as_ptr(), at.add(head.len()), rest.len());
         }

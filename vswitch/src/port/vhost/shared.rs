@@ -8,13 +8,15 @@
 //! a kick is the front end's file, and reading it could block us.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
 
+use super::call::Call;
 use super::lock::TryLock;
 use super::ring::{Fault, Ring};
 use super::state::VhostState;
@@ -22,11 +24,14 @@ use super::state::VhostState;
 /// In epoll: the bell. Kicks have the number of their pair.
 const BELL: u64 = u64::MAX;
 
+/// A call that lasts longer is none.
+pub(super) const CALL_MAX: Duration = Duration::from_millis(200);
+
 /// A ring that is set up.
 pub(super) struct Running {
     pub(super) ring: Ring,
-    /// Where the guest wants to be called; an eventfd that does not block.
-    pub(super) call: Option<Arc<OwnedFd>>,
+    /// Where the guest wants to be called.
+    pub(super) call: Option<Arc<Call>>,
     /// What the guest sends counts, and it may be sent something.
     pub(super) enabled: bool,
     /// The guest kicks.
@@ -40,16 +45,9 @@ impl Running {
         if self.ring.wants_call()
             && let Some(call) = &self.call
         {
-            ring_call(call.as_fd(), state);
+            call.ring(&state.calls);
         }
     }
-}
-
-/// Calls a guest.
-pub(super) fn ring_call(call: BorrowedFd<'_>, state: &VhostState) {
-    // Full means that the guest has not taken the last call yet: it will come.
-    let _ = rustix::io::write(call, &1u64.to_ne_bytes());
-    state.calls.fetch_add(1, Ordering::Relaxed);
 }
 
 /// A place for a ring.
@@ -57,6 +55,9 @@ pub(super) struct Slot {
     /// There is a ring of use. A hint that spares the lock.
     ready: AtomicBool,
     ring: TryLock<Option<Running>>,
+    /// The ring's call, for the negotiation, which can't ask the ring while a worker has it; and the write that lasted when it
+    /// last looked.
+    call: Mutex<(Option<Arc<Call>>, Option<u32>)>,
 }
 
 impl Slot {
@@ -77,19 +78,58 @@ impl Slot {
 
     /// Uses the ring, as soon as no worker does.
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut Running) -> R) -> Option<R> {
-        self.ring.with(|running| running.as_mut().map(f))
+        self.ring.with(self.waiting(), |running| running.as_mut().map(f))
     }
 
     /// Puts a ring in.
     pub(super) fn put(&self, running: Running) {
-        self.ring.with(|place| *place = Some(running));
+        *self.watched() = (running.call.clone(), None);
+        self.ring.with(self.waiting(), |place| *place = Some(running));
         self.ready.store(true, Ordering::Release);
     }
 
     /// Takes the ring out, as soon as no worker uses it.
     pub(super) fn take(&self) -> Option<Running> {
         self.ready.store(false, Ordering::Release);
-        self.ring.with(Option::take)
+        self.ring.with(self.waiting(), Option::take)
+    }
+
+    /// Changes where the guest wants to be called.
+    pub(super) fn set_call(&self, call: Option<Arc<Call>>) {
+        let new = call.clone();
+        // The old one is watched until no worker can be in it.
+        self.with(|running| running.call = call);
+        *self.watched() = (new, None);
+    }
+
+    fn watched(&self) -> MutexGuard<'_, (Option<Arc<Call>>, Option<u32>)> {
+        self.call.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the negotiation does while a worker has the ring: it lets it, for a while; then it frees it from a call that lasts.
+    fn waiting(&self) -> impl FnMut() {
+        let begun = Instant::now();
+        move || {
+            std::thread::yield_now();
+            if begun.elapsed() > CALL_MAX
+                && let Some(call) = &self.watched().0
+            {
+                call.end();
+            }
+        }
+    }
+
+    /// A worker is in the same call as when this was last asked. It is freed.
+    pub(super) fn is_blocked(&self) -> bool {
+        let mut watched = self.watched();
+        let (call, before) = &mut *watched;
+        let now = call.as_ref().and_then(|call| call.lasting());
+        let blocked = now.is_some() && now == *before;
+        *before = now;
+        if let (true, Some(call)) = (blocked, call) {
+            call.end();
+        }
+        blocked
     }
 }
 
@@ -137,7 +177,7 @@ pub(super) struct Shared {
 impl Shared {
     /// For `pairs` queue pairs, without a handle.
     pub(super) fn new(pairs: u16) -> Shared {
-        let slot = |_| Slot { ready: AtomicBool::new(false), ring: TryLock::new(None) };
+        let slot = |_| Slot { ready: AtomicBool::new(false), ring: TryLock::new(None), call: Mutex::new((None, None)) };
         Shared {
             slots: (0..2 * pairs).map(slot).collect(),
             state: Arc::new(VhostState::default()),
@@ -164,6 +204,11 @@ impl Shared {
             slot.ready.store(false, Ordering::Release);
         }
         self.state.set_fault(queue, fault);
+    }
+
+    /// A worker has been in a call for a while; it is freed.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.slots.iter().fold(false, |any, slot| slot.is_blocked() || any)
     }
 
     fn wakes(&self) -> MutexGuard<'_, Wakes> {

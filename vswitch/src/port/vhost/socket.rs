@@ -27,13 +27,15 @@ use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
 use super::device::Device;
 use super::early;
-use super::shared::Shared;
+use super::shared::{CALL_MAX, Shared};
 use super::{Role, Settings};
 
 /// How long a front end may take to end a message that it has begun, or to take an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a client looks for its server.
 const RETRY: Duration = Duration::from_millis(200);
+/// How long nobody is served after a front end that held a worker up.
+const PENALTY: Duration = Duration::from_secs(10);
 /// How often the rest of a message is looked for.
 const GLANCE: Duration = Duration::from_millis(2);
 /// Octets of a message's header.
@@ -126,6 +128,8 @@ enum End {
     Gone,
     /// It was sent away.
     Refused(String),
+    /// It was sent away for holding a worker up, and may not come again soon.
+    Blocked,
 }
 
 fn timespec(time: Duration) -> Timespec {
@@ -141,18 +145,22 @@ impl Negotiation {
             state.set_connected(true);
             let end = self.serve(&socket, &device);
             device.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            if let End::Refused(why) = &end {
-                state.set_error(why.clone());
+            match &end {
+                End::Refused(why) => state.set_error(why.clone()),
+                End::Blocked => state.set_error("a call descriptor that blocks".to_owned()),
+                End::Stop | End::Gone => {}
             }
             state.set_connected(false);
             // Now: who sees it closed sees all of the above.
             drop(socket);
-            let ours = matches!(self.place, Place::Client(_));
-            if let End::Stop = end {
-                return;
-            }
             // A peer that is refused, or hangs up, and is there again at once must not keep us busy.
-            if (ours || matches!(end, End::Refused(_))) && self.wait(None, Some(RETRY)).is_none() {
+            let pause = match (&end, &self.place) {
+                (End::Stop, _) => return,
+                (End::Blocked, _) => PENALTY,
+                (End::Refused(_), _) | (End::Gone, Place::Client(_)) => RETRY,
+                (End::Gone, Place::Server(_)) => continue,
+            };
+            if self.wait(None, Some(pause)).is_none() {
                 return;
             }
         }
@@ -233,16 +241,24 @@ impl Negotiation {
 
     /// Waits until a whole message is there, and room for its answer. `false` when the port is dropped.
     fn message(&self, socket: &OwnedFd) -> Result<bool, End> {
-        if self.wait(Some((socket, PollFlags::IN)), None).is_none() {
-            return Ok(false);
+        loop {
+            match self.wait(Some((socket, PollFlags::IN)), Some(CALL_MAX)) {
+                None => return Ok(false),
+                Some(_) if self.shared.is_blocked() => return Err(End::Blocked),
+                Some(true) => break,
+                Some(false) => {}
+            }
         }
         let begun = Instant::now();
         while !whole(socket)? {
             if begun.elapsed() > PATIENCE {
                 return Err(End::Refused("half a message, and no more".to_owned()));
             }
-            if self.wait(None, Some(GLANCE)).is_none() {
-                return Ok(false);
+            // Nothing asked for: what can happen is that the front end hangs up, in the middle or just behind the message.
+            match self.wait(Some((socket, PollFlags::empty())), Some(GLANCE)) {
+                None => return Ok(false),
+                Some(true) if !whole(socket)? => return Err(End::Gone),
+                Some(_) => {}
             }
         }
         match self.wait(Some((socket, PollFlags::OUT)), Some(PATIENCE)) {

@@ -6,13 +6,11 @@ pub(super) use loom::{
     cell::UnsafeCell,
     hint::spin_loop,
     sync::atomic::{AtomicBool, Ordering},
-    thread::yield_now,
 };
 #[cfg(not(loom))]
 pub(super) use std::{
     hint::spin_loop,
     sync::atomic::{AtomicBool, Ordering},
-    thread::yield_now,
 };
 
 /// A cell with the interface of loom's.
