@@ -75,7 +75,9 @@ pub struct Ram {
     len: usize,
 }
 
+// SAFETY: the memory belongs to no thread.
 unsafe impl Send for Ram {}
+// SAFETY: as above; what is in it is the tests' concern.
 unsafe impl Sync for Ram {}
 
 impl Ram {
@@ -83,6 +85,7 @@ impl Ram {
         let file = memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&file, len as u64).unwrap();
         let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping, where the system likes.
         let map = unsafe { mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, &file, 0) }.unwrap();
         Ram { file, map: map.cast(), len }
     }
@@ -93,22 +96,26 @@ impl Ram {
 
     pub fn octet(&self, at: usize) -> &AtomicU8 {
         assert!(at < self.len);
+        // SAFETY: within the mapping, as just checked.
         unsafe { AtomicU8::from_ptr(self.map.add(at)) }
     }
 
     pub fn word(&self, at: usize) -> &AtomicU16 {
         assert!(at + 2 <= self.len && at.is_multiple_of(2));
+        // SAFETY: within the mapping, as just checked.
         unsafe { AtomicU16::from_ptr(self.map.add(at).cast()) }
     }
 
     pub fn write(&self, at: usize, octets: &[u8]) {
         assert!(at + octets.len() <= self.len);
+        // SAFETY: within the mapping, as just checked.
         unsafe { std::ptr::copy_nonoverlapping(octets.as_ptr(), self.map.add(at), octets.len()) };
     }
 
     pub fn read(&self, at: usize, len: usize) -> Vec<u8> {
         assert!(at + len <= self.len);
         let mut octets = vec![0; len];
+        // SAFETY: within the mapping, as just checked.
         unsafe { std::ptr::copy_nonoverlapping(self.map.add(at), octets.as_mut_ptr(), len) };
         octets
     }
@@ -116,6 +123,7 @@ impl Ram {
 
 impl Drop for Ram {
     fn drop(&mut self) {
+        // SAFETY: the mapping is ours.
         let _ = unsafe { munmap(self.map.cast(), self.len) };
     }
 }

@@ -47,7 +47,8 @@ fn a_memory_table_that_cannot_be_is_refused() {
     };
     let (_reader, pipe) = std::io::pipe().unwrap();
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
-    let wrong: Vec<(&str, Vec<[u64; 4]>, Vec<BorrowedFd<'_>>)> = vec![
+    type Table<'a> = (&'a str, Vec<[u64; 4]>, Vec<BorrowedFd<'a>>);
+    let wrong: Vec<Table<'_>> = vec![
         ("no region", vec![], vec![]),
         ("no region, but a file", vec![], vec![fd]),
         ("nine regions", pages(9), vec![fd; 9]),

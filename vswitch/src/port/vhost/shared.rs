@@ -208,7 +208,8 @@ impl Shared {
 
     /// A worker has been in a call for a while; it is freed.
     pub(super) fn is_blocked(&self) -> bool {
-        self.slots.iter().fold(false, |any, slot| slot.is_blocked() || any)
+        // All of them: asking frees.
+        self.slots.iter().filter(|slot| slot.is_blocked()).count() > 0
     }
 
     fn wakes(&self) -> MutexGuard<'_, Wakes> {

@@ -254,8 +254,8 @@ impl Negotiation {
             if begun.elapsed() > PATIENCE {
                 return Err(End::Refused("half a message, and no more".to_owned()));
             }
-            // Nothing asked for: what can happen is that the front end hangs up, in the middle or just behind the message.
-            match self.wait(Some((socket, PollFlags::empty())), Some(GLANCE)) {
+            // The front end may hang up, in the middle or just behind the message.
+            match self.wait(Some((socket, PollFlags::RDHUP)), Some(GLANCE)) {
                 None => return Ok(false),
                 Some(true) if !whole(socket)? => return Err(End::Gone),
                 Some(_) => {}
