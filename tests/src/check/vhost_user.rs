@@ -5,17 +5,20 @@
 //!   far    QEMU listens, the VEM connects and tries again                (server=on,wait=off)
 //! ```
 
-use std::path::{Path, PathBuf};
+mod moments;
+
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+use moments::{await_connection, await_socket};
 
 use super::{Report, forget, restore, six, views};
 use crate::agent::{Agent, Attachment};
 use crate::collector::{Collector, Flow, Total, total};
-use crate::error::{Error, Result, Tried, expect};
+use crate::error::{Error, Result, expect};
 use crate::guest::{Card, Guest, Image};
 use crate::lab::plan::{Host, MONITOR, VLAN, Vm};
 use crate::lab::{Lab, vem_role, wait};
-use crate::netns;
 
 const ADDED: [&str; 2] = ["port-profile rings", "ip access-list rings"];
 const OPEN: u16 = 7001;
@@ -258,7 +261,7 @@ fn near_again(report: &mut Report, scene: &Scene) -> Result<Guest> {
         scene.await_state(near, "down Link not connected")?;
         let start = Instant::now();
         let mut guest = Guest::start(&scene.image, &scene.host.netns, near.card(), near.mac)?;
-        let connected = await_connection(scene, near, LIMIT)?.duration_since(start);
+        let connected = await_connection(&scene.host.netns, &near.socket, LIMIT)?.duration_since(start);
         guest.await_shell()?;
         let booted = start.elapsed();
         address(&mut guest, near)?;
@@ -304,8 +307,8 @@ fn garbage(lab: &Lab, report: &mut Report, scene: &Scene, a: &mut Guest, mut b: 
     report.check("kill -9 of the guest that listens, a new start brings it back", || {
         let start = Instant::now();
         let mut guest = Guest::start(&scene.image, &scene.host.netns, far.card(), far.mac)?;
-        let listened = await_socket(far, start)?;
-        let connected = await_connection(scene, far, LIMIT)?;
+        let listened = await_socket(&far.socket, start, LIMIT)?;
+        let connected = await_connection(&scene.host.netns, &far.socket, LIMIT)?;
         let waited = connected.saturating_duration_since(listened);
         guest.await_shell()?;
         address(&mut guest, far)?;
@@ -359,10 +362,10 @@ fn switch_again(lab: &mut Lab, report: &mut Report, scene: &Scene, [a, b]: [&mut
     let start = Instant::now();
     lab.start_vem(host)?;
     report.check("kill -9 of the VEM: both guests are back when it is", || {
-        let listened = await_socket(near, start)?;
+        let listened = await_socket(&near.socket, start, LIMIT)?;
         let since = |at: Instant| at.saturating_duration_since(listened);
         let ([theirs, ours], answered) = std::thread::scope(|scope| {
-            let connections = [near, far].map(|place| scope.spawn(|| await_connection(scene, place, LIMIT)));
+            let connections = [near, far].map(|place| scope.spawn(|| await_connection(&scene.host.netns, &place.socket, LIMIT)));
             let first = [(&mut *a, far.address), (&mut *b, &other)]
                 .map(|(guest, to)| scope.spawn(move || answer_after(guest, to, RECONNECT * 5).map(|_| Instant::now())));
             let [theirs, ours] = connections.map(|thread| joined(thread.join()).map(since));
@@ -394,47 +397,4 @@ fn switch_again(lab: &mut Lab, report: &mut Report, scene: &Scene, [a, b]: [&mut
 /// What a thread found.
 fn joined<T>(outcome: std::thread::Result<Result<T>>) -> Result<T> {
     outcome.unwrap_or_else(|_| Err(Error::State("a thread of the check panicked".to_owned())))
-}
-
-/// When a new socket was made at a place, on the clock of this program.
-fn await_socket(place: &Place, since: Instant) -> Result<Instant> {
-    let (now, system) = (Instant::now(), std::time::SystemTime::now());
-    let made = |path: &Path| -> Option<Instant> {
-        let modified = path.symlink_metadata().and_then(|m| m.modified()).ok()?;
-        match modified.duration_since(system) {
-            Ok(later) => now.checked_add(later),
-            Err(earlier) => now.checked_sub(earlier.duration()),
-        }
-    };
-    poll(&format!("a socket of {}", place.name), LIMIT, || Ok(made(&place.socket).filter(|at| *at >= since)))
-}
-
-/// Waits until somebody is connected to a place's socket.
-fn await_connection(scene: &Scene, place: &Place, limit: Duration) -> Result<Instant> {
-    let path = place.socket.display().to_string();
-    poll(&format!("a connection at {path}"), limit, || {
-        let sockets = netns::within(&scene.host.netns, || {
-            std::fs::read_to_string("/proc/thread-self/net/unix").tried("/proc/net/unix")
-        })?;
-        // Number, references, protocol, flags, type, state (3: connected), inode, path.
-        let connected = |line: &str| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            words.get(5) == Some(&"03") && words.get(7) == Some(&path.as_str())
-        };
-        Ok(sockets.lines().any(connected).then(Instant::now))
-    })
-}
-
-/// As [`wait`], but often enough to time what it waits for.
-fn poll<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let end = Instant::now() + limit;
-    loop {
-        if let Some(found) = ask()? {
-            return Ok(found);
-        }
-        if Instant::now() >= end {
-            return Err(Error::Late { what: what.to_owned(), seconds: limit.as_secs(), detail: String::new() });
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

@@ -153,15 +153,14 @@ impl Negotiation {
             state.set_connected(false);
             // Now: who sees it closed sees all of the above.
             drop(socket);
-            let ours = matches!(self.place, Place::Client(_));
             // A peer that is refused, or hangs up, and is there again at once must not keep us busy.
-            let pause = match end {
-                End::Stop => return,
-                End::Blocked => Some(PENALTY),
-                End::Refused(_) => Some(RETRY),
-                End::Gone => ours.then_some(RETRY),
+            let pause = match (&end, &self.place) {
+                (End::Stop, _) => return,
+                (End::Blocked, _) => PENALTY,
+                (End::Refused(_), _) | (End::Gone, Place::Client(_)) => RETRY,
+                (End::Gone, Place::Server(_)) => continue,
             };
-            if pause.is_some() && self.wait(None, pause).is_none() {
+            if self.wait(None, Some(pause)).is_none() {
                 return;
             }
         }
