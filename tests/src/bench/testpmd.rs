@@ -19,8 +19,12 @@ use crate::process::Process;
 const PROMPT: &str = "testpmd> ";
 /// Memory of the generator, MiB.
 const MEMORY: u32 = 256;
-/// Entries of each ring.
+/// Entries of each ring of the generator, and of the reader, which has to hold what comes while the generator has their core.
 const RING: u32 = 1024;
+const RING_READER: u32 = 32_768;
+/// Packet buffers: more than all rings of the program have entries.
+const BUFFERS: u32 = 16_384;
+const BUFFERS_READER: u32 = 81_920;
 /// From the start of the program to its prompt.
 const START: Duration = Duration::from_secs(20);
 const ANSWER: Duration = Duration::from_secs(10);
@@ -65,21 +69,21 @@ pub fn available() -> bool {
 }
 
 /// The n-th guest's card, at the socket of a switch.
-fn device(n: usize, socket: &Path) -> String {
-    format!("net_virtio_user{n},path={},queue_size={RING},mac={}", socket.display(), mac(n))
+fn device(n: usize, socket: &Path, ring: u32) -> String {
+    format!("net_virtio_user{n},path={},queue_size={ring},mac={}", socket.display(), mac(n))
 }
 
 impl Testpmd {
     /// Connects a generator to the two sockets. Nothing is sent yet.
     pub fn generator(ground: &mut Ground, netns: &str, sockets: [&Path; 2], load: Load) -> Result<Testpmd> {
         let mode = format!(
-            "--forward-mode=flowgen --txpkts={} --flowgen-flows={} --eth-peer=0,{} --eth-peer=1,{}",
+            "--forward-mode=flowgen --total-num-mbufs={BUFFERS} --txpkts={} --flowgen-flows={} --eth-peer=0,{} --eth-peer=1,{}",
             load.frame - 4,
             load.flows,
             mac(1),
             mac(0)
         );
-        let devices = vec![device(0, sockets[0]), device(1, sockets[1])];
+        let devices = vec![device(0, sockets[0], RING), device(1, sockets[1], RING)];
         Self::start(ground, "generator", netns, cpu::LOAD_CORE, &devices, &mode)
     }
 
@@ -88,15 +92,17 @@ impl Testpmd {
     pub fn bare(ground: &mut Ground, netns: &str, sockets: [&Path; 2]) -> Result<Testpmd> {
         let device = |n: usize, path: &Path| format!("net_vhost{n},iface={}", path.display());
         let devices = vec![device(0, sockets[0]), device(1, sockets[1])];
-        let mut bare = Self::start(ground, "bare", netns, cpu::SWITCH_CORE, &devices, "--forward-mode=io")?;
+        let mode = format!("--forward-mode=io --total-num-mbufs={BUFFERS}");
+        let mut bare = Self::start(ground, "bare", netns, cpu::SWITCH_CORE, &devices, &mode)?;
         bare.command("start")?;
         Ok(bare)
     }
 
     /// Connects a reader to a socket, and lets it read.
     pub fn reader(ground: &mut Ground, netns: &str, socket: &Path) -> Result<Testpmd> {
-        let devices = vec![device(2, socket)];
-        let mut reader = Self::start(ground, "reader", netns, cpu::LOAD_CORE, &devices, "--forward-mode=rxonly")?;
+        let devices = vec![device(2, socket, RING_READER)];
+        let mode = format!("--forward-mode=rxonly --total-num-mbufs={BUFFERS_READER}");
+        let mut reader = Self::start(ground, "reader", netns, cpu::LOAD_CORE, &devices, &mode)?;
         reader.command("start")?;
         Ok(reader)
     }
@@ -116,7 +122,7 @@ impl Testpmd {
         for device in devices {
             line += &format!(" --vdev={device}");
         }
-        line += &format!(" -- --interactive --nb-cores=1 --total-num-mbufs=16384 {mode}");
+        line += &format!(" -- --interactive --nb-cores=1 {mode}");
         let argv: Vec<&str> = line.split_whitespace().collect();
         let (process, mut child) = ground.talk(role, netns, &argv)?;
         let no_pipe = || Error::State(format!("no pipe to the {role}"));
@@ -169,6 +175,8 @@ impl Testpmd {
 
     /// Types a command and returns what is printed.
     pub fn command(&mut self, words: &str) -> Result<String> {
+        // What was said unasked.
+        while self.output.try_recv().is_ok() {}
         writeln!(self.stdin, "{words}").tried(self.process.role.clone())?;
         self.stdin.flush().tried(self.process.role.clone())?;
         self.answer(ANSWER)
@@ -176,12 +184,12 @@ impl Testpmd {
 
     /// Packets since it was started, by port.
     pub fn counts(&mut self) -> Result<Vec<Count>> {
-        let text = self.command("show port stats all")?;
-        let counts = counts(&text);
-        if counts.len() == self.ports {
-            return Ok(counts);
+        let mut text = self.command("show port stats all")?;
+        // A prompt may be that of something that was said in between, as of a link that came up.
+        while counts(&text).len() < self.ports {
+            text += &self.answer(ANSWER)?;
         }
-        Err(Error::Unreadable { what: "show port stats all".to_owned(), reason: text })
+        Ok(counts(&text))
     }
 
     /// Sends for a while; returns how many packets of both ports arrived in each second.
