@@ -101,7 +101,7 @@ fn loom_a_neighbour_in_the_chain_comes_and_goes_and_the_address_stays_known() {
     let bucket = |n: u64| hash.of_word(key(VLAN, mac(n))) as usize & 3;
     let far = (2..).find(|n| bucket(*n) != bucket(1)).unwrap();
     explore(move || {
-        let (mut writer, mut readers) = MacTable::with_hash(2, 2, 1, hash.clone());
+        let (mut writer, readers) = MacTable::with_hash(2, 2, 1, hash.clone());
         writer.learn(VLAN, mac(1), PortId(1), NOW);
         // In front of it in its chain.
         writer.learn(VLAN, mac(near), PortId(2), NOW);
