@@ -15,9 +15,9 @@
 //! * What has state per frame (counters, meter) is in `account` and `flow` and runs on every frame.
 //! * `observe` looks at frames and never touches them.
 //!
-//! Threads: one [`worker::Worker`] owns its ports, buffers, flows and MAC table and shares nothing that it writes, except
-//! counters of which it is the only writer. [`control::Control`] talks to it by messages and by one pointer, the current
-//! snapshot. On the road there is no allocation, no lock, no log line, and no system call but `rx` and `tx`.
+//! Threads: one or more [`worker::Worker`]s, each with its own buffers, flows, counters and a handle of every port. They share
+//! the MAC table, which one of them writes and the others read without a lock. [`control::Control`] talks to them by
+//! messages and by one pointer, the current snapshot. On the road there is no allocation, no lock, no log line, and no system call but `rx` and `tx`.
 //!
 //! What it never does: read a clock below the worker's edge, speak a control protocol, know a name, or trust a length that
 //! a guest wrote.

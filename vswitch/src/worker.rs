@@ -45,8 +45,9 @@ const AGED_PER_TURN: usize = 64;
 const PORTS_AGED_PER_TURN: usize = 16;
 /// Addresses that a turn learns for each of the other workers.
 const GRANTED_PER_TURN: usize = 64;
-/// Turns after which epoll is asked although there are frames without it.
+/// Turns, and time, after which epoll is asked although there are frames without it.
 const LOOK_EVERY: u32 = 16;
+const LOOK_AFTER: Duration = Duration::from_micros(50);
 
 /// The one that moves frames; see the module. It may be made in one thread and run in another.
 pub struct Worker {
@@ -66,8 +67,9 @@ pub struct Worker {
     /// The port whose handle was offered to another worker.
     offered: Option<(PortId, Deal)>,
     readiness: Readiness,
-    /// Turns since epoll was asked.
+    /// Turns since epoll was asked, and when that was.
     unlooked: u32,
+    looked: Instant,
     buffers: Vec<Buffer>,
     /// Where in `attached` ageing goes on.
     age_next: usize,
@@ -119,7 +121,7 @@ impl Worker {
     /// from time to time.
     fn receive_all(&mut self, clock: &dyn Fn() -> Instant) -> usize {
         self.unlooked += 1;
-        let looked = self.unlooked >= LOOK_EVERY;
+        let looked = self.unlooked >= LOOK_EVERY || self.now.since(self.looked) >= LOOK_AFTER;
         if looked {
             self.look();
         }
@@ -130,7 +132,7 @@ impl Worker {
     }
 
     fn look(&mut self) -> bool {
-        self.unlooked = 0;
+        (self.unlooked, self.looked) = (0, self.now);
         self.readiness.poll(Duration::ZERO)
     }
 

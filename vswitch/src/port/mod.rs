@@ -10,8 +10,9 @@
 //! | `fault`    | another port, behind loss, corruption, truncation and reordering  | those of the other |
 //! | `pcap`     | capture files                                                     | none              |
 //!
-//! Contract. A port belongs to one worker and never blocks: `rx` takes what is there, `tx` what there is room for. Both
-//! are called with whole batches, so that a body may use one system call for many frames. A device that goes away makes
+//! Contract. A port belongs to one worker, other workers have handles of their own ([`Port::handles`]), and none of them ever
+//! blocks: `rx` takes what is there, `tx` what there is room for. Both are called with whole batches, so that a body may use
+//! one system call for many frames. A device that goes away makes
 //! `rx` return [`Error::Gone`] for ever; the worker then stops polling it and says so. A frame that the device cuts short is
 //! delivered with its length set to 0, which the road drops and counts as `oversize`: it is never forwarded in part.
 

@@ -112,6 +112,7 @@ fn make(
         offered: None,
         readiness,
         unlooked: 0,
+        looked: Instant::default(),
         buffers: (0..BATCH).map(Buffer::new).collect(),
         age_next: 0,
         now: Instant::default(),
