@@ -9,6 +9,12 @@
 //! failure. When all ports are flushed, each frame is delivered, dropped under that reason, or (segments of a frame that
 //! met a full queue) in parts both. A port that took all that it was given is counted once for the batch.
 
+mod batch;
+mod run;
+
+pub use batch::{Batch, Cx, Fate, bit, pop};
+pub use run::{Run, Way};
+
 use crate::account::counters::Tally;
 use crate::egress::vlan::{Head, Rewrite};
 use crate::frame::vnet::{self, VnetHdr};
@@ -22,12 +28,6 @@ use crate::table::portset::PortSet;
 use crate::verdict::{DropReason, RuleRef};
 use arrayvec::ArrayVec;
 use proto::addr::VlanId;
-
-mod batch;
-mod run;
-
-pub use batch::{Batch, Cx, Fate, bit, pop};
-pub use run::{Run, Way};
 
 /// A device that is attached.
 pub struct Device {

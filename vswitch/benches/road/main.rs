@@ -214,14 +214,16 @@ fn measure_stage(stage: Stage, flows: u32, wanted: &Wanted) -> Row {
     let mut probe = Probe::new(stage, flows, generator(flows));
     let mut alone = Bare::new(flows);
     let (mut bare, mut switch) = (Times::default(), Times::default());
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let mut allocations = 0;
     for _ in 0..wanted.runs {
         bare.measure(wanted.turns, |turns| alone.run(turns));
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
         let spent = probe.run(wanted.turns);
+        allocations += ALLOCATIONS.load(Ordering::Relaxed) - before;
         switch.0.push(spent.as_nanos() as f64 / (wanted.turns * BATCH) as f64);
     }
     let frames = (wanted.runs * wanted.turns * BATCH) as f64;
-    let allocations = (ALLOCATIONS.load(Ordering::Relaxed) - before) as f64 / frames;
+    let allocations = allocations as f64 / frames;
     Row { name: stages::name(stage, flows), flows, switch, bare, allocations }
 }
 
