@@ -2,7 +2,7 @@
 
 mod place;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use place::{Place, possible, wait_for};
@@ -35,7 +35,7 @@ fn threads(place: &Place) -> Vec<(String, PathBuf)> {
 }
 
 /// Hundredths of a second that a thread has run.
-fn ticks(thread: &PathBuf) -> u64 {
+fn ticks(thread: &Path) -> u64 {
     let text = std::fs::read_to_string(thread.join("stat")).unwrap();
     let after_name: Vec<&str> = text.rsplit_once(')').unwrap().1.split_whitespace().collect();
     after_name[11].parse::<u64>().unwrap() + after_name[12].parse::<u64>().unwrap()

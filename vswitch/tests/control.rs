@@ -132,10 +132,13 @@ fn a_sleeping_worker_is_woken_by_frames_and_by_questions() {
     thread.join().unwrap();
 }
 
+/// Frames that were sent, and whether their checksum is unfinished.
+type Outbox = Arc<Mutex<Vec<(Vec<u8>, bool)>>>;
+
 /// A port that is looked at without a system call, and that tells of arrivals only when it was armed for that.
 struct Ring {
     frames: Arc<Mutex<VecDeque<Vec<u8>>>>,
-    sent: Arc<Mutex<Vec<(Vec<u8>, bool)>>>,
+    sent: Outbox,
     bell: OwnedFd,
     armed: Arc<AtomicBool>,
     arms: Arc<AtomicUsize>,
@@ -183,7 +186,7 @@ impl Port for Ring {
 /// The guest's end of a [`Ring`].
 struct RingEnd {
     frames: Arc<Mutex<VecDeque<Vec<u8>>>>,
-    sent: Arc<Mutex<Vec<(Vec<u8>, bool)>>>,
+    sent: Outbox,
     bell: OwnedFd,
     armed: Arc<AtomicBool>,
     arms: Arc<AtomicUsize>,

@@ -137,8 +137,16 @@ impl MemoryEnd {
             self.inwards.append(&mut late);
         }
         let serial = |inward: &Inward| inward.full.peek().map(|slot| slot.serial).ok();
-        let waiting = self.inwards.iter_mut().filter_map(|inward| Some((serial(inward)?, inward)));
-        let (_, next) = waiting.min_by_key(|(serial, _)| *serial)?;
+        let first = |inwards: &[Inward]| {
+            let waiting = inwards.iter().enumerate().filter_map(|(at, inward)| Some((serial(inward)?, at)));
+            waiting.min()
+        };
+        // An earlier frame may have come to a ring that was looked at before this one was found: look again.
+        let mut found = first(&self.inwards)?;
+        while let Some(again) = first(&self.inwards).filter(|again| *again < found) {
+            found = again;
+        }
+        let next = self.inwards.get_mut(found.1)?;
         next.receive(|slot| take(&slot.octets, slot.vnet))
     }
 }
