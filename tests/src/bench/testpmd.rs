@@ -19,12 +19,13 @@ use crate::process::Process;
 const PROMPT: &str = "testpmd> ";
 /// Memory of the generator, MiB.
 const MEMORY: u32 = 256;
-/// Entries of each ring of the generator, and of the reader, which has to hold what comes while the generator has their core.
+/// Entries of each ring of the generator, and of the reader, which has to hold what comes while the generator has their
+/// core: the most that DPDK's virtio-user takes.
 const RING: u32 = 1024;
-const RING_READER: u32 = 32_768;
+const RING_READER: u32 = 8192;
 /// Packet buffers: more than all rings of the program have entries.
 const BUFFERS: u32 = 16_384;
-const BUFFERS_READER: u32 = 81_920;
+const BUFFERS_READER: u32 = 32_768;
 /// From the start of the program to its prompt.
 const START: Duration = Duration::from_secs(20);
 const ANSWER: Duration = Duration::from_secs(10);
@@ -142,7 +143,10 @@ impl Testpmd {
             })
             .tried(role)?;
         let mut testpmd = Testpmd { process, child, stdin, output, ports: devices.len() };
-        testpmd.answer(START).map_err(|e| Error::State(format!("{e}{}", end_of(&ground.log(role)))))?;
+        let said = testpmd.answer(START).map_err(|e| Error::State(format!("{e}{}", end_of(&ground.log(role)))))?;
+        if said.contains("No probed ethernet devices") {
+            return Err(Error::State(format!("the {role} has no port{}", end_of(&ground.log(role)))));
+        }
         Ok(testpmd)
     }
 

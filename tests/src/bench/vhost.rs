@@ -153,8 +153,8 @@ fn targets(report: &mut Report) {
     );
     report.remark(
         "SPAN: the reader of the copies polls on the generator's core in both rows, which leaves the generator half of that \
-         core. Where the row without the session is below that without a reader, the generator is what limits it; what a \
-         copy costs the switch itself is in the part `road`.",
+         core. Where the row without the session is below that without a reader, the generator is what limits it. Copies \
+         that find the reader's ring full are dropped, which costs the switch less than handing them over; what a copy costs the switch itself is in the part `road`.",
     );
 }
 
