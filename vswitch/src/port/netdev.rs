@@ -252,6 +252,10 @@ impl Port for Netdev {
         Some(self.silent.as_ref().unwrap_or(&self.fd).as_fd())
     }
 
+    fn receives(&self) -> bool {
+        self.silent.is_none()
+    }
+
     fn handles(&mut self, count: usize) -> Result<Vec<Box<dyn Port>>, Error> {
         Ok(self.senders(count)?.into_iter().map(|handle| Box::new(handle) as Box<dyn Port>).collect())
     }

@@ -187,6 +187,10 @@ impl Port for Tap {
         Some(self.silence.as_ref().unwrap_or(&self.fd).as_fd())
     }
 
+    fn receives(&self) -> bool {
+        self.silence.is_none()
+    }
+
     fn handles(&mut self, count: usize) -> Result<Vec<Box<dyn Port>>, Error> {
         let device = self.name.clone();
         let system = |source| Error::System { device: device.clone(), call: "queues of a tap", source };

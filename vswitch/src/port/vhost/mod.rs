@@ -293,6 +293,10 @@ impl Port for Vhost {
         arrived
     }
 
+    fn receives(&self) -> bool {
+        self.index < self.shared.pairs()
+    }
+
     fn handles(&mut self, count: usize) -> Result<Vec<Box<dyn Port>>, Error> {
         if self.handles > 1 {
             return Err(Error::Device { device: self.name.clone(), what: "has its handles already".to_owned() });

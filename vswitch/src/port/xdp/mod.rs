@@ -219,6 +219,10 @@ impl Port for Xdp {
     }
 
     /// The queues of the device are dealt out; who gets none sends through a packet socket and receives nothing.
+    fn receives(&self) -> bool {
+        !self.queues.is_empty()
+    }
+
     fn handles(&mut self, count: usize) -> Result<Vec<Box<dyn Port>>, Error> {
         // Whoever gets none first would find nobody to send for it: everything that may fail comes before.
         let mut senders = self.sender.senders(count)?;
