@@ -4,8 +4,9 @@
 CARGO   ?= cargo
 LAB     := target/release/lab
 LAB_DIR ?= /run/vswitch-lab
-# Seconds that `make fuzz` fuzzes.
+# Seconds that `make fuzz` fuzzes, and what: road, parse, vhost_ring or vhost_message.
 FUZZ_SECONDS ?= 600
+FUZZ ?= road
 
 # The lab's programs, the judges of the tests, and the guest of the QEMU check,
 # by Debian package.
@@ -25,7 +26,7 @@ help:
 	@echo "make test    everything that CI runs"
 	@echo "make bench   measure, write docs/performance.md; parts: PART='instructions road workers vhost tap meter noisy'"
 	@echo "make loom    check what the workers share, in every order of their reads and writes"
-	@echo "make fuzz    fuzz the frame path for $(FUZZ_SECONDS) s (FUZZ_SECONDS=)"
+	@echo "make fuzz    fuzz the frame path for $(FUZZ_SECONDS) s (FUZZ_SECONDS=); FUZZ='parse', 'vhost_ring' or 'vhost_message'"
 	@echo "make deps    install the Debian packages that these need"
 	@echo "make clean   remove what was built"
 	@echo "make instructions asan memcheck miri   the gates of docs/testing.md; BLESS=1 renews the counts of the first"
@@ -70,7 +71,7 @@ loom:
 # Needs the nightly toolchain, for the sanitizer.
 fuzz:
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install cargo-fuzz
-	cd vswitch/fuzz && $(CARGO) +nightly fuzz run road -- -max_total_time=$(FUZZ_SECONDS)
+	cd vswitch/fuzz && $(CARGO) +nightly fuzz run $(FUZZ) -- -max_total_time=$(FUZZ_SECONDS)
 
 clean:
 	$(CARGO) clean
