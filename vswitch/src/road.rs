@@ -136,7 +136,7 @@ impl Road {
         }
     }
 
-    /// The usual frame: the verdict of its flow holds and sends it to one port, and at most one session copies it as
+    /// The usual frame: the verdict of its flow holds and sends it to one port, also as a flood, and at most one session copies it as
     /// received and one as sent. `false` when there is more to it, and nothing was done.
     #[inline(always)]
     fn pass(
@@ -155,9 +155,9 @@ impl Road {
             return false;
         }
         let Some(out) = cx.snapshot.out(entry.out()) else { return false };
-        let [source, destination] = entry.places();
+        let (source, destination) = (entry.source(), entry.destination());
         let fits = entry.fits(generation, out.generation) & (parsed.packet_max <= u32::from(out.mtu));
-        if !fits || !self.macs.is_current(source) || !self.macs.is_current(destination) {
+        if !fits || !self.macs.is_current(source) || !judge::stands(destination, cx.snapshot, &self.macs) {
             return false;
         }
         if entry.last().ns() >> REFRESH_BITS != now.ns() >> REFRESH_BITS {
@@ -225,13 +225,16 @@ impl Road {
         let known = self.find_again(at);
         let Some(&hash) = self.hashes.get(usize::from(at)) else { return false };
         let parsed = self.batch.parsed(at);
-        let held = self.flows.cache.get(known).map(|entry| entry.judgement());
-        let held = held.filter(|j| judge::holds(j, cx.snapshot, &self.macs, parsed, generation));
+        let held = self.flows.cache.get_mut(known).and_then(|entry| {
+            let mut j = entry.judgement();
+            let holds = judge::renew(&mut j, cx.snapshot, &mut self.macs, parsed, generation, now);
+            holds.then(|| {
+                entry.set_places(&j);
+                j
+            })
+        });
         let (entry, j) = match held {
-            Some(j) => {
-                self.macs.refresh(j.source, now);
-                (known, j)
-            }
+            Some(j) => (known, j),
             None => {
                 cx.counters.cache.misses.add(1);
                 let j = judge::judge(cx.snapshot, &mut self.macs, parsed, now);
@@ -246,7 +249,9 @@ impl Road {
         if j.verdict != Verdict::Flood {
             self.flows.count(entry, parsed, now);
         }
-        count_rules(cx, [j.rule_in, j.rule_out], parsed);
+        // A flood counts the rule of each port.
+        let rule_out = if j.verdict == Verdict::Flood { RuleRef::NONE } else { j.rule_out };
+        count_rules(cx, [j.rule_in, rule_out], parsed);
         let segments = parsed.segments;
         if j.rx_sessions != 0 {
             if let Some(fate) = self.batch.fate(at) {
@@ -293,7 +298,11 @@ impl Road {
         let (mut monitors, mut reached) = (0, false);
         for to in flood(cx.snapshot, from, vlan) {
             let cells = cx.counters.port(to.config.id);
-            let (refusal, rule) = match egress::judge(cx.snapshot, from, Some(to), vlan, &parsed) {
+            let judged = match j.out {
+                Some(_) => Ok(j.rule_out),
+                None => egress::judge(cx.snapshot, from, Some(to), vlan, &parsed),
+            };
+            let (refusal, rule) = match judged {
                 Ok(rule) if mtu::fits(&parsed, to) => (None, rule),
                 Ok(rule) => (Some((DropReason::MtuExceeded, RuleRef::NONE)), rule),
                 Err(refusal) => (Some((refusal.reason, refusal.rule)), refusal.rule),
