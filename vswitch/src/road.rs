@@ -16,7 +16,7 @@ use crate::egress::{self, mtu};
 use crate::emit::{Batch, Cx, Devices, Run, Way, bit, pop};
 use crate::flow::Flows;
 use crate::flow::cache::NONE;
-use crate::flow::entry::state;
+use crate::flow::entry::{Entry, state};
 use crate::frame::{BATCH, Buffer};
 use crate::judge;
 use crate::observe::drops::Drops;
@@ -80,7 +80,8 @@ impl Road {
         let mut runs = Runs::EMPTY;
         let mut rest = active;
         while let Some(at) = pop(&mut rest) {
-            let passed = self.pass(cx, devices, at, generation, now, &mut runs);
+            let passed = self.pass(cx, devices, at, generation, now, &mut runs)
+                || self.renew(cx, at, generation, now) && self.pass(cx, devices, at, generation, now, &mut runs);
             if !passed {
                 runs.stage(cx, devices, &mut self.batch);
             }
@@ -185,6 +186,19 @@ impl Road {
         true
     }
 
+    /// Brings a verdict up to date that was to be passed on and that only the addresses have left behind, so that the frame
+    /// stays in its run. `false` when that is not so.
+    #[inline(never)]
+    fn renew(&mut self, cx: &Cx<'_>, at: u8, generation: u32, now: Instant) -> bool {
+        let Some(&known) = self.known.get(usize::from(at) % BATCH) else { return false };
+        let Some(entry) = self.flows.cache.get_mut(known) else { return false };
+        let parsed = self.batch.parsed(at);
+        if !entry.is(state::LIVE | state::PLAIN) || !entry.has_key(&parsed.key) {
+            return false;
+        }
+        renew(entry, cx, &mut self.macs, parsed, generation, now).is_some()
+    }
+
     /// Stages a frame that was passed and perhaps leaves in another way than the one before it.
     #[inline(never)]
     fn leave(&mut self, cx: &Cx<'_>, devices: &mut Devices, at: u8, leave: Leave, runs: &mut Runs) {
@@ -225,14 +239,8 @@ impl Road {
         let known = self.find_again(at);
         let Some(&hash) = self.hashes.get(usize::from(at)) else { return false };
         let parsed = self.batch.parsed(at);
-        let held = self.flows.cache.get_mut(known).and_then(|entry| {
-            let mut j = entry.judgement();
-            let holds = judge::renew(&mut j, cx.snapshot, &mut self.macs, parsed, generation, now);
-            holds.then(|| {
-                entry.set_places(&j);
-                j
-            })
-        });
+        let entry = self.flows.cache.get_mut(known);
+        let held = entry.and_then(|entry| renew(entry, cx, &mut self.macs, parsed, generation, now));
         let (entry, j) = match held {
             Some(j) => (known, j),
             None => {
@@ -355,6 +363,23 @@ impl Road {
         }
         cells.delivered.add(received.segments.saturating_sub(lost));
     }
+}
+
+/// What an entry says, if that holds; where its addresses are now is kept: see [`judge::renew`].
+fn renew(
+    entry: &mut Entry,
+    cx: &Cx<'_>,
+    macs: &mut MacTable,
+    parsed: &Parsed,
+    generation: u32,
+    now: Instant,
+) -> Option<Judgement> {
+    let mut j = entry.judgement();
+    let holds = judge::renew(&mut j, cx.snapshot, macs, parsed, generation, now);
+    holds.then(|| {
+        entry.set_places(&j);
+        j
+    })
 }
 
 /// How a frame that was passed leaves.
