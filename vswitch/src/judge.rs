@@ -1,12 +1,15 @@
 //! The miss path: all judges in order, and whether what they said of an earlier frame still holds.
 
+use proto::addr::VlanId;
+
+use crate::bridge::flood::only;
 use crate::bridge::learn::learn;
 use crate::bridge::lookup::{Target, lookup};
 use crate::parse::Parsed;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{PortPolicy, Snapshot};
 use crate::table::mac::{MacTable, SlotRef};
 use crate::time::Instant;
-use crate::verdict::{Judgement, RuleRef, Verdict};
+use crate::verdict::{Absence, Destination, Judgement, RuleRef, Verdict};
 use crate::{egress, ingress};
 
 /// Judges a frame and learns its source.
@@ -20,7 +23,7 @@ pub fn judge(snapshot: &Snapshot, macs: &mut MacTable, frame: &Parsed, now: Inst
         rule_in: RuleRef::NONE,
         rule_out: RuleRef::NONE,
         source: SlotRef::NONE,
-        destination: SlotRef::NONE,
+        destination: Destination::At(SlotRef::NONE),
         generation_in: snapshot.generation(frame.key.in_port()),
         generation_out: 0,
         rx_sessions: 0,
@@ -54,23 +57,29 @@ pub fn judge(snapshot: &Snapshot, macs: &mut MacTable, frame: &Parsed, now: Inst
         }
     }
     match lookup(macs, from.config.id, vlan, frame) {
-        Target::Many => {}
+        Target::Many(additions) => {
+            j.destination = Destination::Unknown(Absence { additions, sequence: snapshot.sequence() });
+            // One port that may not have it is counted for each frame, as several are.
+            if let Some(to) = only(snapshot, from, vlan)
+                && let Ok(rule) = egress::judge(snapshot, from, Some(to), vlan, frame)
+            {
+                j.leave_by(snapshot, to, vlan, rule);
+            }
+        }
         Target::Nowhere(reason, slot) => {
-            j.destination = slot;
+            j.destination = Destination::At(slot);
             j.verdict = Verdict::Drop(reason);
         }
         Target::Port(to, slot) => {
-            j.destination = slot;
+            j.destination = Destination::At(slot);
             j.out = Some(to);
             j.generation_out = snapshot.generation(to);
             let to = snapshot.port(to);
             match egress::judge(snapshot, from, to, vlan, frame) {
                 Ok(rule) => {
-                    j.rule_out = rule;
                     if let Some(to) = to {
                         j.verdict = Verdict::Forward(to.config.id);
-                        j.tx_sessions = (to.tx_sessions | snapshot.vlan_tx_sessions(vlan)) & !j.rx_sessions;
-                        j.monitors_out = to.monitors_out & !j.monitors_in;
+                        j.leave_by(snapshot, to, vlan, rule);
                     }
                 }
                 Err(refusal) => {
@@ -83,21 +92,99 @@ pub fn judge(snapshot: &Snapshot, macs: &mut MacTable, frame: &Parsed, now: Inst
     j
 }
 
-/// What was said still holds: both ports have the policy that they had, and both addresses are where they were. A flood
-/// holds while its destination is not known; who gets it is looked up each time.
+impl Judgement {
+    /// It may leave by `to`, by that rule, and by no other port.
+    fn leave_by(&mut self, snapshot: &Snapshot, to: &PortPolicy, vlan: VlanId, rule: RuleRef) {
+        (self.out, self.rule_out) = (Some(to.config.id), rule);
+        self.generation_out = to.generation;
+        self.tx_sessions = (to.tx_sessions | snapshot.vlan_tx_sessions(vlan)) & !self.rx_sessions;
+        self.monitors_out = to.monitors_out & !self.monitors_in;
+    }
+}
+
+/// The destination is where it was, or as unknown as it was with the same ports to flood to.
+#[inline(always)]
+pub fn stands(destination: Destination, snapshot: &Snapshot, macs: &MacTable) -> bool {
+    match destination {
+        Destination::At(slot) => macs.is_current(slot),
+        Destination::Unknown(absence) => {
+            absence == Absence { additions: macs.additions(), sequence: snapshot.sequence() }
+        }
+    }
+}
+
+/// What was said still holds: both ports have the policy that they had, and the addresses are where they were. Where that
+/// is not so, but no other verdict could come of it, `j` is brought up to date: a source that has moved is learned again,
+/// an unknown destination is looked up again. Then the judges need not run.
 #[inline]
-pub fn holds(j: &Judgement, snapshot: &Snapshot, macs: &MacTable, frame: &Parsed, generation_in: u32) -> bool {
-    if j.generation_in != generation_in || !macs.is_current(j.source) || !macs.is_current(j.destination) {
+pub fn renew(
+    j: &mut Judgement,
+    snapshot: &Snapshot,
+    macs: &mut MacTable,
+    frame: &Parsed,
+    generation_in: u32,
+    now: Instant,
+) -> bool {
+    if j.generation_in != generation_in || j.out.is_some_and(|out| j.generation_out != snapshot.generation(out)) {
         return false;
     }
-    match (j.out, j.verdict) {
-        (Some(out), _) => j.generation_out == snapshot.generation(out) && j.source != SlotRef::NONE,
-        (None, Verdict::Flood) => {
-            let known = j.vlan.is_some_and(|vlan| macs.lookup(vlan, frame.key.dst_mac()).is_some());
-            !known && j.source != SlotRef::NONE
+    // A drop on the way in rests on the port alone.
+    if !j.admitted {
+        return true;
+    }
+    let (Some(from), Some(vlan)) = (snapshot.port(frame.key.in_port()), j.vlan) else { return false };
+    // The source first, as it may be the destination too.
+    renew_source(j, snapshot, macs, from, vlan, frame, now) && renew_destination(j, snapshot, macs, from, vlan, frame)
+}
+
+fn renew_source(
+    j: &mut Judgement,
+    snapshot: &Snapshot,
+    macs: &mut MacTable,
+    from: &PortPolicy,
+    vlan: VlanId,
+    frame: &Parsed,
+    now: Instant,
+) -> bool {
+    let refused = matches!(j.verdict, Verdict::Drop(_)) && j.destination == Destination::At(SlotRef::NONE);
+    if j.source != SlotRef::NONE && macs.is_current(j.source) {
+        if !refused {
+            macs.refresh(j.source, now);
         }
-        // A drop on the way in rests on the port alone; one of the bridge has the slot that it rests on, and the source
-        // is still to be learned when it has none.
-        (None, _) => !j.admitted || j.source != SlotRef::NONE,
+        return true;
+    }
+    // It was dropped for where the source was, and that is over.
+    if refused {
+        return false;
+    }
+    let learned = learn(snapshot, macs, from, vlan, frame, now);
+    learned.is_ok_and(|slot| {
+        j.source = slot;
+        true
+    })
+}
+
+fn renew_destination(
+    j: &mut Judgement,
+    snapshot: &Snapshot,
+    macs: &MacTable,
+    from: &PortPolicy,
+    vlan: VlanId,
+    frame: &Parsed,
+) -> bool {
+    if stands(j.destination, snapshot, macs) {
+        return true;
+    }
+    let Destination::Unknown(held) = j.destination else { return false };
+    let sequence = snapshot.sequence();
+    if held.sequence != sequence && only(snapshot, from, vlan).map(|to| to.config.id) != j.out {
+        return false;
+    }
+    match macs.search(vlan, frame.key.dst_mac()) {
+        Ok(_) => false,
+        Err(additions) => {
+            j.destination = Destination::Unknown(Absence { additions, sequence });
+            true
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::egress::{self, mtu};
 use crate::emit::{Batch, Cx, Devices, Run, Way, bit, pop};
 use crate::flow::Flows;
 use crate::flow::cache::NONE;
-use crate::flow::entry::state;
+use crate::flow::entry::{Entry, state};
 use crate::frame::{BATCH, Buffer};
 use crate::judge;
 use crate::observe::drops::Drops;
@@ -80,7 +80,8 @@ impl Road {
         let mut runs = Runs::EMPTY;
         let mut rest = active;
         while let Some(at) = pop(&mut rest) {
-            let passed = self.pass(cx, devices, at, generation, now, &mut runs);
+            let passed = self.pass(cx, devices, at, generation, now, &mut runs)
+                || self.renew(cx, at, generation, now) && self.pass(cx, devices, at, generation, now, &mut runs);
             if !passed {
                 runs.stage(cx, devices, &mut self.batch);
             }
@@ -136,7 +137,7 @@ impl Road {
         }
     }
 
-    /// The usual frame: the verdict of its flow holds and sends it to one port, and at most one session copies it as
+    /// The usual frame: the verdict of its flow holds and sends it to one port, also as a flood, and at most one session copies it as
     /// received and one as sent. `false` when there is more to it, and nothing was done.
     #[inline(always)]
     fn pass(
@@ -155,9 +156,9 @@ impl Road {
             return false;
         }
         let Some(out) = cx.snapshot.out(entry.out()) else { return false };
-        let [source, destination] = entry.places();
+        let (source, destination) = (entry.source(), entry.destination());
         let fits = entry.fits(generation, out.generation) & (parsed.packet_max <= u32::from(out.mtu));
-        if !fits || !self.macs.is_current(source) || !self.macs.is_current(destination) {
+        if !fits || !self.macs.is_current(source) || !judge::stands(destination, cx.snapshot, &self.macs) {
             return false;
         }
         if entry.last().ns() >> REFRESH_BITS != now.ns() >> REFRESH_BITS {
@@ -183,6 +184,19 @@ impl Road {
             self.flows.turn_page(known, now);
         }
         true
+    }
+
+    /// Brings a verdict up to date that was to be passed on and that only the addresses have left behind, so that the frame
+    /// stays in its run. `false` when that is not so.
+    #[inline(never)]
+    fn renew(&mut self, cx: &Cx<'_>, at: u8, generation: u32, now: Instant) -> bool {
+        let Some(&known) = self.known.get(usize::from(at) % BATCH) else { return false };
+        let Some(entry) = self.flows.cache.get_mut(known) else { return false };
+        let parsed = self.batch.parsed(at);
+        if !entry.is(state::LIVE | state::PLAIN) || !entry.has_key(&parsed.key) {
+            return false;
+        }
+        renew(entry, cx, &mut self.macs, parsed, generation, now).is_some()
     }
 
     /// Stages a frame that was passed and perhaps leaves in another way than the one before it.
@@ -225,13 +239,10 @@ impl Road {
         let known = self.find_again(at);
         let Some(&hash) = self.hashes.get(usize::from(at)) else { return false };
         let parsed = self.batch.parsed(at);
-        let held = self.flows.cache.get(known).map(|entry| entry.judgement());
-        let held = held.filter(|j| judge::holds(j, cx.snapshot, &self.macs, parsed, generation));
+        let entry = self.flows.cache.get_mut(known);
+        let held = entry.and_then(|entry| renew(entry, cx, &mut self.macs, parsed, generation, now));
         let (entry, j) = match held {
-            Some(j) => {
-                self.macs.refresh(j.source, now);
-                (known, j)
-            }
+            Some(j) => (known, j),
             None => {
                 cx.counters.cache.misses.add(1);
                 let j = judge::judge(cx.snapshot, &mut self.macs, parsed, now);
@@ -246,7 +257,9 @@ impl Road {
         if j.verdict != Verdict::Flood {
             self.flows.count(entry, parsed, now);
         }
-        count_rules(cx, [j.rule_in, j.rule_out], parsed);
+        // A flood counts the rule of each port.
+        let rule_out = if j.verdict == Verdict::Flood { RuleRef::NONE } else { j.rule_out };
+        count_rules(cx, [j.rule_in, rule_out], parsed);
         let segments = parsed.segments;
         if j.rx_sessions != 0 {
             if let Some(fate) = self.batch.fate(at) {
@@ -293,7 +306,11 @@ impl Road {
         let (mut monitors, mut reached) = (0, false);
         for to in flood(cx.snapshot, from, vlan) {
             let cells = cx.counters.port(to.config.id);
-            let (refusal, rule) = match egress::judge(cx.snapshot, from, Some(to), vlan, &parsed) {
+            let judged = match j.out {
+                Some(_) => Ok(j.rule_out),
+                None => egress::judge(cx.snapshot, from, Some(to), vlan, &parsed),
+            };
+            let (refusal, rule) = match judged {
                 Ok(rule) if mtu::fits(&parsed, to) => (None, rule),
                 Ok(rule) => (Some((DropReason::MtuExceeded, RuleRef::NONE)), rule),
                 Err(refusal) => (Some((refusal.reason, refusal.rule)), refusal.rule),
@@ -346,6 +363,23 @@ impl Road {
         }
         cells.delivered.add(received.segments.saturating_sub(lost));
     }
+}
+
+/// What an entry says, if that holds; where its addresses are now is kept: see [`judge::renew`].
+fn renew(
+    entry: &mut Entry,
+    cx: &Cx<'_>,
+    macs: &mut MacTable,
+    parsed: &Parsed,
+    generation: u32,
+    now: Instant,
+) -> Option<Judgement> {
+    let mut j = entry.judgement();
+    let holds = judge::renew(&mut j, cx.snapshot, macs, parsed, generation, now);
+    holds.then(|| {
+        entry.set_places(&j);
+        j
+    })
 }
 
 /// How a frame that was passed leaves.

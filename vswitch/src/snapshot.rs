@@ -6,7 +6,8 @@
 //! was made under. [`Snapshot::succeed`] takes the snapshot that is running and gives each port its old generation when
 //! nothing that a judge reads of that port has changed - its settings, its compiled lists, its monitor sessions, and of the
 //! VLANs that it carries whether they are active, watched, and have several uplinks - and a new one otherwise. It compares
-//! the things themselves, not hashes. Flood lists, session destinations and timers are never cached.
+//! the things themselves, not hashes. Session destinations and timers are
+//! never cached, and flood lists only within one snapshot: [`Snapshot::sequence`].
 //!
 //! **Access lists** are taken over from the running snapshot while they say the same ([`crate::table::acl::list`]), so that
 //! a change elsewhere neither compiles nor compares them port by port.
@@ -287,6 +288,12 @@ impl Snapshot {
                 *out = Out { generation: port.generation, mtu: port.config.mtu, untagged };
             }
         }
+    }
+
+    /// Differs from that of the snapshot before and from that of the one behind.
+    #[inline]
+    pub fn sequence(&self) -> u32 {
+        self.last_generation
     }
 
     /// Every port.

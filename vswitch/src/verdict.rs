@@ -141,6 +141,35 @@ impl RuleRef {
     }
 }
 
+/// That an address is not in the MAC table, and who gets a frame to it.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Debug,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
+)]
+#[repr(C)]
+pub struct Absence {
+    /// What the table said of its additions: [`crate::table::mac::MacTable::additions`].
+    pub additions: u32,
+    /// Of the snapshot with the flood lists.
+    pub sequence: u32,
+}
+
+/// What a verdict rests on, of the destination.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Destination {
+    /// It was looked up and is there; [`crate::table::mac::SlotRef::NONE`] when it was not looked up.
+    At(crate::table::mac::SlotRef),
+    /// It was not found, so the verdict is a flood.
+    Unknown(Absence),
+}
+
 /// What the judges said of a frame, and all that makes it still true: a flow entry keeps it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Judgement {
@@ -150,7 +179,7 @@ pub struct Judgement {
     pub admitted: bool,
     /// VLAN that it is switched in; `None` when it was dropped before that was known.
     pub vlan: Option<proto::addr::VlanId>,
-    /// The one port that it leaves by, or was to leave by.
+    /// The one port that it leaves by, or was to leave by. Of a flood, the port that gets it when no other may.
     pub out: Option<crate::port::PortId>,
     /// Rule that decided on the way in.
     pub rule_in: RuleRef,
@@ -159,14 +188,14 @@ pub struct Judgement {
     /// Where the source address is.
     pub source: crate::table::mac::SlotRef,
     /// Where the destination address is.
-    pub destination: crate::table::mac::SlotRef,
+    pub destination: Destination,
     /// Generation of the port that it came from.
     pub generation_in: u32,
     /// Generation of `out`.
     pub generation_out: u32,
     /// Sessions that copy it as received.
     pub rx_sessions: crate::snapshot::SessionSet,
-    /// Sessions that copy it as sent, and not as received. Of a flood, none: they differ by port.
+    /// Sessions that copy it as sent, and not as received. Of a flood to several ports, none: they differ.
     pub tx_sessions: crate::snapshot::SessionSet,
     /// Monitors that look at it where it enters.
     pub monitors_in: crate::flow::record::MonitorSet,

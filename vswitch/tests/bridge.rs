@@ -233,3 +233,141 @@ fn padding_does_not_matter() {
     let (flows, matched) = net.ask(|c| c.flows(Default::default(), 10).unwrap());
     assert_eq!((matched, flows[0].record.packets, flows[0].record.octets), (1, 3, 3 * 28));
 }
+
+/// A flood that one port alone may have is cached as a frame to one port is; whatever may change that is seen by the next
+/// frame, also within a batch.
+#[test]
+fn a_flood_to_one_port_is_judged_once_and_ends_when_its_destination_speaks() {
+    let mut net = Net::new(config(vec![access(1, 10), access(2, 10), access(3, 20)]));
+    for _ in 0..5 {
+        assert_eq!(net.through(1, &hello(mac(9), mac(1))), [2]);
+        assert_eq!(net.through(1, &hello(MacAddr::BROADCAST, mac(1))), [2]);
+    }
+    assert_eq!((net.control.cache_stats().misses, net.control.cache_stats().hits), (2, 8));
+    // Somebody else speaks: nothing is judged anew.
+    net.through(2, &hello(mac(9), mac(2)));
+    assert_eq!(net.through(1, &hello(mac(9), mac(1))), [2]);
+    assert_eq!(net.control.cache_stats().misses, 3);
+    // Its destination does, in the middle of a batch.
+    for frame in
+        [hello(mac(9), mac(1)), hello(MacAddr::BROADCAST, mac(9)), hello(mac(9), mac(1)), hello(mac(9), mac(1))]
+    {
+        net.send(1, &frame);
+    }
+    net.recv_all();
+    net.turn();
+    assert_eq!((net.recv(2).len(), net.drops(1, DropReason::SamePort)), (2, 2));
+    net.through(2, &hello(mac(1), mac(9)));
+    assert_eq!(net.through(1, &hello(mac(9), mac(1))), [2]);
+    // Forgotten, it is flooded again; configured, it is not.
+    net.ask(|c| c.clear_macs(None, Some(mac(9))).unwrap());
+    assert_eq!(net.through(1, &hello(mac(9), mac(1))), [2]);
+    net.config.static_macs = vec![StaticMac { vlan: vlan(10), mac: mac(9), port: None }];
+    net.publish();
+    net.dropped(1, &hello(mac(9), mac(1)), Default::default(), DropReason::StaticDrop);
+}
+
+#[test]
+fn a_flood_to_one_port_follows_the_members_of_its_vlan_and_their_lists() {
+    let mut net = Net::new(config(vec![access(1, 10), access(2, 10), access(3, 20), uplink(4, "20")]));
+    let flood = hello(mac(9), mac(1));
+    assert_eq!(net.through(1, &flood), [2]);
+    for (port, id, expected) in
+        [(3, 10, vec![2, 3]), (2, 20, vec![3]), (2, 10, vec![2, 3]), (3, 20, vec![2]), (2, 20, vec![])]
+    {
+        *net.port(port) = access(port, id);
+        net.publish();
+        for _ in 0..3 {
+            assert_eq!(net.through(1, &flood), expected, "after port {port} went to VLAN {id}");
+        }
+    }
+    // The one uplink of floods is another one.
+    *net.port(3) = uplink(3, "10");
+    *net.port(4) = uplink(4, "10");
+    net.publish();
+    assert_eq!((net.through(1, &flood), net.through(1, &flood)), (vec![3], vec![3]));
+    net.port(3).up = false;
+    net.publish();
+    assert_eq!((net.through(1, &flood), net.through(1, &flood)), (vec![4], vec![4]));
+    *net.port(2) = access(2, 10);
+    *net.port(4) = uplink(4, "20");
+    net.config.acls = vec![acl(Rules::Ip(vec![(1, rule(Action::Permit, None, PortMatch::Any))]), 0)];
+    net.port(2).ip_acl_out = Some(0);
+    net.publish();
+    for _ in 0..4 {
+        assert_eq!(net.through(1, &flood), [2]);
+    }
+    assert_eq!(net.control.rule_matches(0), 4, "once for each frame, cached or not");
+    net.config.acls = vec![acl(Rules::Ip(vec![(1, rule(Action::Deny, None, PortMatch::Any))]), 0)];
+    net.publish();
+    for _ in 0..3 {
+        net.dropped(1, &flood, Default::default(), DropReason::AclDenyOut);
+    }
+    assert_eq!((net.control.rule_matches(0), net.tx_drops(2, DropReason::AclDenyOut)), (7, 3));
+    // Too long for the one port, between others that fit.
+    net.port(2).ip_acl_out = None;
+    net.port(2).mtu = 600;
+    net.publish();
+    for _ in 0..3 {
+        assert_eq!(net.through(1, &flood), [2]);
+        net.dropped(1, &udp4(mac(9), mac(1), 5, 700), Default::default(), DropReason::MtuExceeded);
+    }
+    assert_eq!(net.tx_drops(2, DropReason::MtuExceeded), 3);
+}
+
+/// Two ports send from the same address in turn: nobody's flows are judged anew for that, and each frame goes to where the
+/// addresses are at that moment.
+#[test]
+fn an_address_that_moves_to_and_fro_costs_no_judge_and_misleads_no_frame() {
+    let mut net = Net::new(config(vec![access(1, 10), access(2, 10), access(3, 10), access(4, 20)]));
+    net.through(3, &hello(mac(9), mac(3)));
+    for round in 0..4 {
+        for from in [1, 2] {
+            for _ in 0..8 {
+                net.send(from, &hello(mac(3), mac(1)));
+                net.send(from, &hello(mac(8), mac(1)));
+            }
+            net.recv_all();
+            net.turn();
+            assert_eq!((net.recv(3).len(), net.recv(3 - from).len()), (16, 8));
+            if round > 0 {
+                continue;
+            }
+            assert_eq!(net.through(3, &hello(mac(1), mac(3))), [from]);
+        }
+    }
+    // The frame from 3 was flooded first, then forwarded to 1 and to 2.
+    assert_eq!(net.control.cache_stats().misses, 1 + 2 * 2 + 2);
+    // What is dropped for where an address is, is dropped while it is there.
+    let (there, here) = (hello(MacAddr::BROADCAST, mac(5)), hello(mac(5), mac(1)));
+    for _ in 0..3 {
+        net.through(1, &there);
+        net.dropped(1, &here, Default::default(), DropReason::SamePort);
+        net.through(2, &there);
+        assert_eq!((net.through(1, &here), net.through(1, &here)), (vec![2], vec![2]));
+    }
+}
+
+#[test]
+fn a_flood_that_came_back_is_dropped_only_while_its_sender_is_here() {
+    let ports = vec![access(1, 10), access(2, 10), uplink(7, "10"), uplink(8, "10")];
+    let mut net = Net::new(config(ports));
+    let (own, back) = (hello(MacAddr::BROADCAST, mac(1)), tagged(10, MacAddr::BROADCAST, mac(1)));
+    assert_eq!(net.through(7, &back), [1, 2], "not a local one yet");
+    for _ in 0..3 {
+        assert_eq!(net.through(1, &own), [2, 7]);
+        net.dropped(7, &back, Default::default(), DropReason::SplitHorizon);
+        net.dropped(8, &back, Default::default(), DropReason::SplitHorizon);
+        net.through(2, &own);
+        net.dropped(7, &back, Default::default(), DropReason::SplitHorizon);
+        net.ask(|c| c.clear_macs(None, Some(mac(1))).unwrap());
+        assert_eq!((net.through(7, &back), net.through(8, &back)), (vec![1, 2], vec![1, 2]));
+    }
+    net.config.static_macs = vec![StaticMac { vlan: vlan(10), mac: mac(1), port: None }];
+    net.publish();
+    net.dropped(1, &own, Default::default(), DropReason::StaticDrop);
+    net.dropped(1, &own, Default::default(), DropReason::StaticDrop);
+    net.config.static_macs.clear();
+    net.publish();
+    assert_eq!((net.through(1, &own), net.through(1, &own)), (vec![2, 7], vec![2, 7]));
+}

@@ -285,3 +285,33 @@ fn frames_of_one_batch_see_the_entries_that_frames_before_them_took_and_gave() {
     assert_eq!(records.iter().map(|r| (r.key.dst_port, r.packets)).collect::<Vec<_>>(), [(80, 2), (81, 1), (80, 2)]);
     net.check_law_1();
 }
+
+/// Of a flood that one port alone may have, frames that it got and frames that were too long for it are told apart, and
+/// the monitor of that port sees the former only.
+#[test]
+fn a_flood_to_one_port_is_reported_with_who_got_it() {
+    let mut net = metered(SMALL);
+    net.config.ports.retain(|port| port.id != PortId(3));
+    net.port(1).flow_in = None;
+    net.port(2).mtu = 600;
+    net.publish();
+    let mut send = |sizes: &[usize]| {
+        for size in sizes {
+            net.through(1, &udp4(mac(77), mac(1), 80, *size));
+        }
+        // The active timeout, and then silence.
+        for _ in 0..4 {
+            net.after(9_000);
+            net.through(1, &udp4(mac(77), mac(1), 80, 100));
+        }
+        net.after(60_000);
+        let records = net.records();
+        let seen = records.iter().map(|r| (r.packets, r.outcome, r.monitors_in, r.monitors_out)).collect::<Vec<_>>();
+        assert_eq!(net.control.cache_stats().active, 0);
+        seen
+    };
+    let got = |packets| (packets, Outcome::Flooded, 0, 2);
+    assert_eq!(send(&[100; 5]), [got(5 + 3), got(1)]);
+    assert_eq!(send(&[100, 100, 700, 100, 700, 700]), [got(2), got(1), got(4)]);
+    assert_eq!(send(&[700, 100]), [got(1 + 3), got(1)]);
+}

@@ -157,3 +157,39 @@ fn batches_of_copies_keep_their_order() {
     copies.sort_unstable();
     assert!(copies.chunks(2).enumerate().all(|(n, pair)| pair == [n as u16; 2]));
 }
+
+/// A flood that one port alone may have is copied as one to several is: as received, or as that port has sent it.
+#[test]
+fn floods_to_one_port_are_copied_once_and_as_sent_only_when_they_were() {
+    let lone = |session: SessionConfig| {
+        let mut net = Net::new(config(vec![access(1, 10), access(2, 10), access(8, 20), access(9, 20)]));
+        net.config.sessions = vec![SessionConfig { destinations: ids(&[9]), ..session }];
+        net.publish();
+        net
+    };
+    let sessions = [
+        SessionConfig { rx_ports: ids(&[1]), ..SessionConfig::default() },
+        SessionConfig { tx_ports: ids(&[2]), ..SessionConfig::default() },
+        SessionConfig { rx_ports: ids(&[1]), tx_ports: ids(&[2]), ..SessionConfig::default() },
+        SessionConfig { tx_vlans: vlans("10"), ..SessionConfig::default() },
+    ];
+    for session in sessions {
+        let mut net = lone(session.clone());
+        let flood = udp4(mac(7), mac(1), 80, 20);
+        for _ in 0..4 {
+            assert_eq!(net.through(1, &flood), [2, 9], "{session:?}");
+        }
+        assert_eq!((net.control.session_stats(0).copied, net.control.cache_stats().misses), (4, 1));
+        // Too long for port 2: seen where it was received, and nowhere else.
+        net.port(2).mtu = 100;
+        net.publish();
+        let long = udp4(mac(7), mac(1), 80, 200);
+        let received = if session.rx_ports.is_empty() { vec![] } else { vec![9] };
+        for _ in 0..2 {
+            assert_eq!((net.through(1, &long), net.through(1, &flood)), (received.clone(), vec![2, 9]));
+        }
+        net.config.sessions.clear();
+        net.publish();
+        assert_eq!((net.through(1, &flood), net.through(1, &flood)), (vec![2], vec![2]));
+    }
+}

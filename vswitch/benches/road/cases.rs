@@ -25,10 +25,23 @@ pub struct Case {
     pub span: bool,
     /// Room for fewer flows than there are, so that every frame is the first of its flow.
     pub miss: bool,
+    /// Nobody knows the destination, and one other port may have it.
+    pub flood: bool,
+    /// Port 2 sends what port 1 sends, from the same address, so that the address moves with every batch.
+    pub flapping: bool,
 }
 
-const PLAIN: Case =
-    Case { what: "plain", flows: 10_000, vlan: false, rules: 0, meter: false, span: false, miss: false };
+const PLAIN: Case = Case {
+    what: "plain",
+    flows: 10_000,
+    vlan: false,
+    rules: 0,
+    meter: false,
+    span: false,
+    miss: false,
+    flood: false,
+    flapping: false,
+};
 const ALL: Case = Case { what: "everything on", vlan: true, rules: 100, meter: true, ..PLAIN };
 const MISS: Case = Case { what: "new flow, 10 rules", flows: 65_536, rules: 10, miss: true, ..ALL };
 
@@ -53,6 +66,10 @@ pub const CASES: &[Case] = &[
     Case { what: "everything on, 10 rules", rules: 10, ..ALL },
     Case { what: "everything on, 1,000 rules", rules: 1_000, ..ALL },
     Case { what: "everything on, 10,000 rules", rules: 10_000, ..ALL },
+    Case { what: "plain, flooded", flood: true, flows: 1, ..PLAIN },
+    Case { what: "plain, flooded", flood: true, ..PLAIN },
+    Case { what: "plain, flooded, source flapping", flood: true, flapping: true, flows: 1, ..PLAIN },
+    Case { what: "everything on, flooded, source flapping", flood: true, flapping: true, ..ALL },
     MISS,
     Case { what: "new flow, 100 rules", rules: 100, ..MISS },
     Case { what: "new flow, 1,000 rules", rules: 1_000, ..MISS },
@@ -89,21 +106,32 @@ impl Case {
         }
     }
 
-    /// Frames come from port 1 and go to port 2; port 3 gets copies.
+    /// Ports that frames come from.
+    pub fn sources(&self) -> u16 {
+        if self.flapping { 2 } else { 1 }
+    }
+
+    /// Frames come from port 1 and go to port 2, and the other way when the source flaps; port 3 gets copies.
     pub fn config(&self) -> Config {
         let listed = self.rules > 0;
-        let ports = vec![
-            PortConfig { ip_acl_in: listed.then_some(0), ..self.port(1) },
-            PortConfig { ip_acl_out: listed.then_some(1), ..self.port(2) },
+        let (first, second) = (listed.then_some(0), listed.then_some(1));
+        let mut ports = vec![
+            PortConfig { ip_acl_in: first, ip_acl_out: second.filter(|_| self.flapping), ..self.port(1) },
+            PortConfig { ip_acl_in: first.filter(|_| self.flapping), ip_acl_out: second, ..self.port(2) },
             self.port(3),
         ];
+        // A flood is not to reach it.
+        if let Some(third) = ports.last_mut().filter(|_| self.flood) {
+            third.mode = PortMode::Access(VlanId::new(20).unwrap_or(VlanId::DEFAULT));
+        }
+        let known = StaticMac { vlan: self.vlan_id(), mac: mac(2), port: Some(PortId(2)) };
         let session =
             SessionConfig { rx_ports: vec![PortId(1)], destinations: vec![PortId(3)], ..SessionConfig::default() };
         Config {
             version: 1,
             vlans: VlanSet::all(),
             mac_aging: Duration::from_secs(300),
-            static_macs: vec![StaticMac { vlan: self.vlan_id(), mac: mac(2), port: Some(PortId(2)) }],
+            static_macs: if self.flood { Vec::new() } else { vec![known] },
             acls: if listed { vec![rules(self.rules, 0), rules(self.rules, self.rules + 1)] } else { Vec::new() },
             monitors: vec![MonitorConfig { active: Duration::from_secs(1800), inactive: Duration::from_secs(15) }],
             sessions: if self.span { vec![session] } else { Vec::new() },

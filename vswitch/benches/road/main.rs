@@ -90,10 +90,10 @@ impl Wanted {
 struct Times(Vec<f64>);
 
 impl Times {
-    fn measure(&mut self, turns: usize, run: impl FnOnce(usize)) {
+    fn measure(&mut self, batches: usize, run: impl FnOnce()) {
         let start = Clock::now();
-        run(turns);
-        self.0.push(start.elapsed().as_nanos() as f64 / (turns * BATCH) as f64);
+        run();
+        self.0.push(start.elapsed().as_nanos() as f64 / (batches * BATCH) as f64);
     }
 
     fn at(&self, part: f64) -> f64 {
@@ -166,7 +166,8 @@ fn measure(case: &Case, wanted: &Wanted) -> Row {
     let (mut worker, control, mut reports) = switch(limits);
     let (sink, total) = Sink::new(Offloads::ALL);
     let (copies, copied) = Sink::new(Offloads::ALL);
-    let devices: [Box<dyn Port>; 3] = [Box::new(generator(case.flows)), Box::new(sink), Box::new(copies)];
+    let second: Box<dyn Port> = if case.flapping { Box::new(generator(case.flows)) } else { Box::new(sink) };
+    let devices: [Box<dyn Port>; 3] = [Box::new(generator(case.flows)), second, Box::new(copies)];
     for (id, device) in (1..).zip(devices) {
         assert!(worker.attach(PortId(id), device).is_ok());
     }
@@ -191,21 +192,25 @@ fn measure(case: &Case, wanted: &Wanted) -> Row {
         if done > 4 && start.elapsed() > ROW_MAX {
             break;
         }
-        bare.measure(wanted.turns, |turns| alone.run(turns));
-        switch.measure(wanted.turns, |turns| allocations += run(turns));
+        bare.measure(wanted.turns, || alone.run(wanted.turns));
+        switch.measure(wanted.turns * usize::from(case.sources()), || allocations += run(wanted.turns));
     }
-    let c = control.port_counters(PortId(1));
-    assert_eq!(c.rx.unicast, c.delivered, "every frame was delivered");
-    assert_eq!((total.frames(), copied.frames()), (c.delivered, if case.span { c.delivered } else { 0 }));
+    let sources: Vec<_> = (1..=case.sources()).map(|id| control.port_counters(PortId(id))).collect();
+    let received: u64 = sources.iter().map(|c| c.rx.unicast).sum();
+    let delivered: u64 = sources.iter().map(|c| c.delivered).sum();
+    let sent: u64 = [1, 2].map(|id| control.port_counters(PortId(id)).tx.unicast).iter().sum();
+    assert_eq!((received, sent), (delivered, delivered), "every frame was delivered");
+    assert!(case.flapping || total.frames() == delivered);
+    assert_eq!(copied.frames(), if case.span { delivered } else { 0 });
     let stats = control.cache_stats();
     // All were misses, or the first frames of the flows alone.
-    let firsts = if case.miss { c.rx.unicast * 99 / 100 } else { case.flows.into() };
+    let firsts = if case.miss { received * 99 / 100 } else { u64::from(case.flows) * u64::from(case.sources()) };
     assert!(if case.miss { stats.misses > firsts } else { stats.misses == firsts }, "{stats:?}");
     if case.rules > 0 {
         let last = [case.rules - 1, 2 * case.rules].map(|rule| control.rule_matches(rule));
-        assert_eq!(last, [c.delivered; 2], "the last rule of each list decided on every frame");
+        assert_eq!(last, [delivered; 2], "the last rule of each list decided on every frame");
     }
-    let allocations = allocations as f64 / c.rx.unicast as f64;
+    let allocations = allocations as f64 / received as f64;
     Row { name: case.name(), flows: case.flows, switch, bare, allocations }
 }
 
@@ -216,7 +221,7 @@ fn measure_stage(stage: Stage, flows: u32, wanted: &Wanted) -> Row {
     let (mut bare, mut switch) = (Times::default(), Times::default());
     let mut allocations = 0;
     for _ in 0..wanted.runs {
-        bare.measure(wanted.turns, |turns| alone.run(turns));
+        bare.measure(wanted.turns, || alone.run(wanted.turns));
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         let spent = probe.run(wanted.turns);
         allocations += ALLOCATIONS.load(Ordering::Relaxed) - before;

@@ -120,14 +120,7 @@ impl Flows {
             self.report(at, EndReason::Forced);
         }
         let Some(entry) = self.cache.get_mut(at) else { return };
-        entry.monitors_out = monitors;
-        match lost {
-            None => entry.state |= state::DELIVERED,
-            Some(reason) => {
-                entry.state &= !state::DELIVERED;
-                entry.set_reason(reason);
-            }
-        }
+        entry.set_flooded(monitors, lost);
     }
 
     /// Counts a frame in entry `at`.

@@ -12,17 +12,18 @@ use crate::verdict::DropReason;
 pub enum Target {
     /// To that port, as the slot says.
     Port(PortId, SlotRef),
-    /// To every port of the VLAN that may have it: group address or unknown.
-    Many,
+    /// To every port of the VLAN that may have it: group address or unknown, as long as the table has had so many
+    /// additions.
+    Many(u32),
     /// Nowhere, as the slot says.
     Nowhere(DropReason, SlotRef),
 }
 
 /// Looks up the destination of a frame from `from`.
 pub fn lookup(macs: &MacTable, from: PortId, vlan: VlanId, frame: &Parsed) -> Target {
-    match macs.lookup(vlan, frame.key.dst_mac()) {
-        None => Target::Many,
-        Some(place) => match place.port {
+    match macs.search(vlan, frame.key.dst_mac()) {
+        Err(additions) => Target::Many(additions),
+        Ok(place) => match place.port {
             None => Target::Nowhere(DropReason::StaticDrop, place.slot),
             Some(port) if port == from => Target::Nowhere(DropReason::SamePort, place.slot),
             Some(port) => Target::Port(port, place.slot),

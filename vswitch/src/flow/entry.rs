@@ -8,12 +8,13 @@ use proto::addr::VlanId;
 use zerocopy::FromZeros;
 
 use super::key::FlowKey;
+use super::record::MonitorSet;
 use crate::config::RULES_MAX;
 use crate::port::PortId;
 use crate::port::arena::prefetch;
 use crate::table::mac::SlotRef;
 use crate::time::Instant;
-use crate::verdict::{DropReason, Judgement, RuleRef, Verdict};
+use crate::verdict::{Destination, DropReason, Judgement, RuleRef, Verdict};
 
 /// Bits of [`Entry::state`].
 pub mod state {
@@ -23,11 +24,11 @@ pub mod state {
     pub const ENDED: u8 = 2;
     /// Is to be reported and removed: its port is going away.
     pub const FORCED: u8 = 4;
-    /// At least one frame since the last report went out.
+    /// Of a flood, the last frame reached somebody.
     pub const DELIVERED: u8 = 8;
-    /// The frame passed the ingress judges, so its source was looked up.
-    pub const ADMITTED: u8 = 16;
-    /// Goes to one port, and at most one session copies it as received, and one as sent: the third line says nothing about
+    /// Is flooded, so it rests on an absence and not on a slot.
+    pub const FLOOD: u8 = 16;
+    /// Goes to one port, which a flood has reached before, and at most one session copies it as received, and one as sent: the third line says nothing about
     /// its frames.
     pub const PLAIN: u8 = 32;
     /// The rule that decided on the way in is counted.
@@ -51,7 +52,8 @@ pub struct Entry {
     generation_in: u32,
     generation_out: u32,
     source: SlotRef,
-    destination: SlotRef,
+    /// A [`Destination`], of which the state says what it is.
+    destination: u64,
     out: u16,
     vlan: u16,
     /// The session that copies a plain flow as received + 1; 0 for none.
@@ -86,7 +88,9 @@ pub struct Entry {
     pub(super) next_free: u32,
     kind: u8,
     reason: u8,
-    reserved: [u8; 10],
+    /// The frame passed the ingress judges, so its source was looked up: 1.
+    admitted: u8,
+    reserved: [u8; 9],
 }
 
 const _: () = assert!(size_of::<Entry>() == 192);
@@ -171,10 +175,19 @@ impl Entry {
         (self.generation_in == generation_in) & (self.generation_out == generation_out)
     }
 
-    /// Where its addresses were when it was judged: source and destination.
+    /// Where its source was when it was judged.
     #[inline(always)]
-    pub fn places(&self) -> [SlotRef; 2] {
-        [self.source, self.destination]
+    pub fn source(&self) -> SlotRef {
+        self.source
+    }
+
+    /// What it rests on, of its destination.
+    #[inline(always)]
+    pub fn destination(&self) -> Destination {
+        match self.is(state::FLOOD) {
+            true => Destination::Unknown(zerocopy::transmute!(self.destination)),
+            false => Destination::At(zerocopy::transmute!(self.destination)),
+        }
     }
 
     /// Of a plain flow, everything about how it leaves: port, VLAN and sessions. Never `u64::MAX`.
@@ -229,7 +242,6 @@ impl Entry {
     /// Counters back to zero, after a report.
     pub fn restart(&mut self) {
         (self.packets, self.octets, self.l2_octets, self.tcp_flags) = (0, 0, 0, 0);
-        self.state &= !state::DELIVERED;
     }
 
     /// Why the frame is dropped, or for a flood why the last one reached nobody.
@@ -237,9 +249,14 @@ impl Entry {
         DropReason::from_number(self.reason).unwrap_or(DropReason::NoDestination)
     }
 
-    /// A flood reached nobody.
-    pub fn set_reason(&mut self, reason: DropReason) {
-        self.reason = reason as u8;
+    /// A flood reached ports with `monitors`, or nobody for the reason `lost`.
+    pub fn set_flooded(&mut self, monitors: MonitorSet, lost: Option<DropReason>) {
+        self.monitors_out = monitors;
+        self.set(state::DELIVERED, lost.is_none());
+        if let Some(reason) = lost {
+            self.reason = reason as u8;
+        }
+        self.set_plain();
     }
 
     /// What the judges said.
@@ -252,13 +269,13 @@ impl Entry {
                 (FLOOD, _) => Verdict::Flood,
                 _ => Verdict::Drop(self.reason()),
             },
-            admitted: self.is(state::ADMITTED),
+            admitted: self.admitted != 0,
             vlan: VlanId::new(self.vlan),
             out,
             rule_in: self.rule_in,
             rule_out: self.rule_out,
             source: self.source,
-            destination: self.destination,
+            destination: self.destination(),
             generation_in: self.generation_in,
             generation_out: self.generation_out,
             rx_sessions: self.rx_sessions,
@@ -276,20 +293,40 @@ impl Entry {
             Verdict::Drop(reason) => (DROP, reason as u8),
         };
         self.set_counted([j.rule_in, j.rule_out].map(RuleRef::counted));
-        let few_sessions = j.tx_sessions.count_ones() < 2 && j.rx_sessions.count_ones() < 2;
         // The number of the one session, from 1.
         let number = |set: u32| if set == 0 { 0 } else { set.trailing_zeros() as u8 + 1 };
         (self.rx_session, self.tx_session) = (number(j.rx_sessions), number(j.tx_sessions));
-        // Learned nowhere, its source is to be learned by the next frame: see `judge::holds`.
-        let learned = j.source != SlotRef::NONE;
-        self.set(state::ADMITTED, j.admitted);
-        self.set(state::PLAIN, matches!(j.verdict, Verdict::Forward(_)) && few_sessions && learned);
+        self.admitted = j.admitted.into();
         self.out = j.out.map_or(NO_PORT, |port| port.0);
         self.vlan = j.vlan.map_or(0, VlanId::get);
         (self.rule_in, self.rule_out) = (j.rule_in, j.rule_out);
-        (self.source, self.destination) = (j.source, j.destination);
         (self.generation_in, self.generation_out) = (j.generation_in, j.generation_out);
         (self.rx_sessions, self.tx_sessions) = (j.rx_sessions, j.tx_sessions);
         (self.monitors_in, self.monitors_out) = (j.monitors_in, j.monitors_out);
+        self.set_places(j);
+    }
+
+    /// Keeps where the judges found its addresses; all else that they said is as it was.
+    pub fn set_places(&mut self, j: &Judgement) {
+        self.source = j.source;
+        self.set(state::FLOOD, matches!(j.destination, Destination::Unknown(_)));
+        self.destination = match j.destination {
+            Destination::At(slot) => zerocopy::transmute!(slot),
+            Destination::Unknown(absence) => zerocopy::transmute!(absence),
+        };
+        self.set_plain();
+    }
+
+    fn set_plain(&mut self) {
+        let one_port = match self.kind {
+            FORWARD => true,
+            // Else its outcome is to change with the next frame that reaches somebody.
+            FLOOD => self.out != NO_PORT && self.is(state::DELIVERED),
+            _ => false,
+        };
+        let few_sessions = self.rx_sessions.count_ones() < 2 && self.tx_sessions.count_ones() < 2;
+        // Learned nowhere, its source is to be learned by the next frame: see `judge::renew`.
+        let learned = self.source != SlotRef::NONE;
+        self.set(state::PLAIN, one_port && few_sessions && learned);
     }
 }

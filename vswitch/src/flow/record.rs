@@ -33,7 +33,7 @@ pub enum EndReason {
 pub enum Outcome {
     /// Sent to one port.
     Forwarded(PortId),
-    /// Sent to several ports.
+    /// Sent to every port that may have it, of which there is at least one.
     Flooded,
     /// Dropped.
     Dropped(DropReason),

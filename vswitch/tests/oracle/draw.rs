@@ -70,6 +70,11 @@ impl<'a> Draw<'a> {
         MacAddr([2, 0, 0, 0, 0, 1 + self.below(6) as u8])
     }
 
+    /// One that seldom speaks, so that frames to it are flooded.
+    fn stranger(&mut self) -> MacAddr {
+        MacAddr([2, 0, 0, 0, 1, self.below(3) as u8])
+    }
+
     fn ports(&mut self) -> Vec<PortId> {
         (0..self.below(3)).map(|_| PortId(self.below(PORTS.into()) as u16)).collect()
     }
@@ -78,7 +83,10 @@ impl<'a> Draw<'a> {
         let mut next_id = 0;
         let acls: Vec<AclConfig> = (0..self.below(5)).map(|i| self.acl(i, &mut next_id)).collect();
         let monitors: Vec<MonitorConfig> = (0..self.below(3)).map(|_| self.monitor()).collect();
-        let ports: Vec<PortConfig> = (0..PORTS).map(|id| self.port(id, &acls, monitors.len())).collect();
+        let mut ports: Vec<PortConfig> = (0..PORTS).map(|id| self.port(id, &acls, monitors.len())).collect();
+        if self.one_in(2) {
+            self.pair_up(&mut ports);
+        }
         let mut static_macs: Vec<StaticMac> = Vec::new();
         for _ in 0..self.below(3) {
             let (vlan, mac) = (self.vlan(), self.station());
@@ -138,6 +146,15 @@ impl<'a> Draw<'a> {
             mac_acl_out: list(false, self),
             flow_in: if monitors > 0 { self.maybe(2, |d| d.below(monitors)) } else { None },
             flow_out: if monitors > 0 { self.maybe(2, |d| d.below(monitors)) } else { None },
+        }
+    }
+
+    /// Two ports to a VLAN, but for a few: a flood has one receiver.
+    pub fn pair_up(&mut self, ports: &mut [PortConfig]) {
+        for (port, vid) in ports.iter_mut().zip([10, 10, 20, 20, 30, 30]) {
+            if !self.one_in(6) {
+                port.mode = PortMode::Access(VlanId::new(vid).unwrap());
+            }
         }
     }
 
@@ -219,9 +236,14 @@ impl<'a> Draw<'a> {
             0 => MacAddr::BROADCAST,
             1 => MacAddr([1, 0, 0x5e, 0, 0, 1]),
             2 if self.one_in(3) => MacAddr([1, 0x80, 0xc2, 0, 0, self.below(20) as u8]),
+            3..6 => self.stranger(),
             _ => self.station(),
         };
-        let src = if self.one_in(60) { MacAddr([3; 6]) } else { self.station() };
+        let src = match self.below(60) {
+            59 => MacAddr([3; 6]),
+            55.. => self.stranger(),
+            _ => self.station(),
+        };
         let mut frame = [dst.0, src.0].concat();
         let tags = self.pick(&[0, 0, 0, 0, 1, 1, 1, 2, 2, 3]);
         for _ in 0..tags {

@@ -56,11 +56,18 @@ fn run(octets: &[u8]) {
     let mut plain = Plain::new(config.clone(), bare);
     let mut seen: Vec<(u16, Vec<u8>, VnetHdr)> = Vec::new();
     for step in 0..FRAMES_PER_CASE {
-        if draw.one_in(20) {
+        if draw.one_in(14) {
             let fresh = draw.config(config.version + 1);
             // One thing changes, or everything.
-            match draw.below(4) {
+            match draw.below(7) {
                 0 => config = fresh,
+                // Who is in which VLAN.
+                4 => config.ports.iter_mut().zip(fresh.ports).for_each(|(port, fresh)| port.mode = fresh.mode),
+                5 => draw.pair_up(&mut config.ports),
+                6 => {
+                    let port = &mut config.ports[draw.below(PORTS.into())];
+                    port.up = !port.up;
+                }
                 1 => config.protected_macs = fresh.protected_macs,
                 2 => config.sessions = fresh.sessions,
                 _ => config.static_macs = fresh.static_macs,

@@ -96,6 +96,24 @@ fn loom_an_address_that_moves_is_always_known_and_its_old_reference_is_stale_aft
 }
 
 #[test]
+fn loom_an_address_that_was_absent_stays_so_until_the_additions_move() {
+    let hash = hash_that_joins(2, 1, 2);
+    explore(move || {
+        let (mut writer, readers) = MacTable::with_hash(2, 2, 1, hash.clone());
+        writer.learn(VLAN, mac(2), PortId(2), NOW);
+        let reading = thread::spawn(move || {
+            let seen = readers[0].additions();
+            let found = readers[0].search(VLAN, mac(1));
+            assert!(seen == 1 || found.is_ok(), "who sees the count sees the address");
+            found.err()
+        });
+        writer.learn(VLAN, mac(1), PortId(1), NOW);
+        // What was remembered is over when the writer has done.
+        assert_ne!(reading.join().unwrap(), Some(writer.additions()));
+    });
+}
+
+#[test]
 fn loom_a_neighbour_in_the_chain_comes_and_goes_and_the_address_stays_known() {
     let (hash, near) = (hash_that_joins(2, 1, 2), 2);
     let bucket = |n: u64| hash.of_word(key(VLAN, mac(n))) as usize & 3;

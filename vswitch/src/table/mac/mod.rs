@@ -10,8 +10,10 @@
 //!   ([`order`]).
 //! * **Fairness.** A port that has its quota replaces its own oldest entry. When the table is full, the oldest entry of
 //!   the port that holds most makes room. A flooder thus pushes out its own addresses. Static entries are never evicted.
-//! * **Versions.** A slot's version moves when the slot gets another address or its address another port. A flow entry keeps
-//!   (slot, version) of both its ends and is stale when either differs, so a station that moves costs nobody else a miss.
+//! * **Versions.** A slot's version moves when the slot is emptied. A flow entry keeps a [`SlotRef`], slot, version and port,
+//!   of both its ends, and is stale while either differs: so a station that moves costs nobody else a miss, and one that
+//!   moves back and forth finds its flows valid wherever it is. A flow to an unknown address keeps the count of addresses
+//!   that were ever added ([`MacTable::additions`]) instead.
 //!
 //! Threads: each worker has a [`MacTable`], one of which writes.
 
@@ -28,15 +30,17 @@ use crate::port::PortId;
 use crate::time::Instant;
 use order::Order;
 pub use slots::REFRESH;
-use slots::Slots;
+use slots::{SLOT_MASK, SLOT_SHIFT, Slots};
 
 const NONE: u32 = u32::MAX;
+/// Most entries of a table.
+pub const CAPACITY_MAX: usize = 1 << 20;
 /// Wishes of a worker that wait for the writer.
 pub const WISHES: usize = 256;
 /// Wishes that a worker remembers, so as not to repeat those that still wait.
 const REMEMBERED: usize = 64;
 
-/// A slot of the table and what was in it, for a cache to hold.
+/// A slot of the table, the address that was in it, and where that was, for a cache to hold.
 #[derive(
     Clone,
     Copy,
@@ -48,16 +52,21 @@ const REMEMBERED: usize = 64;
     zerocopy::Immutable,
     zerocopy::KnownLayout,
 )]
-#[repr(C)]
-pub struct SlotRef {
-    slot: u32,
-    version: u32,
-}
+#[repr(transparent)]
+pub struct SlotRef(u64);
 
 impl SlotRef {
     /// No entry was involved.
-    pub const NONE: SlotRef = SlotRef { slot: NONE, version: 0 };
+    pub const NONE: SlotRef = SlotRef(u64::MAX);
+
+    #[inline]
+    fn slot(self) -> u32 {
+        (self.0 >> SLOT_SHIFT & SLOT_MASK) as u32
+    }
 }
+
+// No slot has the number of `SlotRef::NONE`.
+const _: () = assert!((CAPACITY_MAX as u64) <= SLOT_MASK);
 
 /// Where an address is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,7 +112,7 @@ fn key(vlan: VlanId, mac: MacAddr) -> u64 {
 }
 
 impl MacTable {
-    /// An empty table of `capacity` entries, at most `quota` of them learned from one port.
+    /// An empty table of `capacity` entries, up to [`CAPACITY_MAX`], at most `quota` of them learned from one port.
     pub fn new(capacity: usize, quota: usize) -> Self {
         MacTable::shared(capacity, quota, 0).0
     }
@@ -114,7 +123,7 @@ impl MacTable {
     }
 
     fn with_hash(capacity: usize, quota: usize, readers: usize, hash: HashKey) -> (Self, Vec<Self>) {
-        let capacity = capacity.clamp(1, 1 << 24);
+        let capacity = capacity.clamp(1, CAPACITY_MAX);
         let slots = Arc::new(Slots::new(capacity, hash));
         let (views, wishes) = (0..readers).map(|_| MacTable::reader(Arc::clone(&slots))).unzip();
         let role = Role::Writer { order: Order::new(capacity), quota: quota.clamp(1, capacity) as u32, wishes };
@@ -135,20 +144,33 @@ impl MacTable {
 
     /// Where `mac` is in `vlan`.
     pub fn lookup(&self, vlan: VlanId, mac: MacAddr) -> Option<Place> {
-        self.slots.find(key(vlan, mac)).map(|(at, value)| value.place(at))
+        self.search(vlan, mac).ok()
     }
 
-    /// What `held` refers to is unchanged. [`SlotRef::NONE`] always is.
+    /// Where `mac` is in `vlan`; or, when it is not in the table, the [`MacTable::additions`] with which that was so: a
+    /// number of the past when the table changed too fast to be sure.
+    pub fn search(&self, vlan: VlanId, mac: MacAddr) -> Result<Place, u32> {
+        self.slots.search(key(vlan, mac)).map(|(at, value)| value.place(at))
+    }
+
+    /// Moves when an address that was not in the table is in it. As long as it does not, an address that was not found is
+    /// not there. It wraps.
+    #[inline]
+    pub fn additions(&self) -> u32 {
+        self.slots.additions()
+    }
+
+    /// What `held` refers to has not moved, or has moved back. [`SlotRef::NONE`] always is current.
     #[inline]
     pub fn is_current(&self, held: SlotRef) -> bool {
-        held.slot == NONE || self.slots.is_current(held)
+        held == SlotRef::NONE || self.slots.is_current(held)
     }
 
     /// The address in `held` was seen.
     #[inline]
     pub fn refresh(&mut self, held: SlotRef, now: Instant) {
-        if self.slots.refresh(held.slot, now) {
-            self.relist(held.slot, now);
+        if self.slots.refresh(held.slot(), now) {
+            self.relist(held.slot(), now);
         }
     }
 

@@ -51,9 +51,58 @@ fn a_move_makes_held_references_stale_and_a_refresh_does_not() {
     assert!(table.is_current(first));
     let second = table.learn(vlan(1), mac(1), PortId(2), Instant::from_ms(6000)).unwrap().slot;
     assert!(!table.is_current(first) && table.is_current(second) && table.is_current(SlotRef::NONE));
+    // It moves back, and away again.
+    let third = table.learn(vlan(1), mac(1), PortId(1), Instant::from_ms(6000)).unwrap().slot;
+    assert!(first == third && table.is_current(first) && !table.is_current(second));
+    table.learn(vlan(1), mac(1), PortId(2), Instant::from_ms(6000));
     assert_eq!(table.age(PortId(2), Some(Instant::from_ms(6000)), 9), 0);
     assert_eq!(table.age(PortId(2), Some(Instant::from_ms(6001)), 9), 1);
-    assert!(!table.is_current(second));
+    assert!(!table.is_current(first) && !table.is_current(second));
+}
+
+#[test]
+fn a_reference_to_an_address_that_has_gone_is_stale_whatever_takes_its_slot() {
+    let mut table = MacTable::new(1, 1);
+    let mut held = Vec::new();
+    for n in 0..100 {
+        // Every second is the same address on the same port.
+        let slot = table.learn(vlan(1), mac(n % 2 * n), PortId(1), Instant::from_ms(n)).unwrap().slot;
+        assert!(table.is_current(slot) && !held.contains(&slot));
+        held.push(slot);
+        table.age(PortId(1), None, 1);
+        assert!(held.iter().all(|slot| !table.is_current(*slot)));
+    }
+    // Nowhere is a place like any other, and an empty slot is none.
+    assert!(table.set_static(vlan(1), mac(7), None, Instant::default()));
+    let nowhere = table.lookup(vlan(1), mac(7)).unwrap().slot;
+    assert!(table.is_current(nowhere));
+    table.remove_at(0);
+    assert!(!table.is_current(nowhere));
+}
+
+#[test]
+fn additions_move_with_each_address_that_was_not_there_and_with_nothing_else() {
+    let (mut writer, mut readers) = shared(2, 2, 1);
+    let now = Instant::default();
+    let absent = |table: &MacTable, n| table.search(vlan(1), mac(n)).err();
+    assert_eq!((writer.additions(), absent(&readers[0], 1)), (0, Some(0)));
+    writer.learn(vlan(1), mac(1), PortId(1), now);
+    assert_eq!((readers[0].additions(), absent(&readers[0], 1)), (1, None));
+    // A refresh, a move, a static address in its place, a wish that waits, and what goes.
+    writer.learn(vlan(1), mac(1), PortId(1), Instant::from_ms(5_000));
+    writer.learn(vlan(1), mac(1), PortId(2), now);
+    assert!(writer.set_static(vlan(1), mac(1), Some(PortId(2)), now));
+    readers[0].learn(vlan(1), mac(2), PortId(1), now);
+    writer.remove_at(writer.capacity() - 1);
+    assert_eq!((writer.additions(), absent(&writer, 2)), (1, Some(1)));
+    writer.grant(9, now, &|_, _| true);
+    assert_eq!((writer.additions(), absent(&readers[0], 2)), (2, None));
+    for at in 0..writer.capacity() {
+        writer.remove_at(at);
+    }
+    assert_eq!((writer.additions(), absent(&writer, 1)), (2, Some(2)));
+    assert!(writer.set_static(vlan(1), mac(1), None, now));
+    assert_eq!(writer.additions(), 3);
 }
 
 /// Random operations against an obvious model without limits.
