@@ -293,6 +293,10 @@ pub struct CacheState {
     /// Reported early to make room.
     #[n(7)]
     pub evicted: u64,
+    /// Packets in no report, because the cache and the ring of reports were both full; a module of an older version does
+    /// not say.
+    #[n(8)]
+    pub unmetered: Option<u64>,
 }
 
 /// A row of [`Answer::Drops`]: counts.

@@ -68,6 +68,44 @@ pub fn udp(from: &Vm, to: &Vm, burst: Burst) -> Result<BTreeMap<u32, u32>> {
     })
 }
 
+/// One datagram to each of several ports.
+#[derive(Clone, Copy, Debug)]
+pub struct Scatter {
+    /// Source port.
+    pub from_port: u16,
+    /// First destination port.
+    pub to_port: u16,
+    /// Ports.
+    pub count: u16,
+    /// Octets of payload of each datagram.
+    pub payload: usize,
+}
+
+impl Scatter {
+    /// IP octets of all datagrams: payload, UDP and IP headers.
+    pub fn ip_octets(&self) -> u64 {
+        u64::from(self.count) * (self.payload as u64 + 8 + 20)
+    }
+}
+
+/// Sends to ports where nobody listens, and returns when the switch has had the time to take all.
+pub fn scatter(from: &Vm, to: &Vm, scatter: Scatter) -> Result<()> {
+    let sender = netns::within(&from.netns, || {
+        UdpSocket::bind((from.ip, scatter.from_port)).tried(format!("UDP port {} of {}", scatter.from_port, from.name))
+    })?;
+    let payload = vec![0x5a; scatter.payload];
+    for number in 0..scatter.count {
+        let target = SocketAddr::from((to.ip, scatter.to_port.wrapping_add(number)));
+        sender.send_to(&payload, target).tried("sending a datagram")?;
+        // A tap holds about 500 frames: give the switch the processor now and then.
+        if number % 32 == 31 {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    thread::sleep(Duration::from_millis(300));
+    Ok(())
+}
+
 /// What the kernel of a VM counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct KernelCount {

@@ -196,6 +196,7 @@ fn exporters(switch: &Switch) -> Answer {
         ended: cache.ended,
         forced: cache.forced,
         evicted: cache.evicted,
+        unmetered: Some(cache.unmetered),
     };
     Answer::Exporters(switch.exporter_rows(), state)
 }

@@ -132,7 +132,7 @@ pub fn plan(version: u64, host: Option<&HostConfig>, attached: &[Attached], befo
     };
     let host = host.unwrap_or(&empty);
     let (rules, acls, fresh_rules) = before.rules.assign(&host.acls)?;
-    let monitors = before.monitors.assign(host.monitors.iter().map(|m| m.name.as_str()))?;
+    let monitors = before.monitors.assign(host)?;
     let (sessions, session_configs) = plan_sessions(&host.sessions, &ports)?;
     let acl = |name: &Option<String>| {
         let name = name.as_ref()?;

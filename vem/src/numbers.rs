@@ -14,8 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashMap;
 use proto::acl::{Acl, IpRule, MacRule, Rules};
+use proto::config::HostConfig;
+use proto::flow::{Destination, Monitor, Record, Version};
 use vswitch::config::{AclConfig, Error, RULES_MAX};
-use vswitch::flow::record::MONITORS_MAX;
+use vswitch::flow::record::{MONITORS_MAX, MonitorSet};
 
 /// What a rule says; `None` is the implicit deny at the end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -136,51 +138,111 @@ fn keep(old: &[Numbered], new: Vec<(Option<u32>, Said)>) -> Vec<Kept> {
     rules
 }
 
-/// The numbers of the flow monitors: a place for each name, empty places where a monitor has gone.
+/// What makes a flow monitor this one: its name, what it exports, and where to. Its timers may change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Identity {
+    name: String,
+    record: Option<Record>,
+    exporters: Vec<(String, Version, Vec<Destination>)>,
+}
+
+impl Identity {
+    fn of(monitor: &Monitor, host: &HostConfig) -> Identity {
+        let record = host.records.iter().find(|record| Some(&record.name) == monitor.record.as_ref());
+        let exporters = monitor.exporters.iter().filter_map(|name| host.exporters.iter().find(|e| e.name == *name));
+        Identity {
+            name: monitor.name.clone(),
+            record: record.cloned(),
+            exporters: exporters.map(|e| (e.name.clone(), e.version, e.destinations.clone())).collect(),
+        }
+    }
+}
+
+/// The numbers of the flow monitors: a place for each, empty places where one has gone.
+///
+/// Flows and reports name a monitor by its number. So one that goes, or exports otherwise, leaves its place empty until
+/// nothing can name it any more: [`MonitorNumbers::release`].
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct MonitorNumbers(Vec<Option<String>>);
+pub struct MonitorNumbers {
+    places: Vec<Option<Identity>>,
+    /// Not to be given out, though nobody has them.
+    withheld: MonitorSet,
+}
 
 impl MonitorNumbers {
-    /// The numbers for monitors of these names.
+    /// The numbers for the monitors of `host`. Those of monitors that are there no more are withheld.
     ///
     /// # Errors
-    /// There are more monitors than numbers, or two have one name.
-    pub fn assign<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Result<MonitorNumbers, Error> {
-        let count = names.clone().count();
+    /// There are more monitors than free numbers, or two have one name.
+    pub fn assign(&self, host: &HostConfig) -> Result<MonitorNumbers, Error> {
+        let count = host.monitors.len();
+        let limit = |count| Error::Limit { what: "flow monitors", count, max: MONITORS_MAX };
         if count > MONITORS_MAX {
-            return Err(Error::Limit { what: "flow monitors", count, max: MONITORS_MAX });
+            return Err(limit(count));
         }
-        let wanted: BTreeSet<&str> = names.clone().collect();
-        if wanted.len() != count {
+        if host.monitors.iter().map(|monitor| &monitor.name).collect::<BTreeSet<_>>().len() != count {
             return Err(Error::Twice("a flow monitor".to_owned()));
         }
-        let mut places: Vec<Option<String>> = self.0.clone();
-        for place in &mut places {
-            place.take_if(|name| !wanted.contains(name.as_str()));
-        }
-        for name in names {
-            if places.iter().any(|p| p.as_deref() == Some(name)) {
+        let wanted: Vec<Identity> = host.monitors.iter().map(|monitor| Identity::of(monitor, host)).collect();
+        let stays = |place: &Option<Identity>| place.clone().filter(|identity| wanted.contains(identity));
+        let mut new = MonitorNumbers { places: self.places.iter().map(stays).collect(), withheld: self.withheld };
+        new.withheld |= self.given() & !new.given();
+        for identity in wanted {
+            if new.places.iter().flatten().any(|held| *held == identity) {
                 continue;
             }
-            match places.iter_mut().find(|p| p.is_none()) {
-                Some(place) => *place = Some(name.to_owned()),
-                None => places.push(Some(name.to_owned())),
+            let taken = new.withheld | new.given();
+            let number = (0..MONITORS_MAX).find(|number| taken >> number & 1 == 0);
+            let number = number.ok_or_else(|| limit(count + new.withheld.count_ones() as usize))?;
+            if new.places.len() <= number {
+                new.places.resize(number + 1, None);
+            }
+            if let Some(place) = new.places.get_mut(number) {
+                *place = Some(identity);
             }
         }
-        while places.last().is_some_and(Option::is_none) {
-            places.pop();
+        while new.places.last().is_some_and(Option::is_none) {
+            new.places.pop();
         }
-        Ok(MonitorNumbers(places))
+        Ok(new)
+    }
+
+    /// There are free numbers for every monitor of `host` that has none.
+    pub fn has_room(&self, host: &HostConfig) -> bool {
+        let taken = self.withheld | self.given();
+        let new = host.monitors.iter().filter(|monitor| !self.knows(monitor, host)).count();
+        new <= taken.count_zeros() as usize
+    }
+
+    /// The monitor has a number, and exports as it did when it got that.
+    pub fn knows(&self, monitor: &Monitor, host: &HostConfig) -> bool {
+        let wanted = Identity::of(monitor, host);
+        self.places.iter().flatten().any(|identity| *identity == wanted)
+    }
+
+    /// The numbers that monitors have.
+    pub fn given(&self) -> MonitorSet {
+        (0..MONITORS_MAX).zip(&self.places).fold(0, |set, (n, place)| set | MonitorSet::from(place.is_some()) << n)
+    }
+
+    /// Numbers of `others`, which may have come to run, are not given out by this.
+    pub fn withhold(&mut self, others: &MonitorNumbers) {
+        self.withheld |= others.withheld | others.given() & !self.given();
+    }
+
+    /// Nothing names a monitor any more that is not here.
+    pub fn release(&mut self) {
+        self.withheld = 0;
     }
 
     /// The number of a monitor.
     pub fn index(&self, name: &str) -> Option<usize> {
-        self.0.iter().position(|p| p.as_deref() == Some(name))
+        self.iter().position(|place| place == Some(name))
     }
 
     /// The monitors in the order of their numbers; `None` is an empty place.
     pub fn iter(&self) -> impl Iterator<Item = Option<&str>> {
-        self.0.iter().map(Option::as_deref)
+        self.places.iter().map(|place| place.as_ref().map(|identity| identity.name.as_str()))
     }
 }
 
@@ -251,17 +313,81 @@ mod tests {
         assert!(matches!(first.assign(&[acl("a", &[]), acl("a", &[])]), Err(Error::Twice(_))));
     }
 
+    fn host(names: &[&str]) -> HostConfig {
+        let monitor = |name: &&str| Monitor {
+            name: (*name).to_owned(),
+            record: None,
+            exporters: vec!["e".to_owned()],
+            active_s: 60,
+            inactive_s: 15,
+        };
+        let exporter = proto::flow::Exporter {
+            name: "e".into(),
+            destinations: vec![Destination { addr: 1, port: 1 }],
+            version: Version::V9,
+            dscp: 0,
+            template_timeout_s: 60,
+            option_timeout_s: 60,
+            payload_max: 1400,
+        };
+        HostConfig { monitors: names.iter().map(monitor).collect(), exporters: vec![exporter], ..HostConfig::default() }
+    }
+
+    fn names(numbers: &MonitorNumbers) -> String {
+        numbers.iter().map(|place| place.unwrap_or("-")).collect::<Vec<_>>().join(" ")
+    }
+
     #[test]
     fn monitors_keep_their_places() {
-        let names = |n: &MonitorNumbers| n.iter().map(|p| p.unwrap_or("-").to_owned()).collect::<Vec<_>>().join(" ");
-        let a = MonitorNumbers::default().assign(["x", "y", "z"].into_iter()).unwrap();
+        let a = MonitorNumbers::default().assign(&host(&["x", "y", "z"])).unwrap();
         assert_eq!(names(&a), "x y z");
-        let b = a.assign(["z", "x"].into_iter()).unwrap();
+        let mut b = a.assign(&host(&["z", "x"])).unwrap();
         assert_eq!((names(&b), b.index("z"), b.index("y")), ("x - z".into(), Some(2), None));
-        assert_eq!(names(&b.assign(["z", "w"].into_iter()).unwrap()), "w - z");
-        assert_eq!(names(&b.assign(["x"].into_iter()).unwrap()), "x");
-        assert!(matches!(b.assign(["x", "x"].into_iter()), Err(Error::Twice(_))));
+        assert_eq!(names(&b.assign(&host(&["z", "w"])).unwrap()), "- - z w", "what is freed is not given at once");
+        assert_eq!(names(&b.assign(&host(&["x"])).unwrap()), "x");
+        b.release();
+        assert_eq!(names(&b.assign(&host(&["z", "x", "w"])).unwrap()), "x w z");
+        assert!(matches!(b.assign(&host(&["x", "x"])), Err(Error::Twice(_))));
         let many: Vec<String> = (0..33).map(|n| n.to_string()).collect();
-        assert!(matches!(b.assign(many.iter().map(String::as_str)), Err(Error::Limit { .. })));
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(matches!(b.assign(&host(&many)), Err(Error::Limit { .. })));
+    }
+
+    #[test]
+    fn a_monitor_that_exports_otherwise_is_another() {
+        let a = MonitorNumbers::default().assign(&host(&["x", "y"])).unwrap();
+        let mut slower = host(&["x", "y"]);
+        slower.monitors[0].active_s = 1800;
+        slower.exporters[0].template_timeout_s = 600;
+        assert_eq!(a.assign(&slower).unwrap(), a);
+        let mut changed = host(&["x", "y"]);
+        changed.monitors[0].exporters.clear();
+        assert_eq!(names(&a.assign(&changed).unwrap()), "- y x");
+        let mut elsewhere = host(&["x", "y"]);
+        elsewhere.exporters[0].destinations[0].port = 2;
+        assert_eq!(names(&a.assign(&elsewhere).unwrap()), "- - x y");
+    }
+
+    #[test]
+    fn without_room_nothing_is_given_that_may_be_another_s() {
+        let all: Vec<String> = (0..32).map(|n| n.to_string()).collect();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        let full = MonitorNumbers::default().assign(&host(&all)).unwrap();
+        let wanted = host(&["a", "5"]);
+        assert!(!full.has_room(&wanted) && full.has_room(&host(&all)));
+        assert!(matches!(full.assign(&wanted), Err(Error::Limit { .. })));
+        let mut fewer = full.assign(&host(&["5"])).unwrap();
+        assert!(!fewer.has_room(&wanted));
+        fewer.release();
+        assert!(fewer.has_room(&wanted));
+        assert_eq!(fewer.assign(&wanted).unwrap().index("a"), Some(0));
+    }
+
+    #[test]
+    fn numbers_of_a_change_that_failed_are_withheld() {
+        let mut runs = MonitorNumbers::default().assign(&host(&["x"])).unwrap();
+        runs.withhold(&runs.assign(&host(&["y"])).unwrap());
+        assert_eq!(names(&runs.assign(&host(&["x", "z"])).unwrap()), "x - z");
+        assert_eq!(names(&runs.assign(&host(&["z"])).unwrap()), "- - z");
     }
 }

@@ -19,6 +19,7 @@
 //! One thread, the control thread, owns a `Switch`; calls may block on the disk, on netlink and on the dataplane (2 s).
 
 mod devices;
+mod publish;
 mod reporting;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +41,7 @@ use crate::attach::{self, Attachment, Attachments};
 use crate::export::{self, ExportHandle};
 use crate::headless::{self, LastGood, Store};
 use crate::hostport::{self, netns};
+use crate::numbers::MonitorNumbers;
 use crate::rates::{Rates, Totals};
 use crate::request::Kind;
 use crate::workers::Busy;
@@ -156,6 +158,8 @@ pub struct Switch {
     prepared: Option<Prepared>,
     plan: Plan,
     generation: u64,
+    /// Flows may still be counted under monitors that a port does not have any more.
+    unsettled: bool,
     events: Vec<Event>,
     busy: Busy,
 }
@@ -196,6 +200,7 @@ impl Switch {
             prepared: None,
             plan,
             generation: 0,
+            unsettled: false,
             events: Vec::new(),
             busy: Busy::default(),
         };
@@ -247,9 +252,13 @@ impl Switch {
         self.exporter.rows()
     }
 
-    /// Exports what the worker has left, and ends.
+    /// Exports what the workers have left, and ends.
     pub fn stop(self) {
         self.exporter.stop();
+        let packets = self.control.cache_stats().unmetered;
+        if packets > 0 {
+            tracing::warn!(packets, "not in any flow record: they found no room");
+        }
     }
 
     /// Events since the last call.
@@ -289,7 +298,9 @@ impl Switch {
                 Prepared { last, host }
             }
         };
-        let plan = apply::plan(self.generation, Some(&prepared.host), &self.attached(), &self.plan.numbers)?;
+        // Whether there are numbers for its monitors at once is no matter of the configuration.
+        let numbers = Numbers { rules: self.plan.numbers.rules.clone(), monitors: MonitorNumbers::default() };
+        let plan = apply::plan(self.generation, Some(&prepared.host), &self.attached(), &numbers)?;
         Snapshot::build_after(&plan.config, &self.control.running())?;
         export::plan::check(&self.export_config(&prepared.host, &plan))?;
         self.store.stage_config(&prepared.last)?;
@@ -376,28 +387,6 @@ impl Switch {
                 .map(|live| u16::try_from(live.device_mtu).unwrap_or(u16::MAX)),
         };
         self.attachments.iter().map(attached).collect()
-    }
-
-    /// Makes a plan of what is attached and of the configuration, and has the dataplane and the exporter run on it.
-    fn publish(&mut self, now: Instant) -> Result<(), Error> {
-        let generation = self.generation + 1;
-        let plan = apply::plan(generation, self.host.as_ref(), &self.attached(), &self.plan.numbers)?;
-        let snapshot = Snapshot::build_after(&plan.config, &self.control.running())?;
-        let empty = HostConfig::default();
-        let export = self.export_config(self.host.as_ref().unwrap_or(&empty), &plan);
-        export::plan::check(&export)?;
-        // Their numbers were free: nothing counts under them before the new rules do.
-        plan.fresh_rules.iter().for_each(|id| self.control.clear_rule(*id));
-        self.control.publish(snapshot)?;
-        self.generation = generation;
-        self.plan = plan;
-        self.exporter.configure(export)?;
-        if self.raise_mtus() && self.device_mtus_changed() {
-            // Once more with what the devices take now; there is nothing left to raise then.
-            return self.publish(now);
-        }
-        self.compare_states(now);
-        Ok(())
     }
 
     fn merge_fixed(&mut self, fixed: Vec<Attachment>) {

@@ -78,6 +78,8 @@ pub(crate) enum Ask {
     Offer { id: PortId, deal: Deal, reply: SyncSender<Result<(), Error>> },
     /// Swap the handle of a port for the one that is offered; `false` when there is none.
     Swap { id: PortId, deal: Deal, reply: SyncSender<bool> },
+    /// Report what was counted under monitors that the running snapshot has taken away.
+    Settle { reply: SyncSender<()> },
     /// The last dropped frames.
     Drops { into: Vec<DropSample>, reply: SyncSender<Vec<DropSample>> },
     /// The MAC table.
@@ -202,6 +204,17 @@ impl Control {
         drop(before);
         drop(one_at_a_time);
         done.map(|_| ())
+    }
+
+    /// Has every worker report what it has counted for ports that other monitors watch now, or none, and returns when that
+    /// is in the rings of records, which must be emptied meanwhile. What finds no room there for 1.5 s is counted in
+    /// [`CacheStats::unmetered`]. After [`Control::publish`], no record names a monitor any more that the snapshot gives to
+    /// no port.
+    ///
+    /// # Errors
+    /// A worker does not answer; then that is not so.
+    pub fn settle_flows(&self) -> Result<(), Error> {
+        self.ask_all(0, |reply| Ask::Settle { reply }).map(|_| ())
     }
 
     /// What each worker has done since it was made.

@@ -11,6 +11,7 @@ use crate::flow::expire::SLICE;
 use crate::flow::record::{EndReason, Outcome, Record};
 use crate::port::{Port, PortId};
 use crate::road::Road;
+use crate::snapshot::Snapshot;
 use crate::time::Instant;
 
 /// A walk that has got as far as `from`, and who waits for it.
@@ -19,6 +20,8 @@ pub(crate) enum Job {
     Adopt { version: u64, reply: SyncSender<()> },
     /// Reports the flows of a port that was detached, then gives its device back.
     Retire { port: PortId, device: Box<dyn Port>, from: u32, reply: SyncSender<Result<Box<dyn Port>, Error>> },
+    /// Reports what was counted under monitors that the snapshot has taken away; from `until` on, a full ring is not waited for.
+    Settle { from: u32, until: Instant, reply: SyncSender<()> },
     /// Lists the MAC table.
     Macs { into: Vec<MacEntry>, from: usize, reply: SyncSender<Vec<MacEntry>> },
     /// Forgets learned addresses.
@@ -35,9 +38,9 @@ pub(crate) enum Job {
 }
 
 impl Job {
-    /// Does a slice; the job, when it is not done. `running` is the version of the snapshot. A reply that nobody waits for
+    /// Does a slice; the job, when it is not done. `running` is the version of `snapshot`. A reply that nobody waits for
     /// any more is no error.
-    pub(crate) fn slice(self, road: &mut Road, running: u64, now: Instant) -> Option<Job> {
+    pub(crate) fn slice(self, road: &mut Road, snapshot: &Snapshot, running: u64, now: Instant) -> Option<Job> {
         match self {
             Job::Adopt { version, reply } if running < version => Some(Job::Adopt { version, reply }),
             Job::Adopt { reply, .. } => {
@@ -48,6 +51,13 @@ impl Job {
                 Some(from) => Some(Job::Retire { port, device, from, reply }),
                 None => {
                     let _ = reply.send(Ok(device));
+                    None
+                }
+            },
+            Job::Settle { from, until, reply } => match road.flows.settle(from, snapshot, now < until, now) {
+                Some(from) => Some(Job::Settle { from, until, reply }),
+                None => {
+                    let _ = reply.send(());
                     None
                 }
             },

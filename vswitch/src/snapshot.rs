@@ -350,6 +350,12 @@ impl Snapshot {
             .reduce(|a, b| MonitorConfig { active: a.active.min(b.active), inactive: a.inactive.min(b.inactive) })
     }
 
+    /// Every port that `previous` had is there, and the same monitors look at it.
+    pub fn watches_as(&self, previous: &Snapshot) -> bool {
+        let watchers = |port: &PortPolicy| (port.monitors_in, port.monitors_out);
+        previous.ports.iter().all(|old| self.port(old.config.id).map(watchers) == Some(watchers(old)))
+    }
+
     /// Makes this the successor of `previous`: ports that nothing has changed for keep their generation.
     pub fn succeed(&mut self, previous: &Snapshot) {
         let fresh = previous.last_generation.wrapping_add(1).max(1);

@@ -232,6 +232,7 @@ fn answers() -> Vec<Answer> {
                 ended: 6,
                 forced: 7,
                 evicted: 8,
+                unmetered: None,
             },
         ),
         Answer::Drops(

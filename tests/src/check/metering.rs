@@ -8,12 +8,14 @@ use crate::capture::{Capture, Packet};
 use crate::collector::{Collector, Flow, Total, total};
 use crate::error::{Result, expect};
 use crate::lab::Lab;
-use crate::lab::plan::{MONITOR, Vm};
-use crate::traffic::{self, Burst, KernelCount};
+use crate::lab::plan::{MONITOR, VM_PROFILE, Vm};
+use crate::traffic::{self, Burst, KernelCount, Scatter};
 
 const UDP: Burst = Burst { from_port: 40_001, to_port: 40_002, count: 1000, payload: 1000 };
 const TCP_PORT: u16 = 40_003;
 const MEGABYTES: u32 = 30;
+/// One datagram to each of so many ports: as many flows.
+const SCATTER: Scatter = Scatter { from_port: 40_004, to_port: 20_000, count: 4000, payload: 100 };
 const MTU: u64 = 1500;
 /// Inactive timeout, rotation of the collector's file, and what the machine needs for itself.
 const EXPORTED: Duration = Duration::from_secs(14);
@@ -68,7 +70,29 @@ pub fn run(lab: &mut Lab, report: &mut Report) -> Result<()> {
         });
     }
     span(report, &packets, &vm1, &vm2, &counted);
-    Ok(())
+    taken_off(lab, report, &collectors, [&vm1, &vm2])
+}
+
+/// A monitor is taken off its ports long before its flows are silent for long enough: what it has counted comes at once.
+fn taken_off(lab: &Lab, report: &mut Report, collectors: &[Collector], [from, to]: [&Vm; 2]) -> Result<()> {
+    let console = lab.console();
+    let timeout = |seconds: u32| {
+        console.configure(&[format!("flow monitor {MONITOR}"), format!("timeout inactive {seconds}")]).map(drop)
+    };
+    let profile = format!("port-profile type vethernet {VM_PROFILE}");
+    let metered = format!("ip flow monitor {MONITOR} input");
+    timeout(600)?;
+    traffic::scatter(from, to, SCATTER)?;
+    console.configure(&[profile.clone(), format!("no {metered}")])?;
+    for collector in collectors {
+        report.check(&format!("{}: a monitor that is taken off its ports has told all", collector.name), || {
+            let filter = format!("proto udp and src ip {} and src port {}", from.ip, SCATTER.from_port);
+            let flows = collector.wait_for(&filter, SCATTER.count.into(), EXPORTED)?;
+            equals(&flows, Total { packets: SCATTER.count.into(), octets: SCATTER.ip_octets() })
+        });
+    }
+    console.configure(&[profile, metered])?;
+    timeout(5)
 }
 
 fn equals(flows: &[Flow], sent: Total) -> Result<()> {

@@ -9,17 +9,21 @@
 //! `ipfix`, `template` and `options`; when templates come, in `stream`.
 //!
 //! Complications:
-//! * A record names its monitors by bits. The agent keeps a monitor's index over changes of the configuration, as it does
-//!   with ports, so that records made just before a change go where they belong.
+//! * A record names its monitors by bits. The agent keeps a monitor's index over changes of the configuration, and gives
+//!   no index anew before every record that names it was taken. Around a change both kinds come: records of monitors that
+//!   go are made before [`ExportHandle::configure`] and are sent as the old configuration says; records of monitors that
+//!   were announced by [`ExportHandle::expect`] wait for the new one.
 //! * Sequence numbers count what was written, also when no socket takes it: the gap tells the collector.
 //!
 //! Threads: one, which looks at the rings every 100 ms, or 10 ms while records come. The handle speaks to it by a queue of
-//! one configuration, in which the newer replaces the older, and reads rows that it publishes.
+//! one configuration, waits until that is taken, and reads rows that it publishes.
 //!
-//! Limits: 32 monitors; at most one datagram waits for each template. What the ring can't hold, the meter counts.
+//! Limits: 32 monitors; at most one datagram waits for each template; 65,536 records wait for a configuration. What the
+//! ring can't hold, the meter counts; what else can't be sent is counted or, where nobody asks any more, logged.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod clock;
+mod early;
 pub mod encoder;
 pub mod flow;
 pub mod ipfix;
@@ -33,7 +37,7 @@ pub mod v5;
 pub mod v9;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -42,10 +46,11 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use crossbeam::queue::ArrayQueue;
 use proto::flow::{Exporter, Monitor};
 use proto::report::ExporterRow;
-use vswitch::flow::record::Record;
+use vswitch::flow::record::{MonitorSet, Record};
 use vswitch::port::PortId;
 
 pub use clock::Anchor;
+use early::Early;
 use plan::Plan;
 
 /// Records taken from the ring before timers and configuration are looked at.
@@ -54,6 +59,10 @@ const BATCH: usize = 1024;
 const IDLE: Duration = Duration::from_millis(100);
 /// Time between looks while records come.
 const BUSY: Duration = Duration::from_millis(10);
+/// Longest wait for a configuration to be taken.
+const TAKE: Duration = Duration::from_secs(2);
+/// Time between batches of a ring that is emptied before a change, so that collectors can follow.
+const PACE: Duration = Duration::from_millis(1);
 /// Longest wait for the thread's end.
 const STOP: Duration = Duration::from_secs(2);
 /// Of which it may empty the ring for this long.
@@ -65,6 +74,9 @@ pub enum Error {
     /// The host gives no thread.
     #[error("flow export: can't start the thread: {0}")]
     Thread(#[source] std::io::Error),
+    /// The thread is busy or hangs. It may still take the configuration.
+    #[error("flow export: the configuration was not taken within {} s", TAKE.as_secs())]
+    Late,
     /// More monitors than a record has bits.
     #[error("flow export: more than {max} monitors", max = vswitch::flow::record::MONITORS_MAX)]
     MonitorsMax,
@@ -120,18 +132,22 @@ pub struct Interface {
 pub fn start(records: Vec<rtrb::Consumer<Record>>, anchor: Anchor) -> Result<ExportHandle, Error> {
     let shared = Arc::new(Shared {
         configs: ArrayQueue::new(1),
+        expected: AtomicU32::new(0),
         rows: ArcSwap::from_pointee(Vec::new()),
         stop: AtomicBool::new(false),
     });
     let (ended, end) = bounded(0);
     let shared_too = Arc::clone(&shared);
-    let worker = Worker { records, anchor, plan: None, shared: shared_too, _ended: ended };
+    let worker = Worker { records, anchor, plan: None, early: Early::default(), shared: shared_too, _ended: ended };
     let thread = thread::Builder::new().name("export".to_owned()).spawn(|| worker.run()).map_err(Error::Thread)?;
     Ok(ExportHandle { shared, thread, end })
 }
 
 struct Shared {
-    configs: ArrayQueue<Config>,
+    /// With whom to tell that it is taken.
+    configs: ArrayQueue<(Config, Sender<()>)>,
+    /// Monitors whose records may come before their configuration.
+    expected: AtomicU32,
     rows: ArcSwap<Vec<ExporterRow>>,
     stop: AtomicBool,
 }
@@ -144,14 +160,23 @@ pub struct ExportHandle {
 }
 
 impl ExportHandle {
-    /// Hands over a configuration, which replaces the one before; records that are in the ring go as that one said. Before
-    /// the first configuration they stay in the ring.
-    /// A configuration that contradicts itself is refused and changes nothing.
+    /// Monitors of these indices will be in the next configuration, and no others: to be called before the first record can
+    /// name them. Their records wait for that configuration.
+    pub fn expect(&self, monitors: MonitorSet) {
+        self.shared.expected.store(monitors, Ordering::Release);
+    }
+
+    /// Has the thread take a configuration, and waits for that, at most two seconds. Records that are in the rings now are
+    /// sent as the configuration before says. Before the first configuration they stay in the ring.
+    ///
+    /// # Errors
+    /// It contradicts itself, and changes nothing; or the thread is late.
     pub fn configure(&self, config: Config) -> Result<(), Error> {
         plan::check(&config)?;
-        self.shared.configs.force_push(config);
+        let (taken, told) = bounded(1);
+        self.shared.configs.force_push((config, taken));
         self.thread.thread().unpark();
-        Ok(())
+        told.recv_timeout(TAKE).map_err(|_| Error::Late)
     }
 
     /// A row for each destination, not older than the thread's last look at the ring.
@@ -183,6 +208,7 @@ struct Worker {
     records: Vec<rtrb::Consumer<Record>>,
     anchor: Anchor,
     plan: Option<Plan>,
+    early: Early,
     shared: Arc<Shared>,
     /// Dropped with the thread: the handle's sign that it ended.
     _ended: Sender<()>,
@@ -204,33 +230,73 @@ impl Worker {
         if let Some(plan) = &mut self.plan {
             plan.flush(at);
         }
+        let left: usize = self.records.iter().map(rtrb::Consumer::slots).sum();
+        if left > 0 {
+            tracing::warn!(left, "flow export ends before every record was sent");
+        }
         self.publish();
     }
 
     /// Takes a batch of records of each ring, then a new configuration, and sends what is due; returns the number of records.
     fn turn(&mut self) -> usize {
-        let at = self.anchor.read();
         let config = self.shared.configs.pop();
-        let mut taken = 0;
-        if let Some(plan) = &mut self.plan {
-            for ring in &mut self.records {
-                // Before a change, all that the ring can hold; otherwise one batch.
-                let most = if config.is_some() { ring.buffer().capacity() } else { BATCH };
-                for _ in 0..most {
-                    let Ok(record) = ring.pop() else { break };
-                    plan.push(&record, at);
-                    taken += 1;
-                }
-            }
-        }
-        if let Some(config) = config {
-            self.plan.get_or_insert_default().configure(config, at);
+        let mut taken = match config {
+            Some(_) => self.drain(),
+            None => self.take(&mut self.slots().map(|slots| slots.min(BATCH)).collect::<Vec<_>>()),
+        };
+        let at = self.anchor.read();
+        if let Some((config, told)) = config {
+            let plan = self.plan.get_or_insert_default();
+            plan.configure(config, at);
+            self.early.give(plan, at);
+            // Before who waits goes on, so that it finds the rows.
+            self.publish();
+            let _ = told.send(());
             taken = taken.max(1);
         }
         if let Some(plan) = &mut self.plan {
             plan.tick(at);
         }
+        self.early.tell();
         self.publish();
+        taken
+    }
+
+    /// Records in each ring.
+    fn slots(&self) -> impl Iterator<Item = usize> + '_ {
+        self.records.iter().map(rtrb::Consumer::slots)
+    }
+
+    /// Takes all records that are in the rings now, in batches; what comes meanwhile stays.
+    fn drain(&mut self) -> usize {
+        if self.plan.is_none() {
+            return 0;
+        }
+        let mut left: Vec<usize> = self.slots().collect();
+        let mut taken = self.take(&mut left);
+        while left.iter().any(|left| *left > 0) {
+            thread::sleep(PACE);
+            taken += self.take(&mut left);
+        }
+        taken
+    }
+
+    /// Takes as many records of each ring as `left` says, and at most a batch of each.
+    fn take(&mut self, left: &mut [usize]) -> usize {
+        let Some(plan) = &mut self.plan else { return 0 };
+        let at = self.anchor.read();
+        let mut taken = 0;
+        for (ring, left) in self.records.iter_mut().zip(left) {
+            for _ in 0..BATCH.min(*left) {
+                let Ok(record) = ring.pop() else { break };
+                let unknown = plan.push(&record, at);
+                if unknown != 0 {
+                    self.early.keep(&record, unknown, self.shared.expected.load(Ordering::Acquire));
+                }
+                taken += 1;
+            }
+            *left = left.saturating_sub(BATCH);
+        }
         taken
     }
 
@@ -315,17 +381,62 @@ mod tests {
         handle.stop();
     }
 
+    /// Flow records that a collector has been sent.
+    fn received(collector: &UdpSocket) -> usize {
+        collector.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 2000];
+        std::iter::from_fn(|| collector.recv(&mut buffer).ok()).map(|length| (length - 24) / 48).sum()
+    }
+
+    #[test]
+    fn what_is_in_the_rings_goes_as_the_configuration_before_says() {
+        let (mut rings, records): (Vec<_>, Vec<_>) = (0..2).map(|_| rtrb::RingBuffer::new(8 * BATCH)).unzip();
+        let handle = start(records, Anchor::new(Instant::now())).unwrap();
+        let (before, after) = (collector(), collector());
+        let mut expected = (0, 0);
+        for round in 0..6 {
+            handle.configure(config(&before, vec![monitor("e")])).unwrap();
+            for (n, ring) in rings.iter_mut().enumerate() {
+                let count = (round * 7 + n) * 10;
+                (0..count).for_each(|_| ring.push(flow::tests::tcp4()).unwrap());
+                expected.0 += count;
+            }
+            handle.configure(config(&after, vec![monitor("e")])).unwrap();
+            rings[1].push(flow::tests::tcp4()).unwrap();
+            expected.1 += 1;
+        }
+        handle.stop();
+        assert_eq!((received(&before), received(&after)), expected);
+    }
+
+    #[test]
+    fn records_of_monitors_that_are_announced_wait_for_them_and_no_others() {
+        let (mut ring, records) = rtrb::RingBuffer::new(256);
+        let handle = start(vec![records], Anchor::new(Instant::now())).unwrap();
+        let [old, new] = [collector(), collector()];
+        let empty = Monitor { name: String::new(), exporters: Vec::new(), ..monitor("e") };
+        handle.configure(config(&old, vec![monitor("e")])).unwrap();
+        handle.expect(2);
+        for (monitors_in, monitors_out) in [(1, 0), (2, 0), (1, 2), (4, 0)] {
+            ring.push(Record { monitors_in, monitors_out, ..flow::tests::tcp4() }).unwrap();
+        }
+        while ring.slots() < 256 {
+            thread::yield_now();
+        }
+        handle.configure(config(&new, vec![empty, monitor("e"), monitor("e")])).unwrap();
+        // Nobody is to have this: its monitor is gone, and may not come back as another.
+        ring.push(flow::tests::tcp4()).unwrap();
+        handle.configure(config(&new, vec![monitor("e")])).unwrap();
+        handle.stop();
+        assert_eq!((received(&old), received(&new)), (2, 2));
+    }
+
     #[test]
     fn rows_are_published() {
         let (_ring, records) = rtrb::RingBuffer::new(64);
         let handle = start(vec![records], Anchor::new(Instant::now())).unwrap();
         let collector = collector();
-        let end = Instant::now() + Duration::from_secs(10);
         handle.configure(config(&collector, Vec::new())).unwrap();
-        while handle.rows().is_empty() {
-            assert!(Instant::now() < end);
-            thread::yield_now();
-        }
         assert_eq!(handle.rows()[0].destination, collector.local_addr().unwrap().to_string());
     }
 }

@@ -51,6 +51,8 @@ pub struct Plan {
     streams: Vec<Stream>,
     /// By monitor.
     routes: Vec<Vec<Route>>,
+    /// The monitors that there are.
+    known: MonitorSet,
     /// Interface indexes by port.
     interfaces: HashMap<u16, u16>,
 }
@@ -89,6 +91,7 @@ impl Plan {
         for mut stream in old {
             stream.encoder.flush(at, &mut out);
             stream.send(&mut out, at);
+            stream.part();
         }
         let route = |monitor: &Monitor, name: &String| {
             let stream = config.exporters.iter().position(|exporter| exporter.name == *name)?;
@@ -96,12 +99,14 @@ impl Plan {
         };
         let routes = |monitor: &Monitor| monitor.exporters.iter().filter_map(|name| route(monitor, name)).collect();
         self.routes = config.monitors.iter().map(routes).collect();
+        let bits = (0..MONITORS_MAX).zip(&config.monitors).filter(|(_, monitor)| !monitor.name.is_empty());
+        self.known = bits.fold(0, |set, (index, _)| set | 1 << index);
         self.interfaces = config.interfaces.iter().map(|interface| (interface.port.0, interface.if_index)).collect();
         self.module = config.module;
     }
 
-    /// Takes a record.
-    pub fn push(&mut self, record: &Record, at: Moment) {
+    /// Takes a record, for the monitors that there are; returns those that it names and that are not.
+    pub fn push(&mut self, record: &Record, at: Moment) -> MonitorSet {
         let interface = |port: u16| self.interfaces.get(&port).copied().unwrap_or_default();
         let input = interface(record.key.in_port);
         let output = if let Outcome::Forwarded(port) = record.outcome { interface(port.0) } else { 0 };
@@ -119,6 +124,7 @@ impl Plan {
                 stream.send(&mut out, at);
             }
         }
+        (record.monitors_in | record.monitors_out) & !self.known
     }
 
     /// Sends what is due.
@@ -152,6 +158,17 @@ impl Stream {
         sender.configure(exporter);
         let encoder = Encoder::new(exporter.version, module);
         Stream { name: exporter.name.clone(), version: exporter.version, encoder, sender }
+    }
+
+    /// Nobody will ask for its counters any more.
+    fn part(&self) {
+        for row in self.sender.rows(&self.name, self.encoder.not_exportable()) {
+            if row.failed_records > 0 || row.not_exportable > 0 {
+                let (failed, not_exportable) = (row.failed_records, row.not_exportable);
+                let ExporterRow { name, destination, .. } = row;
+                tracing::warn!(name, destination, failed, not_exportable, "flow exporter gone, records were not sent");
+            }
+        }
     }
 
     fn send(&mut self, out: &mut Vec<Datagram>, at: Moment) {

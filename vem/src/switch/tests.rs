@@ -1,3 +1,5 @@
+mod metering;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

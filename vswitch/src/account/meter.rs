@@ -1,8 +1,9 @@
 //! The flow meter: counts every accepted frame in its flow, and makes reports of flows.
 //!
 //! Law 2: over all reports, the octets and packets of a monitored flow add up to those that were accepted. So a report
-//! that finds the ring of records full leaves the counters as they are and is tried again; and a flow that finds no entry
-//! because nobody may be evicted unreported is counted in `unmetered`, the one place where detail can be lost.
+//! that finds the ring of records full leaves the counters as they are and is tried again. Detail can be lost in one place
+//! only, and is counted there, in `unmetered`: the ring is full, and either a flow finds no entry because nobody may be
+//! evicted unreported, or what was counted is for other monitors than what comes next and can't wait with it.
 //! A packet costs a few additions; it touches the timers only when it is the end of a TCP connection.
 
 use crate::flow::Flows;
@@ -94,10 +95,11 @@ impl Flows {
         let Some(entry) = self.cache.get(at) else { return };
         let old = entry.judgement();
         let is_new = entry.packets == 0 && entry.last() == Instant::default();
-        let watchers = |j: &Judgement| (j.monitors_in, j.monitors_out, j.vlan);
-        let differs = old.verdict != j.verdict || watchers(&old) != watchers(j);
-        if !is_new && differs {
-            self.report(at, EndReason::Forced);
+        let watchers = |j: &Judgement| (j.monitors_in, j.monitors_out);
+        let watched_as_before = watchers(&old) == watchers(j);
+        let differs = old.verdict != j.verdict || old.vlan != j.vlan || !watched_as_before;
+        if !is_new && differs && !self.report(at, EndReason::Forced) && !watched_as_before {
+            self.forgo(at);
         }
         if let Some(entry) = self.cache.get_mut(at) {
             entry.set_judgement(j);
@@ -116,8 +118,10 @@ impl Flows {
             None => entry.is(state::DELIVERED),
             Some(reason) => !entry.is(state::DELIVERED) && entry.reason() == reason,
         };
-        if entry.packets > 0 && (entry.monitors_out != monitors || !same) {
-            self.report(at, EndReason::Forced);
+        let watched_as_before = entry.monitors_out == monitors;
+        let differs = entry.packets > 0 && !(watched_as_before && same);
+        if differs && !self.report(at, EndReason::Forced) && !watched_as_before {
+            self.forgo(at);
         }
         let Some(entry) = self.cache.get_mut(at) else { return };
         entry.set_flooded(monitors, lost);

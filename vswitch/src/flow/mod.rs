@@ -8,6 +8,7 @@ pub mod expire;
 pub mod hash;
 pub mod key;
 pub mod record;
+mod settle;
 
 use std::sync::Arc;
 

@@ -1,6 +1,11 @@
 //! What the worker is asked: by [`Control`](crate::control::Control), or by whoever drives it.
 
-use super::{Ask, Attached, Deal, Error, Job, Port, PortId, WISHES, Worker};
+use std::time::Duration;
+
+use super::{Ask, Attached, Deal, Error, Instant, Job, Port, PortId, WISHES, Worker};
+
+/// How long the flows that are to be settled wait for the ring of records; less than an asker's patience.
+const SETTLING: Duration = Duration::from_millis(1500);
 
 impl Worker {
     /// Goes on with the question at hand, or takes the next.
@@ -15,7 +20,7 @@ impl Worker {
                 Err(_) => return,
             },
         };
-        self.job = job.slice(&mut self.road, self.running, self.now);
+        self.job = job.slice(&mut self.road, &self.snapshot, self.running, self.now);
     }
 
     /// Does what is short at once; what is long becomes a job. A reply that nobody waits for any more is no error.
@@ -43,6 +48,10 @@ impl Worker {
             Ask::Swap { id, deal, reply } => {
                 let _ = reply.send(self.swap(id, &deal));
                 None
+            }
+            Ask::Settle { reply } => {
+                let until = Instant::from_ns(self.now.ns().saturating_add(SETTLING.as_nanos() as u64));
+                Some(Job::Settle { from: 0, until, reply })
             }
             Ask::Drops { mut into, reply } => {
                 into.extend(self.road.drops.newest_first());

@@ -82,5 +82,6 @@ impl Worker {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
+        self.road.flows.forgo_all();
     }
 }

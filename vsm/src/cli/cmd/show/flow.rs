@@ -214,10 +214,12 @@ fn caches(states: &[(u8, State)]) -> Table {
         .right("Active aged", "aged_active", 11)
         .right("TCP ended", "ended", 10)
         .right("Forced", "forced", 8)
-        .right("Evicted", "evicted", 8);
+        .right("Evicted", "evicted", 8)
+        .right("Unmetered", "unmetered", 9);
     for (slot, (_, c)) in states {
-        let counts = [c.active, c.capacity, c.added, c.aged_inactive, c.aged_active, c.ended, c.forced, c.evicted]
-            .map(|n| n.to_string());
+        let flows = [c.active, c.capacity, c.added, c.aged_inactive, c.aged_active, c.ended, c.forced, c.evicted];
+        let unmetered = c.unmetered.map_or_else(|| "-".to_owned(), |n| n.to_string());
+        let counts = flows.map(|n| n.to_string()).into_iter().chain([unmetered]);
         table.row([slot.to_string()].into_iter().chain(counts));
     }
     table
@@ -258,7 +260,8 @@ mod tests {
             last_error: Some("Network is unreachable".into()),
         };
         let cache = CacheState { active: 3, capacity: 65_536, added: 40, aged_inactive: 30, ..CacheState::default() };
-        let states = [(3, (vec![row], cache))];
+        let newer = CacheState { unmetered: Some(7), ..cache.clone() };
+        let states = [(3, (vec![row], newer)), (4, (vec![], cache))];
         let model = sample::model();
         sample::check("flow_record", &records(&model, None));
         sample::check("flow_record_name", &records(&model, Some("talk")));

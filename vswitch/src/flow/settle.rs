@@ -1,0 +1,87 @@
+//! What was counted under monitors that a configuration has taken away: reported before those who export forget them.
+//!
+//! A frame that finds its flow watched by others than before has that reported at once, but no frame may come any more. So
+//! after a change that concerns monitors a walk over the table does the same for every flow, some at a time. It may run
+//! only after the change was taken over: then no frame is counted any more as it was before.
+//!
+//! When the ring of records stays full, the walk gives up after a while: what then finds no room is counted as not metered.
+//! It must not be reported later, when the number of its monitor may be another's.
+
+use super::Flows;
+use super::entry::{Entry, state};
+use super::expire::SLICE;
+use super::record::{EndReason, MonitorSet};
+use crate::snapshot::Snapshot;
+use crate::time::Instant;
+use crate::verdict::Verdict;
+
+/// Flows that a turn reports.
+const REPORTED_PER_TURN: usize = 256;
+
+/// The monitors that `snapshot` has look at a flow, where it enters and where it leaves. Who gets a flood is not kept with
+/// its flow, so of the monitors where it leaves those stay that a port of the VLAN still has.
+fn watchers(entry: &Entry, snapshot: &Snapshot) -> (MonitorSet, MonitorSet) {
+    let j = entry.judgement();
+    let entering = snapshot.port(entry.key().in_port()).map_or(0, |port| port.monitors_in);
+    let leaving = match j.verdict {
+        Verdict::Forward(to) => snapshot.port(to).map_or(0, |port| port.monitors_out) & !entering,
+        Verdict::Flood if j.monitors_out == 0 => 0,
+        Verdict::Flood => {
+            let members = j.vlan.map_or(&[][..], |vlan| snapshot.members(vlan));
+            let all = members.iter().filter_map(|id| snapshot.port(*id)).fold(0, |set, port| set | port.monitors_out);
+            j.monitors_out & all & !entering
+        }
+        Verdict::Drop(_) => 0,
+    };
+    (entering, leaving)
+}
+
+impl Flows {
+    /// Reports what entries `from..` have counted under other monitors than those of `snapshot`, and what is to be reported
+    /// at once anyway; returns where to go on. `patient`: a full ring of records is waited for.
+    pub(crate) fn settle(&mut self, from: u32, snapshot: &Snapshot, patient: bool, now: Instant) -> Option<u32> {
+        let to = from.saturating_add(SLICE).min(self.cache.used());
+        let mut reported = 0;
+        for at in from..to {
+            let Some(entry) = self.cache.get(at).filter(|entry| entry.is(state::LIVE)) else { continue };
+            let (entering, leaving) = watchers(entry, snapshot);
+            let differs = (entry.monitors_in, entry.monitors_out) != (entering, leaving);
+            if !differs && !entry.is(state::FORCED) {
+                continue;
+            }
+            if reported == REPORTED_PER_TURN {
+                return Some(at);
+            }
+            reported += 1;
+            if !self.report(at, EndReason::Forced) {
+                if patient {
+                    return Some(at);
+                }
+                self.forgo(at);
+            }
+            if differs && let Some(entry) = self.cache.get_mut(at) {
+                (entry.monitors_in, entry.monitors_out) = (entering, leaving);
+                self.arm(at, now, snapshot);
+            }
+        }
+        (to < self.cache.used()).then_some(to)
+    }
+
+    /// Gives up what entry `at` has counted, and counts that, if anyone watches it.
+    pub(crate) fn forgo(&mut self, at: u32) {
+        let Some(entry) = self.cache.get_mut(at) else { return };
+        if entry.monitors_in | entry.monitors_out != 0 {
+            self.counters.cache.unmetered.add(entry.packets);
+        }
+        entry.restart();
+    }
+
+    /// As [`Flows::forgo`] for every flow: the switch ends, and nobody takes reports.
+    pub(crate) fn forgo_all(&mut self) {
+        for at in 0..self.cache.used() {
+            if self.cache.get(at).is_some_and(|entry| entry.is(state::LIVE)) {
+                self.forgo(at);
+            }
+        }
+    }
+}
