@@ -20,6 +20,13 @@ use crate::frame::BATCH;
 /// Chains that can be looked at ahead: a power of two.
 pub(super) const AHEAD: usize = BATCH;
 
+/// Octets of a frame that are fetched when its chain is looked at: at most two lines, as its begin may be anywhere in one.
+const BEGIN: usize = 128;
+/// How many chains before its turn the rest of a longer frame is fetched, and up to which octet; the hardware sees by then
+/// where it goes on.
+const SOON: u16 = 4;
+const REST: usize = 2048;
+
 /// A chain that was looked at.
 #[derive(Clone, Copy)]
 pub(super) struct Head {
@@ -74,6 +81,24 @@ impl Ring {
             *place = Head { first, whole, number };
         }
         self.ahead.end = at.wrapping_add(1);
+    }
+
+    /// Fetches more of the frame that is a few chains ahead, when this one has `len` octets and that one is expected to have as many.
+    #[inline(always)]
+    pub(super) fn fetch_rest<const KIND: u16>(&self, len: usize) {
+        if len <= BEGIN || self.ahead.end.wrapping_sub(self.next) <= SOON {
+            return;
+        }
+        let index = usize::from(self.next.wrapping_add(SOON)) % AHEAD;
+        let Some(head) = self.ahead.heads.get(index).filter(|head| !head.whole.is_null()) else { return };
+        let mut at = BEGIN;
+        while at < len.min(head.first.len as usize).min(REST) {
+            match KIND {
+                WRITE => prefetch_to_write(head.whole.wrapping_add(at)),
+                _ => prefetch(head.whole.wrapping_add(at)),
+            }
+            at += 64;
+        }
     }
 
     /// The chain `at` places behind the next one, of which there are more; copied now, if nobody has looked at it.

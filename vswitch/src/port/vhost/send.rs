@@ -111,6 +111,7 @@ impl Ring {
         if chain.whole.is_null() || (chain.first.len as usize) < len {
             return false;
         }
+        self.fetch_rest::<WRITE>(len);
         let Words(low, high) = if plain { Words::of(&VnetHdr::PLAIN, 1) } else { self.header_of(&frame.vnet, 1) };
         // SAFETY: the piece has `len` octets, which is `self.header + head.len() + rest.len()`, and `self.header` is one of the two lengths.
         unsafe {
@@ -224,5 +225,21 @@ impl Ring {
             }
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_in_words_is_the_header() {
+        for (flags, gso_type, low, high) in [(0, GSO_NONE, 0, 0), (1, 0x81, 0x1234, 0xfedc), (2, 5, 0xffff, 1)] {
+            let vnet =
+                VnetHdr { flags, gso_type, hdr_len: low, gso_size: high, csum_start: !low, csum_offset: high ^ 0x0f0f };
+            assert_eq!(Words::of(&vnet, 1).octets(), vnet.write());
+            assert_eq!(VnetHdr::read(&Words::of(&vnet, 0xabcd).octets()), vnet);
+            assert_eq!(Words::of(&vnet, 0xabcd).octets()[10..], [0xcd, 0xab]);
+        }
     }
 }
