@@ -19,10 +19,11 @@ use vswitch::port::vhost::{Role, Settings, Vhost, VhostState};
 use vswitch::snapshot::Snapshot;
 use vswitch::worker::{Limits, switch};
 
-/// What the loop did: frames received, and nanoseconds of the turns that received any.
+/// What the loop did: frames received, turns that received any, and nanoseconds of these.
 #[derive(Default)]
 struct Work {
     frames: AtomicU64,
+    turns: AtomicU64,
     busy: AtomicU64,
 }
 
@@ -60,6 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let after = Instant::now();
             if frames > 0 {
                 worked.frames.fetch_add(frames as u64, Ordering::Relaxed);
+                worked.turns.fetch_add(1, Ordering::Relaxed);
                 worked.busy.fetch_add((after - before).as_nanos() as u64, Ordering::Relaxed);
             } else {
                 std::hint::spin_loop();
@@ -96,7 +98,12 @@ fn report(control: &Control, states: &[Arc<VhostState>], work: &Work) {
         );
     }
     let (frames, busy) = (work.frames.load(Ordering::Relaxed), work.busy.load(Ordering::Relaxed));
-    println!("frames {frames} ns/frame {:.1}", busy as f64 / frames.max(1) as f64);
+    let turns = work.turns.load(Ordering::Relaxed);
+    println!(
+        "frames {frames} ns/frame {:.1} frames/turn {:.1}",
+        busy as f64 / frames.max(1) as f64,
+        frames as f64 / turns.max(1) as f64
+    );
 }
 
 fn access(id: PortId, vlan: VlanId) -> PortConfig {

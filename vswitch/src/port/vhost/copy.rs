@@ -88,6 +88,19 @@ pub(super) fn prefetch(at: *const u8) {
     let _ = at;
 }
 
+/// Fetches the line at `at` into the cache as one that will be written, so that no other core has it then; any address will do.
+#[inline(always)]
+pub(super) fn prefetch_to_write(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch of an address that is not mapped does nothing, and processors that do not know this one do
+    // nothing at all.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -132,9 +132,29 @@ pub(super) struct Piece {
     pub(super) len: usize,
 }
 
-/// Which region was found last, where the next search begins.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Hint(usize);
+/// The region that was found last. It goes with the memory that it was first used with.
+#[derive(Clone, Copy)]
+pub(super) struct Hint {
+    guest: u64,
+    size: u64,
+    host: *mut u8,
+}
+
+impl Default for Hint {
+    fn default() -> Self {
+        Hint { guest: 0, size: 0, host: ptr::null_mut() }
+    }
+}
+
+impl Hint {
+    /// `len` octets, or as many as the region has, from `offset` on, which is less than its size.
+    #[inline(always)]
+    fn piece(&self, offset: u64, len: usize) -> Piece {
+        let left = self.size - offset;
+        // The region is mapped, so its size is one of our address space, and so is every offset in it.
+        Piece { at: self.host.wrapping_add(offset as usize), len: len.min(left as usize) }
+    }
+}
 
 impl Memory {
     /// Memory of these regions; the descriptors are closed in any case.
@@ -189,11 +209,9 @@ impl Memory {
     /// is 0. `None` when the first octet is in no region.
     #[inline(always)]
     pub(super) fn piece(&self, address: u64, len: usize, hint: &mut Hint) -> Option<Piece> {
-        if let Some(region) = self.regions.get(hint.0) {
-            let offset = address.wrapping_sub(region.place.guest);
-            if offset < region.place.size {
-                return Some(region.piece(offset, len));
-            }
+        let offset = address.wrapping_sub(hint.guest);
+        if offset < hint.size {
+            return Some(hint.piece(offset, len));
         }
         self.search(address, len, hint)
     }
@@ -201,10 +219,9 @@ impl Memory {
     /// Where `len` octets from guest address `address` on are, if they lie in one region; else null.
     #[inline(always)]
     pub(super) fn whole(&self, address: u64, len: u32, hint: &mut Hint) -> *mut u8 {
-        let Some(region) = self.regions.get(hint.0) else { return self.search_whole(address, len, hint) };
-        let offset = address.wrapping_sub(region.place.guest);
-        if offset < region.place.size && u64::from(len) <= region.place.size - offset {
-            region.host.wrapping_add(offset as usize)
+        let offset = address.wrapping_sub(hint.guest);
+        if offset < hint.size && u64::from(len) <= hint.size - offset {
+            hint.host.wrapping_add(offset as usize)
         } else {
             self.search_whole(address, len, hint)
         }
@@ -221,9 +238,9 @@ impl Memory {
     #[cold]
     fn search(&self, address: u64, len: usize, hint: &mut Hint) -> Option<Piece> {
         let holds = |region: &Region| address.wrapping_sub(region.place.guest) < region.place.size;
-        hint.0 = self.regions.iter().position(holds)?;
-        let region = self.regions.get(hint.0)?;
-        Some(region.piece(address.wrapping_sub(region.place.guest), len))
+        let region = self.regions.iter().find(|region| holds(region))?;
+        *hint = Hint { guest: region.place.guest, size: region.place.size, host: region.host };
+        Some(hint.piece(address.wrapping_sub(region.place.guest), len))
     }
 
     /// All of `len` octets from the front end's address `user` on, if they lie in one region, at a multiple of `align`.

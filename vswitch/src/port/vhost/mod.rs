@@ -1,7 +1,7 @@
 //! A port that a guest reaches by vhost-user: its network card's rings are in memory that it shares with us.
 //!
 //! ```text
-//!  guest's driver ── rings and frames in shared memory ── worker: Port::rx, Port::tx        (ring, chain, receive, send)
+//!  guest's driver ── rings and frames in shared memory ── worker: Port::rx, Port::tx        (ring, ahead, chain, receive, send)
 //!        │                                                  │ a lock per ring that it only tries          (lock, shared)
 //!  front end (QEMU, DPDK) ── messages on a Unix socket ── thread of the port: who, where, how many   (socket, device)
 //! ```
@@ -25,6 +25,7 @@
 //! Limits: split rings of up to 32768 entries, 8 queue pairs, 32 memory regions; no migration of a running guest. A front end that
 //! makes its call descriptor block holds a worker up for less than half a second, once in ten (`call`, `socket`).
 
+mod ahead;
 mod call;
 mod chain;
 mod copy;

@@ -3,11 +3,16 @@
 //! The octets are copied out of guest memory once; what is judged and forwarded is the copy. The virtio header may be spread over
 //! any number of descriptors. A frame that is longer than a buffer arrives with length 0, as the port's contract says.
 
+use super::ahead::Head;
 use super::chain::{Descriptor, WRITE, Walk};
 use super::copy::{copy, fence};
-use super::ring::{Bad, Fault, Head, Heads, Ring};
+use super::ring::{Bad, Fault, Ring};
 use crate::frame::vnet::{VNET_LEN, VnetHdr};
 use crate::frame::{BATCH, Buffer, FRAME_MAX};
+
+/// Chains that are looked at before they are copied: as many as hide the way of their lines, and few enough that the lines are
+/// still near when they are copied.
+const NEAR: usize = 32;
 
 impl Ring {
     /// Fills buffers from the front with frames that the guest sends, and returns how many, after at most one batch.
@@ -15,29 +20,42 @@ impl Ring {
     /// # Errors
     /// [`Fault`]: the ring is of no use any more.
     pub fn receive(&mut self, buffers: &mut [Buffer]) -> Result<usize, Fault> {
-        let mut heads = Heads::new();
-        self.heads(buffers.len(), 0, &mut heads)?;
+        let wanted = buffers.len().min(BATCH);
+        let available = self.available(wanted)?.min(wanted);
+        for _ in 0..available.min(NEAR) {
+            self.look::<0>(NEAR);
+        }
         let mut filled = 0;
-        for head in &heads {
+        let mut outcome = Ok(());
+        for _ in 0..available {
             let Some(buffer) = buffers.get_mut(filled) else { break };
-            let taken = match self.take_whole(head, buffer) {
+            let head = match self.head(0) {
+                Ok(head) => head,
+                // What was received before it is delivered; the next call comes back to it.
+                Err(_) if filled > 0 => break,
+                Err(fault) => {
+                    outcome = Err(fault);
+                    break;
+                }
+            };
+            self.fetch_rest::<0>(head.first.len as usize);
+            let taken = match self.take_whole(&head, buffer) {
                 true => Ok(()),
                 false => self.take_parts(head.first, buffer),
             };
             self.complete(head.number, 0);
+            self.look::<0>(NEAR);
             match taken {
                 Ok(()) => filled += 1,
-                Err(bad) => {
-                    if let Err(fault) = self.note(bad) {
-                        self.publish();
-                        return Err(fault);
-                    }
-                }
+                Err(bad) => outcome = self.note(bad),
+            }
+            if outcome.is_err() {
+                break;
             }
         }
         fence();
         self.publish();
-        Ok(filled)
+        outcome.map(|()| filled)
     }
 
     /// Gives back what the guest sends, unread: the queue is disabled. Returns how many chains that were.
@@ -45,13 +63,13 @@ impl Ring {
     /// # Errors
     /// [`Fault`]: the ring is of no use any more.
     pub fn discard(&mut self) -> Result<usize, Fault> {
-        let mut heads = Heads::new();
-        self.heads(BATCH, 0, &mut heads)?;
-        for head in &heads {
+        let available = self.available(BATCH)?.min(BATCH);
+        for _ in 0..available {
+            let head = self.head(0)?;
             self.complete(head.number, 0);
         }
         self.publish();
-        Ok(heads.len())
+        Ok(available)
     }
 
     /// Takes a frame that is in one piece, as most are; `false` when it is not, or there is something wrong with it.
@@ -71,10 +89,7 @@ impl Ring {
         };
         fence();
         buffer.set_len(len);
-        buffer.vnet = match (low, high) {
-            (0, 0) => VnetHdr::PLAIN,
-            _ => decode(low, high),
-        };
+        buffer.vnet = decode(low, high);
         true
     }
 
@@ -123,13 +138,27 @@ impl Ring {
 }
 
 /// A header from its first eight octets and the two behind them, as they were in memory.
+#[inline(always)]
 fn decode(low: u64, high: u16) -> VnetHdr {
-    let mut header = [0u8; VNET_LEN];
-    if let Some((first, rest)) = header.split_first_chunk_mut::<8>() {
-        *first = low.to_ne_bytes();
-        if let Some(second) = rest.first_chunk_mut::<2>() {
-            *second = high.to_ne_bytes();
-        }
+    let low = u64::from_le(low);
+    VnetHdr {
+        flags: low as u8,
+        gso_type: (low >> 8) as u8,
+        hdr_len: (low >> 16) as u16,
+        gso_size: (low >> 32) as u16,
+        csum_start: (low >> 48) as u16,
+        csum_offset: u16::from_le(high),
     }
-    VnetHdr::read(&header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_from_words_is_the_header() {
+        let octets: [u8; VNET_LEN] = [1, 0x81, 0x34, 0x12, 0xdc, 0xfe, 3, 4, 5, 6, 0xab, 0xcd];
+        let low = u64::from_ne_bytes(*octets.first_chunk().unwrap());
+        assert_eq!(decode(low, u16::from_ne_bytes([5, 6])), VnetHdr::read(&octets));
+    }
 }

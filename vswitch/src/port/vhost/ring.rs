@@ -10,17 +10,13 @@
 //!
 //! The frames are moved in [`super::receive`] and [`super::send`].
 
-use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
 
-use arrayvec::ArrayVec;
-
+use super::ahead::Ahead;
 use super::chain::Descriptor;
-use super::copy::prefetch;
 use super::features::{EVENT_IDX, GUEST_ECN, INDIRECT_DESC, MRG_RXBUF, VERSION_1, VNET_LEN_LEGACY, offloads};
 use super::memory::{Care, Hint, Memory};
-use crate::frame::BATCH;
 use crate::frame::vnet::VNET_LEN;
 use crate::port::Offloads;
 
@@ -107,9 +103,11 @@ pub struct Ring {
     used: *mut u8,
     size: u16,
     /// The next entry of the available ring that we take, and of the used ring that we write: no chain is held.
-    next: u16,
+    pub(super) next: u16,
     /// The guest's index when it was last read.
-    seen: u16,
+    pub(super) seen: u16,
+    /// Chains that were looked at already: from `next` on, and none behind `seen`.
+    pub(super) ahead: Ahead,
     /// As much of that as the guest knows.
     published: u16,
     /// As much of that as the guest was offered a call for.
@@ -132,20 +130,6 @@ pub struct Ring {
 
 // SAFETY: the pointers are to guest memory, which belongs to no thread.
 unsafe impl Send for Ring {}
-
-/// A chain, as a batch looks at it first.
-#[derive(Clone, Copy)]
-pub(super) struct Head {
-    /// The number by which it goes back.
-    pub(super) number: u16,
-    /// Its first descriptor, copied.
-    pub(super) first: Descriptor,
-    /// Where that is, if it is the only one, of the kind that was looked for, and in one piece; else null.
-    pub(super) whole: *mut u8,
-}
-
-/// The chains that a batch will need.
-pub(super) type Heads = ArrayVec<Head, BATCH>;
 
 impl Ring {
     /// The ring at `layout`, with `features` negotiated. `base` is where the guest believes that we are; what the ring itself
@@ -178,6 +162,7 @@ impl Ring {
             size: layout.size,
             next,
             seen: next,
+            ahead: Ahead::new(next),
             published: next,
             called: next,
             fresh: true,
@@ -246,12 +231,17 @@ impl Ring {
         Ok(usize::from(known))
     }
 
-    /// The chain `at` places behind the next one: its number, and its first descriptor, copied once.
+    /// The number of the chain with this index.
     #[inline(always)]
-    pub(super) fn head(&self, at: usize) -> Result<(u16, Descriptor), Fault> {
-        let slot = self.next.wrapping_add(at as u16) & self.mask();
-        let head = u16::from_le(self.available_field(4 + 2 * usize::from(slot)).load(Ordering::Relaxed));
-        Ok((head, self.descriptor(head).ok_or(Fault::Head)?))
+    pub(super) fn number(&self, index: u16) -> u16 {
+        let slot = usize::from(index & self.mask());
+        u16::from_le(self.available_field(4 + 2 * slot).load(Ordering::Relaxed))
+    }
+
+    /// Where in the used ring the chain with this index is given back.
+    #[inline(always)]
+    pub(super) fn used_entry(&self, index: u16) -> *mut u8 {
+        self.used.wrapping_add(4 + 8 * usize::from(index & self.mask()))
     }
 
     /// Entry `index` of the descriptor table.
@@ -271,34 +261,14 @@ impl Ring {
         Some(Descriptor::from_words(u64::from_le(low), u64::from_le(high)))
     }
 
-    /// Looks at up to `wanted` chains ahead, whose descriptors are to have `kind` and no other flag, and fetches what they
-    /// point to.
-    #[inline(always)]
-    pub(super) fn heads(&mut self, wanted: usize, kind: u16, heads: &mut Heads) -> Result<(), Fault> {
-        let available = self.available(wanted)?;
-        for at in 0..available.min(wanted).min(BATCH) {
-            let (number, first) = self.head(at)?;
-            let mut whole = self.memory.whole(first.address, first.len, &mut self.hint);
-            prefetch(whole);
-            prefetch(whole.wrapping_add(64));
-            if first.flags != kind {
-                whole = ptr::null_mut();
-            }
-            // There is room: the count was limited.
-            let _ = heads.try_push(Head { number, first, whole });
-        }
-        Ok(())
-    }
-
     /// Gives the next chain, which is `head`, back with `len` octets written to it.
     #[inline(always)]
     pub(super) fn complete(&mut self, head: u16, len: u32) {
-        let slot = usize::from(self.next & self.mask());
-        // SAFETY: the entry lies in the used ring, whose place and alignment (4) were checked.
-        unsafe {
-            let entry = self.used.add(4 + 8 * slot).cast::<u32>();
-            AtomicU32::from_ptr(entry).store(u32::from(head).to_le(), Ordering::Relaxed);
-            AtomicU32::from_ptr(entry.add(1)).store(len.to_le(), Ordering::Relaxed);
+        let entry = u64::from(head) | u64::from(len) << 32;
+        // SAFETY: the entry lies in the used ring, whose place was checked.
+        unsafe { self.used_entry(self.next).cast::<u64>().write_unaligned(entry.to_le()) };
+        if self.ahead.end == self.next {
+            self.ahead.end = self.next.wrapping_add(1);
         }
         self.next = self.next.wrapping_add(1);
     }

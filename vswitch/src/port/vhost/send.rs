@@ -6,11 +6,11 @@
 
 use arrayvec::ArrayVec;
 
+use super::ahead::{AHEAD, Head};
 use super::chain::{Descriptor, WRITE, Walk};
 use super::copy::copy;
-use super::features::VNET_LEN_LEGACY;
 use super::memory::Piece;
-use super::ring::{Bad, Fault, Head, Heads, PIECES_MAX, Ring};
+use super::ring::{Bad, Fault, PIECES_MAX, Ring};
 use crate::frame::TxFrame;
 use crate::frame::vnet::{DATA_VALID, GSO_ECN, GSO_NONE, NEEDS_CSUM, VNET_LEN, VnetHdr};
 use crate::port::Sent;
@@ -18,8 +18,27 @@ use crate::port::Sent;
 /// Chains that one frame can take: the longest frame in buffers of 1 KiB.
 const CHAINS_MAX: usize = 80;
 
-/// The header of an ordinary frame in one chain.
-const PLAIN: [u8; VNET_LEN] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+/// A virtio header as it goes into memory: eight octets and four. In words, because octets that are put together in memory
+/// and read as words at once would have to wait until all that was written before has left this core.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Words(u64, u32);
+
+impl Words {
+    #[inline(always)]
+    fn of(vnet: &VnetHdr, buffers: u16) -> Words {
+        let low = u64::from(vnet.flags)
+            | u64::from(vnet.gso_type) << 8
+            | u64::from(vnet.hdr_len) << 16
+            | u64::from(vnet.gso_size) << 32
+            | u64::from(vnet.csum_start) << 48;
+        Words(low.to_le(), (u32::from(vnet.csum_offset) | u32::from(buffers) << 16).to_le())
+    }
+
+    fn octets(self) -> [u8; VNET_LEN] {
+        let ([a, b, c, d, e, f, g, h], [i, j, k, l]) = (self.0.to_ne_bytes(), self.1.to_ne_bytes());
+        [a, b, c, d, e, f, g, h, i, j, k, l]
+    }
+}
 
 /// A chain that a frame goes to, and how much it holds.
 type Spans = ArrayVec<(u16, usize), CHAINS_MAX>;
@@ -39,17 +58,17 @@ impl Ring {
     /// # Errors
     /// [`Fault`]: the ring is of no use any more. `sent` tells how far it came.
     pub fn send(&mut self, frames: &[TxFrame<'_>], sent: &mut Sent) -> Result<(), Fault> {
-        let mut heads = Heads::new();
-        self.heads(frames.len(), WRITE, &mut heads)?;
-        let outcome = self.send_all(frames, &heads, sent);
+        let available = self.available(frames.len())?;
+        for _ in 0..available.min(frames.len()) {
+            self.look::<WRITE>(AHEAD);
+        }
+        let outcome = self.send_all(frames, sent);
         self.publish();
         outcome
     }
 
     #[inline(always)]
-    fn send_all(&mut self, frames: &[TxFrame<'_>], heads: &Heads, sent: &mut Sent) -> Result<(), Fault> {
-        // Chains taken since `heads`.
-        let mut taken = 0;
+    fn send_all(&mut self, frames: &[TxFrame<'_>], sent: &mut Sent) -> Result<(), Fault> {
         for frame in frames {
             let plain = frame.vnet.flags == 0 && frame.vnet.gso_type == GSO_NONE;
             if !plain && !self.offloads.cover(&frame.vnet) {
@@ -57,15 +76,17 @@ impl Ring {
                 continue;
             }
             let len = self.header + frame.len();
-            if let Some(head) = heads.get(taken)
-                && self.put_whole(head, frame, len, plain)
+            if self.ahead.end != self.next
+                && let Ok(head) = self.head(0)
+                && self.put_whole(&head, frame, len, plain)
             {
                 self.complete(head.number, len as u32);
-                taken += 1;
+                // For a batch to come: the guest has given it long ago, and waits.
+                self.look::<WRITE>(AHEAD);
                 sent.accepted += 1;
                 continue;
             }
-            match self.put_parts(frame, heads, &mut taken)? {
+            match self.put_parts(frame)? {
                 Room::Found => sent.accepted += 1,
                 Room::Never => sent.refuse(),
                 Room::Full => return Ok(()),
@@ -76,14 +97,10 @@ impl Ring {
 
     /// The virtio header of a frame in `buffers` chains, without what this guest has not asked for.
     #[inline(always)]
-    fn header_of(&self, vnet: &VnetHdr, buffers: u16) -> [u8; VNET_LEN] {
+    fn header_of(&self, vnet: &VnetHdr, buffers: u16) -> Words {
         let gso_type = if self.ecn { vnet.gso_type } else { vnet.gso_type & !GSO_ECN };
         let flags = if self.offloads.csum { vnet.flags & (NEEDS_CSUM | DATA_VALID) } else { 0 };
-        let mut header = VnetHdr { flags, gso_type, ..*vnet }.write();
-        if let Some(place) = header.last_chunk_mut::<2>() {
-            *place = buffers.to_le_bytes();
-        }
-        header
+        Words::of(&VnetHdr { flags, gso_type, ..*vnet }, buffers)
     }
 
     /// Puts a frame, `len` octets with its header, where the guest gave one piece that is long enough, as most do; `false`
@@ -94,12 +111,15 @@ impl Ring {
         if chain.whole.is_null() || (chain.first.len as usize) < len {
             return false;
         }
-        let header = if plain { PLAIN } else { self.header_of(&frame.vnet, 1) };
+        self.fetch_rest::<WRITE>(len);
+        let Words(low, high) = if plain { Words::of(&VnetHdr::PLAIN, 1) } else { self.header_of(&frame.vnet, 1) };
         // SAFETY: the piece has `len` octets, which is `self.header + head.len() + rest.len()`, and `self.header` is one of the two lengths.
         unsafe {
+            chain.whole.cast::<u64>().write_unaligned(low);
             match self.header {
-                VNET_LEN => copy(header.as_ptr(), chain.whole, VNET_LEN),
-                _ => copy(header.as_ptr(), chain.whole, VNET_LEN_LEGACY),
+                VNET_LEN => chain.whole.add(8).cast::<u32>().write_unaligned(high),
+                // A legacy header ends before the number of buffers.
+                _ => chain.whole.add(8).cast::<u16>().write_unaligned((u32::from_le(high) as u16).to_le()),
             }
             let at = chain.whole.add(self.header);
             match head.len() {
@@ -115,13 +135,13 @@ impl Ring {
 
     /// Puts a frame into any number of pieces, and chains if they are mergeable.
     #[inline(never)]
-    fn put_parts(&mut self, frame: &TxFrame<'_>, heads: &Heads, taken: &mut usize) -> Result<Room, Fault> {
+    fn put_parts(&mut self, frame: &TxFrame<'_>) -> Result<Room, Fault> {
         let mut spans = Spans::new();
-        match self.find_room(self.header + frame.len(), heads, taken, &mut spans)? {
+        match self.find_room(self.header + frame.len(), &mut spans)? {
             Room::Found => {}
             other => return Ok(other),
         }
-        let header = self.header_of(&frame.vnet, spans.len() as u16);
+        let header = self.header_of(&frame.vnet, spans.len() as u16).octets();
         let mut pieces = std::mem::take(&mut self.pieces);
         let mut places = pieces.iter_mut();
         let mut place = places.next();
@@ -144,12 +164,11 @@ impl Ring {
             self.complete(*head, len as u32);
             left -= len;
         }
-        *taken += spans.len();
         Ok(Room::Found)
     }
 
     /// Collects chains for `len` octets in `spans`, and their parts in `self.pieces`. Wrong chains go back to the guest.
-    fn find_room(&mut self, len: usize, heads: &Heads, taken: &mut usize, spans: &mut Spans) -> Result<Room, Fault> {
+    fn find_room(&mut self, len: usize, spans: &mut Spans) -> Result<Room, Fault> {
         self.pieces.clear();
         let mut found = 0;
         while found < len {
@@ -160,10 +179,7 @@ impl Ring {
             if self.available(spans.len() + 1)? <= spans.len() {
                 return Ok(Room::Full);
             }
-            let (head, first) = match heads.get(*taken + spans.len()) {
-                Some(copied) => (copied.number, copied.first),
-                None => self.head(spans.len())?,
-            };
+            let Head { number: head, first, .. } = self.head(spans.len())?;
             match self.measure(first, len - found) {
                 Ok(room) => {
                     spans.push((head, room));
@@ -175,7 +191,6 @@ impl Ring {
                         self.complete(*head, 0);
                     }
                     self.complete(head, 0);
-                    *taken += spans.len() + 1;
                     self.note(bad)?;
                     spans.clear();
                     self.pieces.clear();
@@ -210,5 +225,21 @@ impl Ring {
             }
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_in_words_is_the_header() {
+        for (flags, gso_type, low, high) in [(0, GSO_NONE, 0, 0), (1, 0x81, 0x1234, 0xfedc), (2, 5, 0xffff, 1)] {
+            let vnet =
+                VnetHdr { flags, gso_type, hdr_len: low, gso_size: high, csum_start: !low, csum_offset: high ^ 0x0f0f };
+            assert_eq!(Words::of(&vnet, 1).octets(), vnet.write());
+            assert_eq!(VnetHdr::read(&Words::of(&vnet, 0xabcd).octets()), vnet);
+            assert_eq!(Words::of(&vnet, 0xabcd).octets()[10..], [0xcd, 0xab]);
+        }
     }
 }

@@ -1,0 +1,120 @@
+//! Chains that are looked at before their turn.
+//!
+//! The guest runs on another core, so whatever it wrote last is in that core's cache, and a line takes a hundred times as
+//! long to come as an instruction does. The lines of the frames to come are therefore asked for while frames are copied: the ring looks at
+//! up to [`AHEAD`] chains that are available but not yet used, copies the first descriptor of each, judges it in the
+//! copy, and fetches the part of guest memory where its frame begins, and the entry of the used ring that it will get. Where we write, the lines are
+//! fetched to be written: a line that is only read first has to be asked for twice.
+//!
+//! What was looked at stays copied until it is used, over as many calls as that takes. So a descriptor is still read
+//! once, and the guest has given it away by then (virtio 1.2, 2.7.13). A wrong number in the available ring ends the look; it is a fault when its turn
+//! comes.
+
+use std::ptr;
+
+use super::chain::{Descriptor, WRITE};
+use super::copy::{prefetch, prefetch_to_write};
+use super::ring::{Fault, Ring};
+use crate::frame::BATCH;
+
+/// Chains that can be looked at ahead: a power of two.
+pub(super) const AHEAD: usize = BATCH;
+
+/// Octets of a frame that are fetched when its chain is looked at: at most two lines, as its begin may be anywhere in one.
+const BEGIN: usize = 128;
+/// How many chains before its turn the rest of a longer frame is fetched, and up to which octet; the hardware sees by then
+/// where it goes on.
+const SOON: u16 = 4;
+const REST: usize = 2048;
+
+/// A chain that was looked at.
+#[derive(Clone, Copy)]
+pub(super) struct Head {
+    /// Its first descriptor, copied.
+    pub(super) first: Descriptor,
+    /// Where that is, if it is the only one, of the kind that was looked for, and in one piece; else null.
+    pub(super) whole: *mut u8,
+    /// The number by which it goes back.
+    pub(super) number: u16,
+}
+
+/// The chains that were looked at, each in the place of its index.
+pub(super) struct Ahead {
+    heads: [Head; AHEAD],
+    /// The index behind the last of them.
+    pub(super) end: u16,
+}
+
+impl Ahead {
+    /// None, from index `next` on.
+    pub(super) fn new(next: u16) -> Ahead {
+        let none = Descriptor { address: 0, len: 0, flags: 0, next: 0 };
+        Ahead { heads: [Head { first: none, whole: ptr::null_mut(), number: 0 }; AHEAD], end: next }
+    }
+}
+
+impl Ring {
+    /// Looks at the chain behind those that were looked at, if it is available and `most` are not exceeded. Its descriptor is to
+    /// have the flags `KIND` and no other.
+    #[inline(always)]
+    pub(super) fn look<const KIND: u16>(&mut self, most: usize) {
+        let at = self.ahead.end;
+        if at == self.seen || usize::from(at.wrapping_sub(self.next)) >= most.min(AHEAD) {
+            return;
+        }
+        let number = self.number(at);
+        let Some(first) = self.descriptor(number) else { return };
+        let mut whole = self.memory.whole(first.address, first.len, &mut self.hint);
+        let behind = whole.wrapping_add(64);
+        if KIND == WRITE {
+            prefetch_to_write(whole);
+            prefetch_to_write(behind);
+        } else {
+            prefetch(whole);
+            prefetch(behind);
+        }
+        prefetch_to_write(self.used_entry(at));
+        if first.flags != KIND {
+            whole = ptr::null_mut();
+        }
+        if let Some(place) = self.ahead.heads.get_mut(usize::from(at) % AHEAD) {
+            *place = Head { first, whole, number };
+        }
+        self.ahead.end = at.wrapping_add(1);
+    }
+
+    /// Fetches more of the frame that is a few chains ahead, when this one has `len` octets and that one is expected to have as many.
+    #[inline(always)]
+    pub(super) fn fetch_rest<const KIND: u16>(&self, len: usize) {
+        if len <= BEGIN || self.ahead.end.wrapping_sub(self.next) <= SOON {
+            return;
+        }
+        let index = usize::from(self.next.wrapping_add(SOON)) % AHEAD;
+        let Some(head) = self.ahead.heads.get(index).filter(|head| !head.whole.is_null()) else { return };
+        let mut at = BEGIN;
+        while at < len.min(head.first.len as usize).min(REST) {
+            match KIND {
+                WRITE => prefetch_to_write(head.whole.wrapping_add(at)),
+                _ => prefetch(head.whole.wrapping_add(at)),
+            }
+            at += 64;
+        }
+    }
+
+    /// The chain `at` places behind the next one, of which there are more; copied now, if nobody has looked at it.
+    ///
+    /// # Errors
+    /// [`Fault::Head`].
+    #[inline(always)]
+    pub(super) fn head(&self, at: usize) -> Result<Head, Fault> {
+        let index = self.next.wrapping_add(at as u16);
+        if at < usize::from(self.ahead.end.wrapping_sub(self.next))
+            && let Some(head) = self.ahead.heads.get(usize::from(index) % AHEAD)
+        {
+            return Ok(*head);
+        }
+        let number = self.number(index);
+        let first = self.descriptor(number).ok_or(Fault::Head)?;
+        Ok(Head { first, whole: ptr::null_mut(), number })
+    }
+}
