@@ -73,9 +73,15 @@ impl Staged {
 }
 
 impl Device {
-    /// Makes list entries of the frames that needed none.
-    fn list_run(&mut self) {
+    /// Makes list entries of the frames that needed none. Who copies them as sent, the run knew and the list does not.
+    fn list_run(&mut self, batch: &mut Batch) {
         let run = std::mem::replace(&mut self.run, Run::EMPTY);
+        if let Some((session, vlan)) = run.way.watched {
+            let mut rest = run.set;
+            while let Some(at) = pop(&mut rest) {
+                batch.watch(at, vlan, 1 << session);
+            }
+        }
         self.copies |= run.way.copy_of.is_some();
         self.changed |= run.way.rewrite != Rewrite::Keep;
         self.staged.extend(run.list());
@@ -212,7 +218,7 @@ impl Devices {
         match self.devices.get_mut(to.index()) {
             Some(Some(device)) if vnet.asks_nothing() || takes(&device.offloads, vnet, session.is_some()) => {
                 if device.run.set != 0 {
-                    device.list_run();
+                    device.list_run(batch);
                 } else if device.staged.is_empty() {
                     self.dirty.insert(to);
                 }

@@ -193,3 +193,18 @@ fn floods_to_one_port_are_copied_once_and_as_sent_only_when_they_were() {
         assert_eq!((net.through(1, &flood), net.through(1, &flood)), (vec![2], vec![2]));
     }
 }
+
+/// Frames of a known flow are followed in their batch by one of a new flow to the same port: all are copied as sent.
+#[test]
+fn a_new_flow_behind_known_ones_takes_no_copies_from_them() {
+    let mut net = watched(SessionConfig { tx_ports: ids(&[2]), ..SessionConfig::default() });
+    let known = udp4(mac(2), mac(1), 80, 20);
+    for n in 0..3 {
+        assert_eq!(net.through(1, &known), [2, 9]);
+        for frame in [&known, &known, &udp4(mac(2), mac(1), 8_000 + n, 20)] {
+            net.send(1, frame);
+        }
+        net.turn();
+        assert_eq!((net.recv(2).len(), net.recv(9).len()), (3, 3));
+    }
+}
