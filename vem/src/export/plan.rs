@@ -1,7 +1,8 @@
 //! Which exporters a record goes to, and in which layout: the configuration, made ready for records.
 //!
 //! A record goes once to each exporter of each monitor that saw it. Exporters are known by their names: one that stays keeps
-//! its sequence, its sockets and its counters; another version or module begins a new sequence.
+//! its sequence, its sockets and its counters; another version or module begins a new sequence. One that goes, because no
+//! port's monitor uses it any more, rests: when it comes back its sequence goes on, so that no collector misses anything.
 
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use super::{Config, Error};
 const PAYLOAD_MIN: u16 = 512;
 const PAYLOAD_MAX: u16 = 65_507;
 const SECOND: Duration = Duration::from_secs(1);
+/// Most exporters that rest; the one that rests longest is forgotten.
+const RESTING_MAX: usize = 32;
 
 /// Checks that the configuration says one thing only and nothing that is missing.
 pub fn check(config: &Config) -> Result<(), Error> {
@@ -49,6 +52,8 @@ pub fn check(config: &Config) -> Result<(), Error> {
 pub struct Plan {
     module: u8,
     streams: Vec<Stream>,
+    /// Of exporters that are not configured any more.
+    resting: Vec<Stream>,
     /// By monitor.
     routes: Vec<Vec<Route>>,
     /// The monitors that there are.
@@ -76,13 +81,16 @@ impl Plan {
     pub fn configure(&mut self, config: Config, at: Moment) {
         let mut out = Vec::new();
         let mut old = std::mem::take(&mut self.streams);
+        let mut resting = std::mem::take(&mut self.resting);
+        if self.module != config.module {
+            resting.clear();
+        }
         for exporter in &config.exporters {
             let same = |stream: &Stream| stream.name == exporter.name && stream.version == exporter.version;
             let kept = old.iter().position(|stream| same(stream) && self.module == config.module);
-            let mut stream = match kept {
-                Some(index) => old.swap_remove(index),
-                None => Stream::new(exporter, config.module),
-            };
+            let kept = kept.map(|index| old.swap_remove(index));
+            let rested = || resting.iter().position(same).map(|index| resting.remove(index));
+            let mut stream = kept.or_else(rested).unwrap_or_else(|| Stream::new(exporter, config.module));
             stream.encoder.configure(setup(exporter, &config), at, &mut out);
             stream.send(&mut out, at);
             stream.sender.configure(exporter);
@@ -92,7 +100,12 @@ impl Plan {
             stream.encoder.flush(at, &mut out);
             stream.send(&mut out, at);
             stream.part();
+            if self.module == config.module {
+                resting.push(stream);
+            }
         }
+        resting.drain(..resting.len().saturating_sub(RESTING_MAX));
+        self.resting = resting;
         let route = |monitor: &Monitor, name: &String| {
             let stream = config.exporters.iter().position(|exporter| exporter.name == *name)?;
             Some(Route { stream, layout: layout_index(monitor, &config) })
@@ -160,8 +173,9 @@ impl Stream {
         Stream { name: exporter.name.clone(), version: exporter.version, encoder, sender }
     }
 
-    /// Nobody will ask for its counters any more.
-    fn part(&self) {
+    /// It is to rest, and its counters are shown no more.
+    fn part(&mut self) {
+        self.sender.close();
         for row in self.sender.rows(&self.name, self.encoder.not_exportable()) {
             if row.failed_records > 0 || row.not_exportable > 0 {
                 let (failed, not_exportable) = (row.failed_records, row.not_exportable);

@@ -126,6 +126,33 @@ fn an_exporter_that_stays_goes_on_and_another_version_begins_anew() {
 }
 
 #[test]
+fn an_exporter_that_comes_back_goes_on_with_its_templates_first() {
+    let collector = Collector::new();
+    let mut plan = Plan::default();
+    let there = || config(vec![exporter("a", Version::V9, &collector)], vec![monitor("m", None, &["a"])]);
+    for round in 0..3 {
+        plan.configure(there(), at(100 * round));
+        assert_eq!(plan.push(&tcp4(), at(100 * round + 10)), 0);
+        plan.configure(config(Vec::new(), Vec::new()), at(100 * round + 20));
+        assert_eq!(plan.push(&tcp4(), at(100 * round + 30)), 1, "nobody's");
+        assert_eq!(plan.rows(), []);
+    }
+    let received = collector.receive();
+    let heads: Vec<(u8, u8)> = received.iter().map(|d| (d[15], d[21])).collect();
+    assert_eq!(heads, [(0, 0), (1, 0), (2, 0)], "sequence, and a FlowSet of templates");
+    // As another module it is another stream; and not all that ever were are kept.
+    plan.configure(Config { module: 4, ..there() }, at(400));
+    plan.push(&tcp4(), at(410));
+    plan.flush(at(410));
+    assert_eq!(collector.receive()[0][12..20], [0, 0, 0, 0, 0, 0, 0, 4]);
+    for n in 0..RESTING_MAX + 5 {
+        let exporters = vec![exporter(&n.to_string(), Version::V9, &collector)];
+        plan.configure(Config { module: 4, ..config(exporters, Vec::new()) }, at(500));
+    }
+    assert_eq!(plan.resting.len(), RESTING_MAX);
+}
+
+#[test]
 fn what_waits_is_sent_when_its_exporter_goes() {
     let collector = Collector::new();
     let mut plan = Plan::default();

@@ -81,7 +81,7 @@ impl Sender {
     /// Takes the destinations of `exporter`; those that stay keep socket and counters, unless the DSCP changes.
     pub fn configure(&mut self, exporter: &Exporter) {
         if exporter.dscp != self.dscp {
-            self.targets.iter_mut().for_each(|target| target.socket = None);
+            self.close();
         }
         self.dscp = exporter.dscp;
         let mut old = std::mem::take(&mut self.targets);
@@ -90,6 +90,11 @@ impl Sender {
             let kept = old.iter().position(|target| target.address == address).map(|index| old.swap_remove(index));
             self.targets.push(kept.unwrap_or_else(|| Target::new(address)));
         }
+    }
+
+    /// Closes the sockets; the next datagram opens them.
+    pub fn close(&mut self) {
+        self.targets.iter_mut().for_each(|target| (target.socket, target.retry_at) = (None, None));
     }
 
     /// Sends a datagram to every destination.
