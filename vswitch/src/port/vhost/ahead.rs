@@ -1,14 +1,15 @@
 //! Chains that are looked at before their turn.
 //!
 //! The guest runs on another core, so whatever it wrote last is in that core's cache, and a line takes a hundred times as
-//! long to come as an instruction does. The lines of the frames to come are therefore asked for while frames are copied: the ring looks at
-//! up to [`AHEAD`] chains that are available but not yet used, copies the first descriptor of each, judges it in the
-//! copy, and fetches the part of guest memory where its frame begins, and the entry of the used ring that it will get. Where we write, the lines are
-//! fetched to be written: a line that is only read first has to be asked for twice.
+//! long to come as an instruction does. The lines of the frames to come are therefore asked for while others are
+//! copied: the ring looks at up to [`AHEAD`] chains that are available but not yet used, copies the first descriptor of
+//! each, judges it in the copy, and fetches the part of guest memory where its frame begins, and the entry of the used
+//! ring that it will get. Where we write, lines are fetched to be written: one that came to be read would have to be
+//! asked for again.
 //!
 //! What was looked at stays copied until it is used, over as many calls as that takes. So a descriptor is still read
-//! once, and the guest has given it away by then (virtio 1.2, 2.7.13). A wrong number in the available ring ends the look; it is a fault when its turn
-//! comes.
+//! once, and the guest has given it away by then (virtio 1.2, 2.7.13). A wrong number in the available ring ends the
+//! look; it is a fault when its turn comes.
 
 use std::ptr;
 
@@ -54,12 +55,18 @@ impl Ahead {
 }
 
 impl Ring {
-    /// Looks at the chain behind those that were looked at, if it is available and `most` are not exceeded. Its descriptor is to
-    /// have the flags `KIND` and no other.
+    /// How many chains were looked at and not used yet.
+    #[inline(always)]
+    pub(super) fn looked(&self) -> usize {
+        usize::from(self.ahead.end.wrapping_sub(self.next))
+    }
+
+    /// Looks at the chain behind those that were looked at, if it is available and these are fewer than `most`. Its
+    /// descriptor is to have the flags `KIND` and no other.
     #[inline(always)]
     pub(super) fn look<const KIND: u16>(&mut self, most: usize) {
         let at = self.ahead.end;
-        if at == self.seen || usize::from(at.wrapping_sub(self.next)) >= most.min(AHEAD) {
+        if at == self.seen || self.looked() >= most.min(AHEAD) {
             return;
         }
         let number = self.number(at);
@@ -83,10 +90,11 @@ impl Ring {
         self.ahead.end = at.wrapping_add(1);
     }
 
-    /// Fetches more of the frame that is a few chains ahead, when this one has `len` octets and that one is expected to have as many.
+    /// Fetches more of the frame that is [`SOON`] chains ahead, when this one has `len` octets: that one is expected to
+    /// have as many.
     #[inline(always)]
     pub(super) fn fetch_rest<const KIND: u16>(&self, len: usize) {
-        if len <= BEGIN || self.ahead.end.wrapping_sub(self.next) <= SOON {
+        if len <= BEGIN || self.looked() <= usize::from(SOON) {
             return;
         }
         let index = usize::from(self.next.wrapping_add(SOON)) % AHEAD;
@@ -108,7 +116,7 @@ impl Ring {
     #[inline(always)]
     pub(super) fn head(&self, at: usize) -> Result<Head, Fault> {
         let index = self.next.wrapping_add(at as u16);
-        if at < usize::from(self.ahead.end.wrapping_sub(self.next))
+        if at < self.looked()
             && let Some(head) = self.ahead.heads.get(usize::from(index) % AHEAD)
         {
             return Ok(*head);

@@ -88,7 +88,8 @@ pub(super) fn prefetch(at: *const u8) {
     let _ = at;
 }
 
-/// Fetches the line at `at` into the cache as one that will be written, so that no other core has it then; any address will do.
+/// Fetches the line at `at` into the cache as one that will be written, so that no other core has it then; any address
+/// will do.
 #[inline(always)]
 pub(super) fn prefetch_to_write(at: *const u8) {
     #[cfg(target_arch = "x86_64")]

@@ -10,8 +10,8 @@ use super::ring::{Bad, Fault, Ring};
 use crate::frame::vnet::{VNET_LEN, VnetHdr};
 use crate::frame::{BATCH, Buffer, FRAME_MAX};
 
-/// Chains that are looked at before they are copied: as many as hide the way of their lines, and few enough that the lines are
-/// still near when they are copied.
+/// Chains that are looked at before they are copied: as many as hide the way of their lines, and few enough that the
+/// lines are still near when they are copied.
 const NEAR: usize = 32;
 
 impl Ring {
@@ -22,7 +22,7 @@ impl Ring {
     pub fn receive(&mut self, buffers: &mut [Buffer]) -> Result<usize, Fault> {
         let wanted = buffers.len().min(BATCH);
         let available = self.available(wanted)?.min(wanted);
-        for _ in 0..available.min(NEAR) {
+        for _ in self.looked()..available.min(NEAR) {
             self.look::<0>(NEAR);
         }
         let mut filled = 0;

@@ -59,7 +59,7 @@ impl Ring {
     /// [`Fault`]: the ring is of no use any more. `sent` tells how far it came.
     pub fn send(&mut self, frames: &[TxFrame<'_>], sent: &mut Sent) -> Result<(), Fault> {
         let available = self.available(frames.len())?;
-        for _ in 0..available.min(frames.len()) {
+        for _ in self.looked()..available.min(frames.len()) {
             self.look::<WRITE>(AHEAD);
         }
         let outcome = self.send_all(frames, sent);
