@@ -125,7 +125,7 @@ pub fn workers(ground: &Ground) -> Result<Report> {
 
 fn fill_workers(report: &mut Report, printed: &str) {
     for (name, row) in figures(printed) {
-        if let [best, middle] = row.as_slice() {
+        if let [best, middle, ..] = row.as_slice() {
             report.add(name, RATE, "Mpps", *middle);
             report.add(name, RATE_BEST, "Mpps", *best);
         }
@@ -184,9 +184,10 @@ mod tests {
 
     #[test]
     fn printed_tables_are_read() {
-        let printed = "cores [0, 1], 9 runs of 20000 turns\n                             best   median\n\
-                       one worker                  20.10    20.00\ntwo workers                 39.00    37.00\n\
-                       two workers : one           1.94x    1.85x\n";
+        let printed = "cores [0, 1], 9 runs of 20000 turns\n                             best   median  cpu best    median\n\
+                       one worker                  20.10    20.00     20.20     20.10\n\
+                       two workers                 39.00    37.00     39.10     37.20\n\
+                       two workers : one           1.94x    1.85x     1.94x     1.85x\n";
         let mut report = Report::new("workers");
         fill_workers(&mut report, printed);
         assert_eq!((report.rows.len(), report.median(TWO, RATE)), (4, Some(37.0)));
