@@ -119,7 +119,7 @@ impl Queue {
         self.rings.rx.look() != Ok(0)
     }
 
-    /// Sends frames. What the device has no room for now, but the ring has, counts as accepted.
+    /// Sends frames. What the ring has room for counts as accepted, whether or not the device takes it at once.
     ///
     /// # Errors
     /// The queue can't be used any more; the frames are lost.
