@@ -23,6 +23,8 @@ pub(crate) struct Readiness {
     epoll: Option<OwnedFd>,
     /// Was reported readable and gave frames since.
     ready: PortSet,
+    /// Of these, those of which the last call of epoll told anew.
+    fresh: Vec<PortId>,
     /// Is asked every turn.
     asked: PortSet,
     /// Ports that poll, to be armed.
@@ -40,6 +42,7 @@ impl Readiness {
         Readiness {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC).ok(),
             ready: PortSet::default(),
+            fresh: Vec::with_capacity(EVENTS),
             asked: PortSet::default(),
             armed: Vec::new(),
             mute: Vec::new(),
@@ -93,7 +96,7 @@ impl Readiness {
         }
         self.armed.retain(|other| *other != id);
         self.asked.remove(id);
-        self.ready.remove(id);
+        self.drained(id);
     }
 
     /// There is a port that nothing can wake us for, or nothing can wake us at all.
@@ -116,8 +119,14 @@ impl Readiness {
         self.ready.remove(id);
     }
 
+    /// A port that had nothing before the last call of epoll, each once.
+    pub(crate) fn next_fresh(&mut self) -> Option<PortId> {
+        self.fresh.pop()
+    }
+
     /// Asks the system who is readable, for at most `wait`; `true` when somebody is.
     pub(crate) fn poll(&mut self, wait: Duration) -> bool {
+        self.fresh.clear();
         if self.watched == 0 && wait.is_zero() {
             return false;
         }
@@ -136,7 +145,13 @@ impl Readiness {
                         let _ = rustix::io::read(waker, &mut [0u8; 8]);
                     }
                 }
-                id => self.ready.insert(PortId(id as u16)),
+                id => {
+                    let id = PortId(id as u16);
+                    if !self.is_ready(id) {
+                        self.ready.insert(id);
+                        self.fresh.push(id);
+                    }
+                }
             }
         }
         !events.is_empty()

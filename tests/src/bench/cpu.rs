@@ -35,6 +35,14 @@ pub fn pin_here(core: usize) -> Result<()> {
     sched_setaffinity(None, &set).tried("core of a thread")
 }
 
+/// What `work` says, done on `core` by a thread of its own, with all programs that it starts.
+pub fn pinned<T: Send>(core: usize, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let panicked = || Error::State("what was to run on one core panicked".to_owned());
+    std::thread::scope(|scope| {
+        scope.spawn(|| pin_here(core).and_then(|()| work())).join().unwrap_or_else(|_| Err(panicked()))
+    })
+}
+
 /// The calling thread comes before all others of its core: it stands for a machine of its own.
 pub fn first_here() -> Result<()> {
     let thread = rustix::thread::gettid().as_raw_nonzero();

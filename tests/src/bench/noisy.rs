@@ -5,8 +5,8 @@
 //! core: its throughput alone, or half of what a whole core would carry at the processor time per bit that it took alone,
 //! whichever is less. The time in which the switch polls is in that processor time.
 //!
-//! **What is not the switch.** All VMs of a machine with two cores share the generators' core, where the sender of small
-//! frames takes what it can get. So it sends just as hard while TCP is measured alone, into a device that throws away
+//! **What is not the switch.** All VMs of a machine with two cores share the generators' core, both ends of the TCP stream
+//! among them, and the sender of small frames takes there what it can get. So it sends just as hard while TCP is measured alone, into a device that throws away
 //! (an `ifb`): what changes between the two is the load of the switch and nothing else. The ends of the round trips come
 //! before everything else on that core, in both of their measurements, as if each had a machine of its own.
 
@@ -99,7 +99,8 @@ fn round(ground: &Ground, report: &mut Report, vem: &Vem, vms: &Vms, time: Durat
     let process = std::slice::from_ref(&vem.process);
     let tcp = || {
         let before = cpu::used(process)?;
-        let rate = traffic::iperf_for(&vms.tcp[0], &vms.tcp[1], IPERF_PORT, seconds)? / 1e9;
+        let run = || traffic::iperf_for(&vms.tcp[0], &vms.tcp[1], IPERF_PORT, seconds);
+        let rate = cpu::pinned(cpu::LOAD_CORE, run)? / 1e9;
         let used = cpu::used(process)? - before;
         Ok::<_, Error>((rate, used.as_secs_f64() / f64::from(seconds)))
     };

@@ -132,6 +132,10 @@ impl Sent {
     }
 }
 
+/// Octets that end a batch of a port whose frames may be super-frames: a batch of many would be out of the second-level cache
+/// before it is written, and all others would wait for it.
+pub(crate) const BATCH_OCTETS: usize = 128 << 10;
+
 /// A port; see the module's contract.
 pub trait Port: Send {
     /// Fills buffers from the front with frames that have arrived, and returns how many it filled.

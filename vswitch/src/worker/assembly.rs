@@ -8,6 +8,7 @@ use rtrb::{Consumer, RingBuffer};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::Worker;
+use super::share::Shares;
 use crate::account::counters::Counters;
 use crate::account::load::LoadCells;
 use crate::control::{Ask, Control, Seat, Shared};
@@ -113,6 +114,7 @@ fn make(
         readiness,
         unlooked: 0,
         looked: Instant::default(),
+            shares: Shares::new(),
         buffers: (0..BATCH).map(Buffer::new).collect(),
         age_next: 0,
         now: Instant::default(),

@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::frame::vnet::VnetHdr;
 use crate::frame::{BATCH, Buffer, TxFrame};
+use crate::port::BATCH_OCTETS;
 
 /// Octets of the virtio header that PACKET_VNET_HDR uses: without `num_buffers`.
 const HEADER_LEN: usize = 10;
@@ -21,6 +22,8 @@ pub struct Messages {
     controls: [[u64; CONTROL_WORDS]; BATCH],
     parts: [[libc::iovec; 3]; BATCH],
     messages: [libc::mmsghdr; BATCH],
+    /// Octets of a frame of the last batch that was received, on average.
+    usual: usize,
 }
 
 // SAFETY: the pointers inside are written anew before each system call and not followed after it.
@@ -33,12 +36,14 @@ impl Messages {
         Box::new(unsafe { zeroed() })
     }
 
-    /// `recvmmsg` into the buffers, from the front, and how many were filled.
+    /// `recvmmsg` into the buffers, from the front, and how many were filled: [`BATCH_OCTETS`] if they are like those before.
     ///
     /// # Errors
     /// Of the system call; nothing was received.
     pub fn receive(&mut self, fd: &OwnedFd, buffers: &mut [Buffer]) -> io::Result<usize> {
-        let wanted = buffers.len().min(BATCH);
+        let most = (BATCH_OCTETS / self.usual.max(1)).clamp(1, BATCH);
+        let wanted = buffers.len().min(most);
+        let buffers = buffers.get_mut(..wanted).unwrap_or_default();
         let places = self.messages.iter_mut().zip(&mut self.parts).zip(&mut self.headers).zip(&mut self.controls);
         for ((((message, parts), header), control), buffer) in places.zip(buffers.iter_mut()) {
             let room = buffer.room();
@@ -57,9 +62,11 @@ impl Messages {
         let got = unsafe { libc::recvmmsg(fd.as_raw_fd(), list, wanted as _, libc::MSG_DONTWAIT as _, none) };
         let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
         let places = self.messages.iter().zip(&self.headers).zip(&self.controls);
+        let mut octets = 0;
         for (((message, header), control), buffer) in places.zip(buffers).take(got) {
             let cut = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             let len = usize::try_from(message.msg_len).unwrap_or(0).saturating_sub(HEADER_LEN);
+            octets += len;
             let mut whole = [0; HEADER_LEN + 2];
             if let Some(place) = whole.first_chunk_mut() {
                 *place = *header;
@@ -70,6 +77,7 @@ impl Messages {
                 buffer.insert_tag(tag);
             }
         }
+        self.usual = octets.checked_div(got).unwrap_or(0);
         Ok(got)
     }
 

@@ -31,7 +31,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{Errno, readv, writev};
 
-use super::{Error, Offloads, Port, Sent};
+use super::{BATCH_OCTETS, Error, Offloads, Port, Sent};
 use crate::coalesce::{Mode, Plan};
 use crate::frame::vnet::{VNET_LEN, VnetHdr};
 use crate::frame::{Buffer, FRAME_MAX, TxFrame};
@@ -140,7 +140,7 @@ impl Tap {
 
 impl Port for Tap {
     fn rx(&mut self, buffers: &mut [Buffer]) -> Result<usize, Error> {
-        let mut filled = 0;
+        let (mut filled, mut octets) = (0, 0);
         if self.silence.is_some() {
             return Ok(0);
         }
@@ -151,7 +151,13 @@ impl Port for Tap {
         for _ in 0..buffers.len() {
             let Some(buffer) = buffers.get_mut(filled) else { break };
             match self.receive(buffer) {
-                Ok(Read::Frame) => filled += 1,
+                Ok(Read::Frame) => {
+                    octets += buffer.frame().len();
+                    filled += 1;
+                    if octets >= BATCH_OCTETS {
+                        break;
+                    }
+                }
                 Ok(Read::Lost) => self.missed += 1,
                 Ok(Read::Nothing) => break,
                 Err(_) => {

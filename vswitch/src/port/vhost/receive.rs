@@ -9,6 +9,7 @@ use super::copy::{copy, fence};
 use super::ring::{Bad, Fault, Ring};
 use crate::frame::vnet::{VNET_LEN, VnetHdr};
 use crate::frame::{BATCH, Buffer, FRAME_MAX};
+use crate::port::BATCH_OCTETS;
 
 /// Chains that are looked at before they are copied: as many as hide the way of their lines, and few enough that the
 /// lines are still near when they are copied.
@@ -25,7 +26,7 @@ impl Ring {
         for _ in self.looked()..available.min(NEAR) {
             self.look::<0>(NEAR);
         }
-        let mut filled = 0;
+        let (mut filled, mut octets) = (0, 0);
         let mut outcome = Ok(());
         for _ in 0..available {
             let Some(buffer) = buffers.get_mut(filled) else { break };
@@ -46,10 +47,13 @@ impl Ring {
             self.complete(head.number, 0);
             self.look::<0>(NEAR);
             match taken {
-                Ok(()) => filled += 1,
+                Ok(()) => {
+                    octets += buffer.frame().len();
+                    filled += 1;
+                }
                 Err(bad) => outcome = self.note(bad),
             }
-            if outcome.is_err() {
+            if outcome.is_err() || octets >= BATCH_OCTETS {
                 break;
             }
         }
