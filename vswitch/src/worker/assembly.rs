@@ -114,7 +114,7 @@ fn make(
         readiness,
         unlooked: 0,
         looked: Instant::default(),
-            shares: Shares::new(),
+        shares: Shares::new(),
         buffers: (0..BATCH).map(Buffer::new).collect(),
         age_next: 0,
         now: Instant::default(),

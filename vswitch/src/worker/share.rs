@@ -54,13 +54,7 @@ pub(super) enum Grant {
 
 impl Shares {
     pub(super) fn new() -> Shares {
-        Shares {
-            accounts: vec![Account::default(); PORTS_MAX].into(),
-            floor: 0,
-            least: u64::MAX,
-            busy: 0,
-            wanting: 0,
-        }
+        Shares { accounts: vec![Account::default(); PORTS_MAX].into(), floor: 0, least: u64::MAX, busy: 0, wanting: 0 }
     }
 
     /// What a port may have that may have frames.

@@ -24,10 +24,10 @@ impl Worker {
         let mut idle = Idle::default();
         while !stop.load(Ordering::Relaxed) {
             if self.round(&clock) > 0 || self.job.is_some() || self.behind || self.offered.is_some() {
-                idle.over(self.now);
+                idle.over();
                 continue;
             }
-            match idle.next(!self.readiness.to_arm().is_empty(), self.now) {
+            match idle.next(!self.readiness.to_arm().is_empty()) {
                 Rest::Spin => std::hint::spin_loop(),
                 Rest::Nap(time) => {
                     std::thread::sleep(time);

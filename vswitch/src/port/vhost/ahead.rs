@@ -4,7 +4,9 @@
 //! long to come as an instruction does. The lines of the frames to come are therefore asked for while others are
 //! copied: the ring looks at up to [`AHEAD`] chains that are available but not yet used, copies the first descriptor of
 //! each, judges it in the copy, and fetches the part of guest memory where its frame begins, and the entry of the used
-//! ring that it will get. Where we write, lines are fetched to be written: one that came to be read would have to be
+//! ring that it will get. Of a frame that is two lines, as its begin may be anywhere in one; where a longer one goes on the
+//! hardware sees for itself, and asking for all of it a few chains ahead made frames of 1518 octets slower by a
+//! twentieth. Where we write, lines are fetched to be written: one that came to be read would have to be
 //! asked for again.
 //!
 //! What was looked at stays copied until it is used, over as many calls as that takes. So a descriptor is still read
@@ -20,13 +22,6 @@ use crate::frame::BATCH;
 
 /// Chains that can be looked at ahead: a power of two.
 pub(super) const AHEAD: usize = BATCH;
-
-/// Octets of a frame that are fetched when its chain is looked at: at most two lines, as its begin may be anywhere in one.
-const BEGIN: usize = 128;
-/// How many chains before its turn the rest of a longer frame is fetched, and up to which octet; the hardware sees by then
-/// where it goes on.
-const SOON: u16 = 4;
-const REST: usize = 2048;
 
 /// A chain that was looked at.
 #[derive(Clone, Copy)]
@@ -88,25 +83,6 @@ impl Ring {
             *place = Head { first, whole, number };
         }
         self.ahead.end = at.wrapping_add(1);
-    }
-
-    /// Fetches more of the frame that is [`SOON`] chains ahead, when this one has `len` octets: that one is expected to
-    /// have as many.
-    #[inline(always)]
-    pub(super) fn fetch_rest<const KIND: u16>(&self, len: usize) {
-        if len <= BEGIN || self.looked() <= usize::from(SOON) {
-            return;
-        }
-        let index = usize::from(self.next.wrapping_add(SOON)) % AHEAD;
-        let Some(head) = self.ahead.heads.get(index).filter(|head| !head.whole.is_null()) else { return };
-        let mut at = BEGIN;
-        while at < len.min(head.first.len as usize).min(REST) {
-            match KIND {
-                WRITE => prefetch_to_write(head.whole.wrapping_add(at)),
-                _ => prefetch(head.whole.wrapping_add(at)),
-            }
-            at += 64;
-        }
     }
 
     /// The chain `at` places behind the next one, of which there are more; copied now, if nobody has looked at it.

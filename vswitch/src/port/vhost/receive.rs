@@ -39,7 +39,6 @@ impl Ring {
                     break;
                 }
             };
-            self.fetch_rest::<0>(head.first.len as usize);
             let taken = match self.take_whole(&head, buffer) {
                 true => Ok(()),
                 false => self.take_parts(head.first, buffer),

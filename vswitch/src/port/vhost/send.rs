@@ -111,7 +111,6 @@ impl Ring {
         if chain.whole.is_null() || (chain.first.len as usize) < len {
             return false;
         }
-        self.fetch_rest::<WRITE>(len);
         let Words(low, high) = if plain { Words::of(&VnetHdr::PLAIN, 1) } else { self.header_of(&frame.vnet, 1) };
         // SAFETY: the piece has `len` octets, which is `self.header + head.len() + rest.len()`, and `self.header` is one of the two lengths.
         unsafe {
