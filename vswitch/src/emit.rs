@@ -251,10 +251,27 @@ impl Devices {
 
     /// Sends everything that is staged.
     pub fn flush_all(&mut self, cx: &Cx<'_>, batch: &mut Batch) {
-        // Sending a frame may stage copies of it, so this ends only when no port is left.
+        // Copies leave last: a mirror delays nobody (law 3). Sending a frame may stage copies of it, so this ends only when
+        // no port is left.
+        let mut copies = PortSet::default();
         while let Some(to) = self.dirty.pop() {
+            match self.gets_copies(to) {
+                true => copies.insert(to),
+                false => self.flush(cx, batch, to),
+            }
+        }
+        while let Some(to) = copies.pop() {
             self.flush(cx, batch, to);
         }
+    }
+
+    /// There are copies among what is staged for a port: it is the destination of a session.
+    fn gets_copies(&self, to: PortId) -> bool {
+        let device = self.devices.get(to.index()).and_then(Option::as_ref);
+        device.is_some_and(|device| match device.run.set {
+            0 => device.copies,
+            _ => device.run.way.copy_of.is_some(),
+        })
     }
 
     #[inline(never)]

@@ -74,6 +74,8 @@ pub struct Worker {
     unlooked: u32,
     looked: Instant,
     shares: Shares,
+    /// Received since the thread last asked, about: each batch as if all of its frames were like the first.
+    octets: u64,
     buffers: Vec<Buffer>,
     /// Where in `attached` ageing goes on.
     age_next: usize,
@@ -203,6 +205,8 @@ impl Worker {
             return 0;
         }
         let frames = self.buffers.get(..received).unwrap_or_default();
+        let octets = frames.first().map_or(0, |frame| frame.frame().len()) * received;
+        self.octets = self.octets.wrapping_add(octets as u64);
         self.road.run(&self.snapshot, &mut self.devices, id, frames, self.now);
         received
     }

@@ -35,7 +35,7 @@ impl Buffer {
     /// a batch do not all fall into the same sets of the first-level cache.
     pub fn new(index: usize) -> Self {
         let origin = (index % BATCH) * 64 + 64;
-        Buffer { memory: vec![0; origin + FRAME_MAX].into(), origin, start: origin, len: 0, vnet: VnetHdr::PLAIN }
+        Buffer { memory: vec![0; origin + FRAME_MAX + 1].into(), origin, start: origin, len: 0, vnet: VnetHdr::PLAIN }
     }
 
     /// The octets of the frame, from the destination MAC address, without FCS.
@@ -54,7 +54,14 @@ impl Buffer {
     pub fn room(&mut self) -> &mut [u8] {
         self.start = self.origin;
         self.len = 0;
-        self.memory.get_mut(self.start..).unwrap_or_default()
+        self.memory.get_mut(self.start..self.start + FRAME_MAX).unwrap_or_default()
+    }
+
+    /// As [`Buffer::room`], with `front` octets before it, at most 64, for what a device puts there, and one behind it, which
+    /// only a frame that is too long reaches.
+    pub fn room_behind(&mut self, front: usize) -> &mut [u8] {
+        (self.start, self.len) = (self.origin, 0);
+        self.memory.get_mut(self.origin.saturating_sub(front)..).unwrap_or_default()
     }
 
     /// The first `len` octets of the room are the frame; more than [`FRAME_MAX`] counts as that.

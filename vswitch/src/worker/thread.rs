@@ -24,10 +24,10 @@ impl Worker {
         let mut idle = Idle::default();
         while !stop.load(Ordering::Relaxed) {
             if self.round(&clock) > 0 || self.job.is_some() || self.behind || self.offered.is_some() {
-                idle.over();
+                idle.over(self.now, std::mem::take(&mut self.octets));
                 continue;
             }
-            match idle.next(!self.readiness.to_arm().is_empty()) {
+            match idle.next(!self.readiness.to_arm().is_empty(), self.now) {
                 Rest::Spin => std::hint::spin_loop(),
                 Rest::Nap(time) => {
                     std::thread::sleep(time);

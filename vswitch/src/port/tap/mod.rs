@@ -25,11 +25,12 @@
 mod open;
 mod send;
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use arrayvec::ArrayVec;
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::io::{Errno, readv, writev};
+use rustix::io::{Errno, read, write, writev};
 
 use super::{BATCH_OCTETS, Error, Offloads, Port, Sent};
 use crate::coalesce::{Mode, Plan};
@@ -59,7 +60,11 @@ pub struct Tap {
     offloads: Offloads,
     gone: bool,
     missed: u64,
+    gathered: Box<ArrayVec<u8, GATHERED_MAX>>,
 }
+
+/// Octets up to which a frame is put together before it is written.
+const GATHERED_MAX: usize = 2048;
 
 /// What a read brought.
 enum Read {
@@ -87,7 +92,7 @@ impl Tap {
     pub fn open_with(name: &str, settings: Settings) -> Result<Tap, Error> {
         let open::Device { fd, spare, offloads } = open::open(name, &settings)?;
         let name = name.to_owned();
-        Ok(Tap { fd, spare, silence: None, name, settings, offloads, gone: false, missed: 0 })
+        Ok(Tap { fd, spare, silence: None, name, settings, offloads, gone: false, missed: 0, gathered: Box::default() })
     }
 
     /// The name that it was opened by.
@@ -102,25 +107,18 @@ impl Tap {
 
     /// One frame into the buffer.
     fn receive(&self, buffer: &mut Buffer) -> Result<Read, Errno> {
-        let mut header = [0; VNET_LEN];
-        let mut spill = [0; 1];
-        let vnet = self.settings.vnet;
-        let read = {
-            let room = buffer.room();
-            let mut parts = [IoSliceMut::new(&mut header), IoSliceMut::new(room), IoSliceMut::new(&mut spill)];
-            let parts = if vnet { Some(&mut parts[..]) } else { parts.get_mut(1..) };
-            readv(&self.fd, parts.unwrap_or_default())
-        };
-        let len = match read {
-            Ok(read) if vnet => read.saturating_sub(VNET_LEN),
-            Ok(read) => read,
+        let front = if self.settings.vnet { VNET_LEN } else { 0 };
+        let room = buffer.room_behind(front);
+        let len = match read(&self.fd, &mut *room) {
+            Ok(read) => read.saturating_sub(front),
             Err(Errno::AGAIN | Errno::INTR | Errno::IO | Errno::NOMEM | Errno::NOBUFS) => return Ok(Read::Nothing),
             Err(Errno::INVAL) => return Ok(Read::Lost),
             Err(errno) => return Err(errno),
         };
-        // A frame that reached the spill was cut there.
+        let header = room.first_chunk().copied().unwrap_or_default();
+        // A frame that reached the octet behind the room was cut there.
         buffer.set_len(if len > FRAME_MAX { 0 } else { len });
-        buffer.vnet = if vnet { VnetHdr::read(&header) } else { VnetHdr::PLAIN };
+        buffer.vnet = if self.settings.vnet { VnetHdr::read(&header) } else { VnetHdr::PLAIN };
         Ok(Read::Frame)
     }
 
@@ -134,8 +132,15 @@ impl Tap {
             None => (self.fd.try_clone()?, Some(eventfd(0, EventfdFlags::CLOEXEC)?)),
         };
         let (name, settings, offloads) = (self.name.clone(), self.settings, self.offloads);
-        Ok(Tap { fd, spare: Vec::new(), silence, name, settings, offloads, gone: false, missed: 0 })
+        Ok(Tap { fd, spare: Vec::new(), silence, name, settings, offloads, gone: false, missed: 0, gathered: Box::default() })
     }
+}
+
+/// One system call. The kernel takes longer to look at three parts than we to put a short frame together.
+fn write_parts(fd: &OwnedFd, parts: &[IoSlice<'_>], gathered: &mut ArrayVec<u8, GATHERED_MAX>) -> Result<(), Errno> {
+    gathered.clear();
+    let fits = parts.iter().all(|part| gathered.try_extend_from_slice(part).is_ok());
+    if fits { write(fd, gathered) } else { writev(fd, parts) }.map(|_| ())
 }
 
 impl Port for Tap {
@@ -170,9 +175,10 @@ impl Port for Tap {
     }
 
     fn tx(&mut self, frames: &[TxFrame<'_>]) -> Sent {
-        let mut write = |parts: &[io::IoSlice<'_>]| {
-            let parts = if self.settings.vnet { parts } else { parts.get(1..).unwrap_or_default() };
-            writev(&self.fd, parts).map(|_| ())
+        let (fd, vnet, gathered) = (&self.fd, self.settings.vnet, &mut self.gathered);
+        let mut write = |parts: &[IoSlice<'_>]| {
+            let parts = if vnet { parts } else { parts.get(1..).unwrap_or_default() };
+            write_parts(fd, parts, gathered)
         };
         let plan = Plan::make(self.settings.coalesce, &self.offloads, frames);
         match plan.joins() {
