@@ -50,14 +50,16 @@ impl Running {
     }
 }
 
+type Watched = (Option<Arc<Call>>, Option<(u32, Instant)>);
+
 /// A place for a ring.
 pub(super) struct Slot {
     /// There is a ring of use. A hint that spares the lock.
     ready: AtomicBool,
     ring: TryLock<Option<Running>>,
     /// The ring's call, for the negotiation, which can't ask the ring while a worker has it; and the write that lasted when it
-    /// last looked.
-    call: Mutex<(Option<Arc<Call>>, Option<u32>)>,
+    /// last looked, with the time at which it first saw that one.
+    call: Mutex<Watched>,
 }
 
 impl Slot {
@@ -102,7 +104,7 @@ impl Slot {
         *self.watched() = (new, None);
     }
 
-    fn watched(&self) -> MutexGuard<'_, (Option<Arc<Call>>, Option<u32>)> {
+    fn watched(&self) -> MutexGuard<'_, Watched> {
         self.call.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -119,14 +121,21 @@ impl Slot {
         }
     }
 
-    /// A worker is in the same call as when this was last asked. It is freed.
+    /// A worker has been in one call for [`CALL_MAX`], as far as this was asked meanwhile. It is freed.
     pub(super) fn is_blocked(&self) -> bool {
         let mut watched = self.watched();
         let (call, before) = &mut *watched;
-        let now = call.as_ref().and_then(|call| call.lasting());
-        let blocked = now.is_some() && now == *before;
-        *before = now;
-        if let (true, Some(call)) = (blocked, call) {
+        let Some((call, write)) = call.as_ref().and_then(|call| Some((call, call.lasting()?))) else {
+            *before = None;
+            return false;
+        };
+        let since = match *before {
+            Some((seen, since)) if seen == write => since,
+            _ => before.insert((write, Instant::now())).1,
+        };
+        // A worker that lost its core in a call is in it for longer than two messages are apart.
+        let blocked = since.elapsed() >= CALL_MAX;
+        if blocked {
             call.end();
         }
         blocked
