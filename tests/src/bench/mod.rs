@@ -40,8 +40,9 @@ use crate::error::{Error, Result};
 use ground::Ground;
 use report::Report;
 
-/// Time of a part; rounds that would exceed it are left out.
-const LIMIT: Duration = Duration::from_secs(240);
+/// Time of a part for each round that was asked for, with the least of all; rounds that would exceed it are left out.
+const LIMIT_ROUND: Duration = Duration::from_secs(100);
+const LIMIT_MIN: Duration = Duration::from_secs(240);
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +122,7 @@ pub fn parts(names: &[String]) -> Result<Vec<&'static Part>> {
 pub fn run(part: &Part, effort: Effort) -> Result<Report> {
     cpu::two_cores()?;
     let mut ground = Ground::claim()?;
-    ground.begin(LIMIT);
+    ground.begin(LIMIT_MIN.max(LIMIT_ROUND * effort.rounds));
     (part.run)(&mut ground, effort)
 }
 

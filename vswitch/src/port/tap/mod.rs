@@ -132,7 +132,17 @@ impl Tap {
             None => (self.fd.try_clone()?, Some(eventfd(0, EventfdFlags::CLOEXEC)?)),
         };
         let (name, settings, offloads) = (self.name.clone(), self.settings, self.offloads);
-        Ok(Tap { fd, spare: Vec::new(), silence, name, settings, offloads, gone: false, missed: 0, gathered: Box::default() })
+        Ok(Tap {
+            fd,
+            spare: Vec::new(),
+            silence,
+            name,
+            settings,
+            offloads,
+            gone: false,
+            missed: 0,
+            gathered: Box::default(),
+        })
     }
 }
 
