@@ -30,7 +30,7 @@ use crate::control::{Ask, Attached, Control, Deal, Error, Seat, Shared};
 use crate::emit::Devices;
 use crate::frame::Buffer;
 use crate::job::Job;
-use crate::port::{Port, PortId};
+use crate::port::{BATCH_OCTETS, Port, PortId};
 use crate::readiness::Readiness;
 use crate::road::Road;
 use crate::snapshot::Snapshot;
@@ -74,6 +74,8 @@ pub struct Worker {
     unlooked: u32,
     looked: Instant,
     shares: Shares,
+    /// A turn that finds nothing is followed by sleep, which asks epoll as well.
+    sleeps_next: bool,
     /// Received since the thread last asked, about: each batch as if all of its frames were like the first.
     octets: u64,
     buffers: Vec<Buffer>,
@@ -132,7 +134,7 @@ impl Worker {
             self.look();
         }
         let mut received = self.receive_ready(clock);
-        if received == 0 && !looked && self.look() {
+        if received == 0 && !looked && !self.sleeps_next && self.look() {
             received = self.receive_ready(clock);
         }
         // Those that somebody waited for may have nothing more; then he is next, in the next round at the latest.
@@ -178,10 +180,13 @@ impl Worker {
         let Grant::Frames(most) = self.shares.grant(id) else { return 0 };
         let frames = self.receive(id, most);
         if frames > 0 {
+            let octets = self.buffers.first().map_or(0, |first| first.frame().len()) * frames;
+            self.octets = self.octets.wrapping_add(octets as u64);
+            let more = frames == most || octets >= BATCH_OCTETS;
             let before = self.now;
             self.now = before.max(clock());
             let took = self.now.ns().saturating_sub(before.ns());
-            self.shares.charge(id, frames as u64, took);
+            self.shares.charge(id, frames as u64, took, more);
             if let Some(seat) = self.seat() {
                 seat.load.add(id, frames as u64, took);
             }
@@ -205,8 +210,6 @@ impl Worker {
             return 0;
         }
         let frames = self.buffers.get(..received).unwrap_or_default();
-        let octets = frames.first().map_or(0, |frame| frame.frame().len()) * received;
-        self.octets = self.octets.wrapping_add(octets as u64);
         self.road.run(&self.snapshot, &mut self.devices, id, frames, self.now);
         received
     }

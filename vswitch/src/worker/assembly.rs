@@ -115,6 +115,7 @@ fn make(
         unlooked: 0,
         looked: Instant::default(),
         shares: Shares::new(),
+        sleeps_next: false,
         octets: 0,
         buffers: (0..BATCH).map(Buffer::new).collect(),
         age_next: 0,

@@ -3,8 +3,8 @@
 //! Sleeping and being woken costs the worker and whoever wakes it more than a small frame does, and the frame waits for it. So
 //! in a conversation of short questions and answers the worker stays awake between them: it looks on for as long as
 //! the last silences lasted, at most [`PATIENCE_MAX`], and not at all where silences are longer. (Linux's
-//! `halt_poll_ns` does the same for an idle virtual processor.) Where much is carried at a time, latency is not what it is
-//! carried for, and the time belongs to those who send it: there is no patience.
+//! `halt_poll_ns` does the same for an idle virtual processor.) Where much is carried at a time it sleeps at once: latency is
+//! not what that is carried for, and the time belongs to those who send and receive it, which may need this very core.
 //!
 //! Ports that poll tell nobody when something arrives until they are armed, and arming and waking cost the guest and us a
 //! system call each. So with such ports the worker spins a little in any case, naps for 1 to 50 µs, and only then arms them
@@ -76,13 +76,22 @@ impl Idle {
         self.octets = self.octets.saturating_add(octets);
     }
 
+    fn is_patient(&self) -> bool {
+        self.usual <= CONVERSATION && !self.patience.is_zero()
+    }
+
+    /// A turn that finds nothing is followed by sleep, whatever the time.
+    pub(super) fn is_hasty(&self, arms: bool) -> bool {
+        !arms && !self.is_patient()
+    }
+
     /// A turn has found nothing; `arms`: there are ports to be armed.
     pub(super) fn next(&mut self, arms: bool, now: Instant) -> Rest {
         if self.turns == 0 {
             self.since = now;
         }
         self.turns = self.turns.saturating_add(1);
-        let patient = self.usual <= CONVERSATION && now.since(self.since) < self.patience;
+        let patient = self.is_patient() && now.since(self.since) < self.patience;
         if self.rests == 0 && (patient || arms && self.turns < SPINS) {
             return Rest::Spin;
         }
@@ -156,15 +165,16 @@ mod tests {
     fn there_is_no_patience_where_much_is_carried() {
         let mut idle = Idle::default();
         for turn in 0..100 {
-            awake(&mut idle, turn * 1000, 20, 60);
+            awake(&mut idle, turn * 1000, 80, 60);
         }
         // Acknowledgements of super-frames are no conversation.
         let bulk: Vec<u64> =
-            (100..120).map(|turn| awake(&mut idle, turn * 1000, 20, if turn % 2 == 0 { 65_000 } else { 66 })).collect();
+            (100..120).map(|turn| awake(&mut idle, turn * 1000, 80, if turn % 2 == 0 { 65_000 } else { 66 })).collect();
         assert_eq!(bulk[2..], [0; 18]);
+        assert!(idle.is_hasty(false) && !idle.is_hasty(true));
         for turn in 120..200 {
-            awake(&mut idle, turn * 1000, 20, 60);
+            awake(&mut idle, turn * 1000, 80, 60);
         }
-        assert_eq!(awake(&mut idle, 200_000, 20, 60), 20);
+        assert_eq!(awake(&mut idle, 200_000, 80, 60), 80);
     }
 }

@@ -15,13 +15,13 @@ use crate::frame::BATCH;
 use crate::port::{PORTS_MAX, PortId};
 
 /// What a batch may take while others wait. Below that, frames that cost a system call each are joined less well.
-const QUANTUM: Duration = Duration::from_micros(40);
+const QUANTUM: Duration = Duration::from_micros(20);
 /// How far a port may be ahead. Without it two busy ports would not be served in one round.
 const AHEAD: Duration = Duration::from_micros(10);
 /// The most that a batch is charged: what lasted longer was something else that ran on the worker's core.
 const CHARGE_MAX: Duration = Duration::from_micros(250);
 /// Frames that a batch may have in any case.
-const FRAMES_MIN: u64 = 4;
+const FRAMES_MIN: u64 = 1;
 
 #[derive(Clone, Copy, Default)]
 struct Account {
@@ -73,15 +73,17 @@ impl Shares {
         Grant::Frames(frames.min(BATCH as u64) as usize)
     }
 
-    /// A port gave `frames` frames, at least one, and they took `ns` nanoseconds.
+    /// A port gave `frames` frames, at least one, and they took `ns` nanoseconds; `more`: it may have had more.
     #[inline]
-    pub(super) fn charge(&mut self, id: PortId, frames: u64, ns: u64) {
+    pub(super) fn charge(&mut self, id: PortId, frames: u64, ns: u64, more: bool) {
         let Some(account) = self.accounts.get_mut(id.index()) else { return };
         let ns = ns.min(CHARGE_MAX.as_nanos() as u64);
         account.used = account.used.saturating_add(ns);
         let cost = ns / frames.max(1);
         account.cost = if account.cost == 0 { cost } else { (3 * account.cost + cost) / 4 };
-        (self.least, self.wanting) = (self.least.min(account.used), self.wanting + 1);
+        if more {
+            (self.least, self.wanting) = (self.least.min(account.used), self.wanting + 1);
+        }
     }
 
     /// A round is over; `true` when somebody waits who would not have to any more.
@@ -110,7 +112,7 @@ mod tests {
         while used.iter().sum::<u64>() < limit {
             for ((id, cost), used) in ports.iter().zip(&mut used) {
                 if let Grant::Frames(frames) = shares.grant(*id) {
-                    shares.charge(*id, frames as u64, frames as u64 * cost);
+                    shares.charge(*id, frames as u64, frames as u64 * cost, true);
                     *used += frames as u64 * cost;
                 }
             }
@@ -138,7 +140,7 @@ mod tests {
     fn batches_are_short_while_others_wait() {
         let mut shares = Shares::new();
         run(&mut shares, &[(A, 1_000), (B, 1_000)], 10_000_000);
-        assert_eq!(shares.grant(A), Grant::Frames(40));
+        assert_eq!(shares.grant(A), Grant::Frames(20));
         run(&mut shares, &[(A, 35), (B, 100_000)], 100_000_000);
         assert!(matches!(shares.grant(A), Grant::Frames(BATCH) | Grant::Wait));
     }
@@ -157,7 +159,7 @@ mod tests {
         let mut shares = Shares::new();
         for (id, cost) in [(A, 1_000), (B, 50_000)] {
             assert_eq!(shares.grant(id), Grant::Frames(BATCH));
-            shares.charge(id, 1, cost);
+            shares.charge(id, 1, cost, true);
         }
         assert!(shares.end_round());
         assert_eq!(shares.grant(B), Grant::Wait);

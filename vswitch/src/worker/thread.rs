@@ -23,6 +23,7 @@ impl Worker {
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
         let mut idle = Idle::default();
         while !stop.load(Ordering::Relaxed) {
+            self.sleeps_next = idle.is_hasty(!self.readiness.to_arm().is_empty());
             if self.round(&clock) > 0 || self.job.is_some() || self.behind || self.offered.is_some() {
                 idle.over(self.now, std::mem::take(&mut self.octets));
                 continue;
