@@ -2,12 +2,13 @@
 //!
 //! A batch of super-frames costs as much as twenty of small frames in shared memory, so turns alone would give the worker's
 //! time to whoever has the dearer frames. Instead every port has an account of the time that its batches took. A port that
-//! is ahead of the one that used least, of those that want more, waits; one that was quiet begins where that one is, so it
+//! is ahead of the one that used least, of those that have frames, waits; one that was quiet begins where that one is, so it
 //! is next and can't save up. (Start-time fair queueing, Goyal et al. 1996, with the round as its unit.)
 //!
-//! While several ports are busy a batch is also cut to what is likely to take [`QUANTUM`], as everybody else waits for it.
+//! While several ports have frames, a batch of one that always has more is also cut to what is likely to take [`QUANTUM`], as
+//! everybody else waits for it.
 //!
-//! Two numbers a port, read and written once per batch.
+//! A few numbers a port, read and written once per batch.
 
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::port::{PORTS_MAX, PortId};
 
 /// What a batch may take while others wait. Below that, frames that cost a system call each are joined less well.
 const QUANTUM: Duration = Duration::from_micros(20);
+/// Rounds for which several ports count as having frames after one in which they had.
+const CONTENDED: u32 = 64;
 /// How far a port may be ahead. Without it two busy ports would not be served in one round.
 const AHEAD: Duration = Duration::from_micros(10);
 /// The most that a batch is charged: what lasted longer was something else that ran on the worker's core.
@@ -29,18 +32,21 @@ struct Account {
     used: u64,
     /// Nanoseconds a frame takes, of late.
     cost: u64,
+    /// Its last batch did not take all that it had.
+    backlogged: bool,
 }
 
 /// The accounts of a worker's ports.
 pub(super) struct Shares {
     accounts: Box<[Account]>,
-    /// What the port that used least had used, of those that wanted more in the round before.
+    /// What the port that used least had used, of those that had frames in the round before.
     floor: u64,
     /// The same of this round, as far as it has come.
     least: u64,
-    /// Ports that wanted more, in the round before and in this one.
-    busy: u32,
-    wanting: u32,
+    /// Ports that had frames in this round.
+    active: u32,
+    /// Rounds for which there is still somebody to make room for.
+    contended: u32,
 }
 
 /// What a port may have now.
@@ -54,7 +60,13 @@ pub(super) enum Grant {
 
 impl Shares {
     pub(super) fn new() -> Shares {
-        Shares { accounts: vec![Account::default(); PORTS_MAX].into(), floor: 0, least: u64::MAX, busy: 0, wanting: 0 }
+        Shares {
+            accounts: vec![Account::default(); PORTS_MAX].into(),
+            floor: 0,
+            least: u64::MAX,
+            active: 0,
+            contended: 0,
+        }
     }
 
     /// What a port may have that may have frames.
@@ -63,10 +75,10 @@ impl Shares {
         let Some(account) = self.accounts.get_mut(id.index()) else { return Grant::Wait };
         account.used = account.used.max(self.floor);
         if account.used > self.floor.saturating_add(AHEAD.as_nanos() as u64) {
-            (self.least, self.wanting) = (self.least.min(account.used), self.wanting + 1);
+            (self.least, self.active) = (self.least.min(account.used), self.active + 1);
             return Grant::Wait;
         }
-        if self.busy < 2 || account.cost == 0 {
+        if self.contended == 0 || !account.backlogged || account.cost == 0 {
             return Grant::Frames(BATCH);
         }
         let frames = (QUANTUM.as_nanos() as u64 / account.cost).max(FRAMES_MIN);
@@ -81,9 +93,8 @@ impl Shares {
         account.used = account.used.saturating_add(ns);
         let cost = ns / frames.max(1);
         account.cost = if account.cost == 0 { cost } else { (3 * account.cost + cost) / 4 };
-        if more {
-            (self.least, self.wanting) = (self.least.min(account.used), self.wanting + 1);
-        }
+        account.backlogged = more;
+        (self.least, self.active) = (self.least.min(account.used), self.active + 1);
     }
 
     /// A round is over; `true` when somebody waits who would not have to any more.
@@ -93,7 +104,8 @@ impl Shares {
             self.floor = self.least;
         }
         self.least = u64::MAX;
-        self.busy = std::mem::take(&mut self.wanting);
+        self.contended = if self.active > 1 { CONTENDED } else { self.contended.saturating_sub(1) };
+        self.active = 0;
         waited
     }
 }
@@ -141,7 +153,8 @@ mod tests {
         let mut shares = Shares::new();
         run(&mut shares, &[(A, 1_000), (B, 1_000)], 10_000_000);
         assert_eq!(shares.grant(A), Grant::Frames(20));
-        run(&mut shares, &[(A, 35), (B, 100_000)], 100_000_000);
+        // Who has given all makes nobody wait.
+        shares.charge(A, 10, 10_000, false);
         assert!(matches!(shares.grant(A), Grant::Frames(BATCH) | Grant::Wait));
     }
 
