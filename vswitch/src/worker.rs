@@ -30,7 +30,7 @@ use crate::control::{Ask, Attached, Control, Deal, Error, Seat, Shared};
 use crate::emit::Devices;
 use crate::frame::Buffer;
 use crate::job::Job;
-use crate::port::{BATCH_OCTETS, Port, PortId};
+use crate::port::{Port, PortId};
 use crate::readiness::Readiness;
 use crate::road::Road;
 use crate::snapshot::Snapshot;
@@ -182,11 +182,10 @@ impl Worker {
         if frames > 0 {
             let octets = self.buffers.first().map_or(0, |first| first.frame().len()) * frames;
             self.octets = self.octets.wrapping_add(octets as u64);
-            let more = frames == most || octets >= BATCH_OCTETS;
             let before = self.now;
             self.now = before.max(clock());
             let took = self.now.ns().saturating_sub(before.ns());
-            self.shares.charge(id, frames as u64, took, more);
+            self.shares.charge(id, frames as u64, took);
             if let Some(seat) = self.seat() {
                 seat.load.add(id, frames as u64, took);
             }

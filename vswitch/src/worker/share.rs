@@ -5,8 +5,7 @@
 //! is ahead of the one that used least, of those that have frames, waits; one that was quiet begins where that one is, so it
 //! is next and can't save up. (Start-time fair queueing, Goyal et al. 1996, with the round as its unit.)
 //!
-//! While several ports have frames, a batch of one that always has more is also cut to what is likely to take [`QUANTUM`], as
-//! everybody else waits for it.
+//! While several ports have frames, a batch is also cut to what is likely to take [`QUANTUM`], as everybody else waits for it.
 //!
 //! A few numbers a port, read and written once per batch.
 
@@ -17,8 +16,6 @@ use crate::port::{PORTS_MAX, PortId};
 
 /// What a batch may take while others wait. Below that, frames that cost a system call each are joined less well.
 const QUANTUM: Duration = Duration::from_micros(20);
-/// Rounds for which several ports count as having frames after one in which they had.
-const CONTENDED: u32 = 64;
 /// How far a port may be ahead. Without it two busy ports would not be served in one round.
 const AHEAD: Duration = Duration::from_micros(10);
 /// The most that a batch is charged: what lasted longer was something else that ran on the worker's core.
@@ -32,8 +29,6 @@ struct Account {
     used: u64,
     /// Nanoseconds a frame takes, of late.
     cost: u64,
-    /// Its last batch did not take all that it had.
-    backlogged: bool,
 }
 
 /// The accounts of a worker's ports.
@@ -45,8 +40,8 @@ pub(super) struct Shares {
     least: u64,
     /// Ports that had frames in this round.
     active: u32,
-    /// Rounds for which there is still somebody to make room for.
-    contended: u32,
+    /// Several ports had some in the round before.
+    contended: bool,
 }
 
 /// What a port may have now.
@@ -65,7 +60,7 @@ impl Shares {
             floor: 0,
             least: u64::MAX,
             active: 0,
-            contended: 0,
+            contended: false,
         }
     }
 
@@ -78,22 +73,21 @@ impl Shares {
             (self.least, self.active) = (self.least.min(account.used), self.active + 1);
             return Grant::Wait;
         }
-        if self.contended == 0 || !account.backlogged || account.cost == 0 {
+        if !self.contended || account.cost == 0 {
             return Grant::Frames(BATCH);
         }
         let frames = (QUANTUM.as_nanos() as u64 / account.cost).max(FRAMES_MIN);
         Grant::Frames(frames.min(BATCH as u64) as usize)
     }
 
-    /// A port gave `frames` frames, at least one, and they took `ns` nanoseconds; `more`: it may have had more.
+    /// A port gave `frames` frames, at least one, and they took `ns` nanoseconds.
     #[inline]
-    pub(super) fn charge(&mut self, id: PortId, frames: u64, ns: u64, more: bool) {
+    pub(super) fn charge(&mut self, id: PortId, frames: u64, ns: u64) {
         let Some(account) = self.accounts.get_mut(id.index()) else { return };
         let ns = ns.min(CHARGE_MAX.as_nanos() as u64);
         account.used = account.used.saturating_add(ns);
         let cost = ns / frames.max(1);
         account.cost = if account.cost == 0 { cost } else { (3 * account.cost + cost) / 4 };
-        account.backlogged = more;
         (self.least, self.active) = (self.least.min(account.used), self.active + 1);
     }
 
@@ -104,8 +98,7 @@ impl Shares {
             self.floor = self.least;
         }
         self.least = u64::MAX;
-        self.contended = if self.active > 1 { CONTENDED } else { self.contended.saturating_sub(1) };
-        self.active = 0;
+        self.contended = std::mem::take(&mut self.active) > 1;
         waited
     }
 }
@@ -124,7 +117,7 @@ mod tests {
         while used.iter().sum::<u64>() < limit {
             for ((id, cost), used) in ports.iter().zip(&mut used) {
                 if let Grant::Frames(frames) = shares.grant(*id) {
-                    shares.charge(*id, frames as u64, frames as u64 * cost, true);
+                    shares.charge(*id, frames as u64, frames as u64 * cost);
                     *used += frames as u64 * cost;
                 }
             }
@@ -153,9 +146,6 @@ mod tests {
         let mut shares = Shares::new();
         run(&mut shares, &[(A, 1_000), (B, 1_000)], 10_000_000);
         assert_eq!(shares.grant(A), Grant::Frames(20));
-        // Who has given all makes nobody wait.
-        shares.charge(A, 10, 10_000, false);
-        assert!(matches!(shares.grant(A), Grant::Frames(BATCH) | Grant::Wait));
     }
 
     #[test]
@@ -172,7 +162,7 @@ mod tests {
         let mut shares = Shares::new();
         for (id, cost) in [(A, 1_000), (B, 50_000)] {
             assert_eq!(shares.grant(id), Grant::Frames(BATCH));
-            shares.charge(id, 1, cost, true);
+            shares.charge(id, 1, cost);
         }
         assert!(shares.end_round());
         assert_eq!(shares.grant(B), Grant::Wait);
