@@ -4,7 +4,8 @@
 //! in a conversation of short questions and answers the worker stays awake between them: it looks on for as long as
 //! the last silences lasted, at most [`PATIENCE_MAX`], and not at all where silences are longer. (Linux's
 //! `halt_poll_ns` does the same for an idle virtual processor.) Where much is carried at a time it sleeps at once: latency is
-//! not what that is carried for, and the time belongs to those who send and receive it, which may need this very core.
+//! not what that is carried for, and the time belongs to those who send and receive it, which may need this very core; unless
+//! more than two ports have frames: then somebody else may wait, and each waking would be the sender's work.
 //!
 //! Ports that poll tell nobody when something arrives until they are armed, and arming and waking cost the guest and us a
 //! system call each. So with such ports the worker spins a little in any case, naps for 1 to 50 µs, and only then arms them
@@ -55,11 +56,14 @@ pub(super) struct Idle {
     /// Octets since the last silence, and between two on average of late.
     octets: u64,
     usual: u64,
+    /// More than one conversation goes on.
+    mixed: bool,
 }
 
 impl Idle {
-    /// A turn has found something: `octets`, about.
-    pub(super) fn over(&mut self, now: Instant, octets: u64) {
+    /// A turn has found something: `octets`, about; `mixed`: more than one conversation goes on.
+    pub(super) fn over(&mut self, now: Instant, octets: u64, mixed: bool) {
+        self.mixed = mixed;
         if self.turns > 0 {
             self.usual = (7 * self.usual + self.octets) / 8;
             self.octets = 0;
@@ -77,7 +81,7 @@ impl Idle {
     }
 
     fn is_patient(&self) -> bool {
-        self.usual <= CONVERSATION && !self.patience.is_zero()
+        (self.usual <= CONVERSATION || self.mixed) && !self.patience.is_zero()
     }
 
     /// A turn that finds nothing is followed by sleep, whatever the time.
@@ -123,7 +127,7 @@ mod tests {
         assert_eq!(us[..24], [[0; 15].as_slice(), &[1, 2, 4, 8, 16, 32, 50, 50, 50]].concat());
         assert_eq!(us.len(), 31);
         assert_eq!(idle.next(true, at(0)), Rest::Sleep);
-        idle.over(at(2000), 60);
+        idle.over(at(2000), 60, false);
         assert_eq!(idle.next(true, at(2000)), Rest::Spin);
     }
 
@@ -141,7 +145,7 @@ mod tests {
                 awake = awake.min(now);
             }
         }
-        idle.over(at(start + us), octets);
+        idle.over(at(start + us), octets, false);
         awake
     }
 

@@ -13,9 +13,12 @@ use std::time::Duration;
 
 use crate::frame::BATCH;
 use crate::port::{PORTS_MAX, PortId};
+use crate::table::portset::PortSet;
 
 /// What a batch may take while others wait. Below that, frames that cost a system call each are joined less well.
 const QUANTUM: Duration = Duration::from_micros(20);
+/// Rounds over which ports that have frames are counted.
+const PERIOD: u32 = 256;
 /// How far a port may be ahead. Without it two busy ports would not be served in one round.
 const AHEAD: Duration = Duration::from_micros(10);
 /// The most that a batch is charged: what lasted longer was something else that ran on the worker's core.
@@ -42,6 +45,10 @@ pub(super) struct Shares {
     active: u32,
     /// Several ports had some in the round before.
     contended: bool,
+    /// Who had some in the last rounds, how many rounds that is, and how many that were in the [`PERIOD`] before.
+    seen: PortSet,
+    rounds: u32,
+    parties: u32,
 }
 
 /// What a port may have now.
@@ -61,6 +68,9 @@ impl Shares {
             least: u64::MAX,
             active: 0,
             contended: false,
+            seen: PortSet::default(),
+            rounds: 0,
+            parties: 0,
         }
     }
 
@@ -89,6 +99,12 @@ impl Shares {
         let cost = ns / frames.max(1);
         account.cost = if account.cost == 0 { cost } else { (3 * account.cost + cost) / 4 };
         (self.least, self.active) = (self.least.min(account.used), self.active + 1);
+        self.seen.insert(id);
+    }
+
+    /// More than two ports have frames of late, so there is more than one conversation.
+    pub(super) fn is_mixed(&self) -> bool {
+        self.parties > 2
     }
 
     /// A round is over; `true` when somebody waits who would not have to any more.
@@ -99,6 +115,11 @@ impl Shares {
         }
         self.least = u64::MAX;
         self.contended = std::mem::take(&mut self.active) > 1;
+        self.rounds += 1;
+        if self.rounds >= PERIOD {
+            self.parties = self.seen.iter().count() as u32;
+            (self.seen, self.rounds) = (PortSet::default(), 0);
+        }
         waited
     }
 }
@@ -155,6 +176,18 @@ mod tests {
         assert!(matches!(shares.grant(QUIET), Grant::Frames(_)));
         let used = run(&mut shares, &[(A, 1_000), (QUIET, 1_000)], 10_000_000);
         assert!(used[0].abs_diff(used[1]) < 500_000, "{used:?}");
+    }
+
+    #[test]
+    fn more_than_two_ports_are_a_mixture() {
+        let mut shares = Shares::new();
+        let rounds = u64::from(PERIOD) * 64 * 2;
+        run(&mut shares, &[(A, 1), (B, 1)], 2 * rounds);
+        assert!(!shares.is_mixed());
+        run(&mut shares, &[(A, 1), (B, 1), (QUIET, 1)], 3 * rounds);
+        assert!(shares.is_mixed());
+        run(&mut shares, &[(A, 1)], rounds);
+        assert!(!shares.is_mixed());
     }
 
     #[test]

@@ -25,7 +25,7 @@ impl Worker {
         while !stop.load(Ordering::Relaxed) {
             self.sleeps_next = idle.is_hasty(!self.readiness.to_arm().is_empty());
             if self.round(&clock) > 0 || self.job.is_some() || self.behind || self.offered.is_some() {
-                idle.over(self.now, std::mem::take(&mut self.octets));
+                idle.over(self.now, std::mem::take(&mut self.octets), self.shares.is_mixed());
                 continue;
             }
             match idle.next(!self.readiness.to_arm().is_empty(), self.now) {
