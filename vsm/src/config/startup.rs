@@ -1,11 +1,13 @@
-//! From CLI text to a running configuration.
+//! From CLI text to a configuration.
 //!
 //! The text is typed, line by line, into a session of its own on a supervisor without modules, from the configuration
-//! out of the box onwards. So it means exactly what it would mean at the prompt, and a text with an error changes
-//! nothing. Comments (`!`), blank lines, and a `version` with a dot in it are passed over, as they are there.
+//! out of the box onwards, or from another one ([`apply`]). So it means exactly what it would mean at the prompt, and a
+//! text with an error changes nothing. Comments (`!`), blank lines, and a `version` with a dot in it are passed over, as
+//! they are there.
 
 use crate::cli::session::Session;
 use crate::cli::tree::Mode;
+use crate::module::registry::Inventory;
 use crate::supervisor::Handle;
 
 use super::model::Model;
@@ -22,31 +24,70 @@ pub struct LineError {
     pub reason: String,
 }
 
+/// What is wrong, for a line of an answer: the first error, and how many there are beside it.
+pub fn first_of(errors: &[LineError]) -> String {
+    match errors {
+        [] => String::new(),
+        [only] => only.to_string(),
+        [first, others @ ..] => format!("{first} (and {} more)", others.len()),
+    }
+}
+
+/// A line to be typed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Line {
+    /// Sub-modes below `(config)` in which it was typed; `None` finds its mode by itself.
+    pub depth: Option<usize>,
+    /// The line.
+    pub text: String,
+}
+
 /// The model that the text describes.
 ///
 /// # Errors
 /// All lines that are wrong; a line may be wrong only because one before it is.
 pub fn load(text: &str) -> Result<Model, Vec<LineError>> {
-    let mut session = Session::new(Handle::detached(Model::default()));
+    apply(Model::default(), Inventory::default(), &lines(text))
+}
+
+/// The lines of a text.
+pub fn lines(text: &str) -> Vec<Line> {
+    text.lines().map(|line| Line { depth: None, text: line.trim_start().to_owned() }).collect()
+}
+
+/// What becomes of a configuration by typing the lines; the inventory is what commands see of the modules.
+///
+/// # Errors
+/// As [`load`].
+pub fn apply(model: Model, inventory: Inventory, lines: &[Line]) -> Result<Model, Vec<LineError>> {
+    let mut session = Session::new(Handle::shadow(model, inventory));
     session.enter(Mode::Config, Default::default());
     let mut errors = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        let typed = line.trim_start();
+    for (number, Line { depth, text: typed }) in (1..).zip(lines) {
         if typed.is_empty() || typed.starts_with('!') {
             continue;
+        }
+        while depth.is_some_and(|depth| session.depth() > depth) {
+            session.leave();
         }
         let output = session.run_line(typed);
         let reason = match () {
             () if session.has_failed() => reason(&output),
-            () if session.mode() == Mode::Exec => "The line leaves the configuration".to_owned(),
+            () if has_left(&session) => "The line leaves the configuration".to_owned(),
             () => continue,
         };
-        if session.mode() == Mode::Exec {
+        if has_left(&session) {
+            session.end();
             session.enter(Mode::Config, Default::default());
         }
         errors.push(LineError { line: number, text: typed.trim_end().to_owned(), reason });
     }
     if errors.is_empty() { Ok(Model::clone(&session.handle.model())) } else { Err(errors) }
+}
+
+/// What is typed now would not change the configuration.
+fn has_left(session: &Session) -> bool {
+    session.mode() == Mode::Exec || session.draft().is_some()
 }
 
 /// The last line of what was printed, with the column in place of the caret.

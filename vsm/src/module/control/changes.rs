@@ -84,8 +84,10 @@ impl Control {
             self.shared.log.write("VEM_MGR", 2, "NO_INTERFACE", &text);
         }
         self.offer(&placed.released);
-        self.install(self.with_interfaces(slot));
+        // Who sees a card's interface in the model must find the card in the inventory.
         self.changed = true;
+        self.publish(now);
+        self.install(self.with_interfaces(slot));
         let (parcels, too_large) = self.parcels(&self.model);
         for (slot, reason) in too_large {
             self.shared.log.write("VEM_MGR", 2, "CONFIG_REFUSED", &format!("Module {slot}: {reason}"));
