@@ -9,18 +9,17 @@ use proto::vlan::VlanSet;
 use super::model::Model;
 use super::running::{Part, body};
 
-/// Lines that say one thing: typing such a line with another value replaces it, so it is not taken back first.
+/// Lines that say one thing: typing such a line with another value replaces it, so it is not taken back first. Names and
+/// identities that nothing else may have are not among them, as they may be on their way from one block to another.
 const REPLACED: &[&str] = &[
     "hostname ",
     "description ",
-    "name ",
     "switchport mode ",
     "switchport access vlan ",
     "switchport trunk native vlan ",
     "switchport trunk allowed vlan ",
     "mtu ",
     "domain id ",
-    "host id ",
     "transport udp ",
     "dscp ",
     "timeout active ",

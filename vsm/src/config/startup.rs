@@ -5,6 +5,8 @@
 //! text with an error changes nothing. Comments (`!`), blank lines, and a `version` with a dot in it are passed over, as
 //! they are there.
 
+use crate::cli::parse::parse;
+use crate::cli::pipe;
 use crate::cli::session::Session;
 use crate::cli::tree::Mode;
 use crate::module::registry::Inventory;
@@ -70,14 +72,18 @@ pub fn apply(model: Model, inventory: Inventory, lines: &[Line]) -> Result<Model
         while depth.is_some_and(|depth| session.depth() > depth) {
             session.leave();
         }
+        if is_foreign(&session, typed) {
+            let reason = "The line is no configuration".to_owned();
+            errors.push(LineError { line: number, text: typed.trim_end().to_owned(), reason });
+            continue;
+        }
         let output = session.run_line(typed);
         let reason = match () {
             () if session.has_failed() => reason(&output),
-            () if has_left(&session) => "The line leaves the configuration".to_owned(),
+            () if session.mode() == Mode::Exec => "The line leaves the configuration".to_owned(),
             () => continue,
         };
-        if has_left(&session) {
-            session.end();
+        if session.mode() == Mode::Exec {
             session.enter(Mode::Config, Default::default());
         }
         errors.push(LineError { line: number, text: typed.trim_end().to_owned(), reason });
@@ -85,9 +91,12 @@ pub fn apply(model: Model, inventory: Inventory, lines: &[Line]) -> Result<Model
     if errors.is_empty() { Ok(Model::clone(&session.handle.model())) } else { Err(errors) }
 }
 
-/// What is typed now would not change the configuration.
-fn has_left(session: &Session) -> bool {
-    session.mode() == Mode::Exec || session.draft().is_some()
+/// The line asks the switch for something instead of configuring it; of these, moving between modes is harmless.
+fn is_foreign(session: &Session, line: &str) -> bool {
+    let parsed = |line: &str| parse(session.tree(), session.mode(), line).ok().flatten();
+    let found = parsed(line).or_else(|| parsed(pipe::split(line)?.0));
+    let moves = ["configure [terminal]", "end", "exit"];
+    found.is_some_and(|found| found.mode == Mode::Exec && !moves.contains(&found.command.syntax))
 }
 
 /// The last line of what was printed, with the column in place of the caret.
@@ -237,7 +246,7 @@ monitor session 1 type local
     #[test]
     fn errors_name_line_and_reason() {
         let wrong = "!Command: x\n\nversion 0.9\nhostname a\nvlan 5000\ninterface veth1\n  inherit port-profile \
-                     Unused_Or_Quarantine_Uplink\nend\nvlan 1\n  frob";
+                     Unused_Or_Quarantine_Uplink\nend\nvlan 1\n  frob\nshow clock | count\nwrite erase";
         let errors: Vec<String> = load(wrong).unwrap_err().iter().map(ToString::to_string).collect();
         let want = [
             "line 5, 'vlan 5000': Invalid number, range is (1:4094) at column 6.",
@@ -245,6 +254,8 @@ monitor session 1 type local
              Port-profile 'Unused_Or_Quarantine_Uplink' is of type ethernet",
             "line 8, 'end': The line leaves the configuration",
             "line 10, 'frob': Invalid command at column 1.",
+            "line 11, 'show clock | count': The line is no configuration",
+            "line 12, 'write erase': The line is no configuration",
         ];
         assert_eq!(errors, want);
     }

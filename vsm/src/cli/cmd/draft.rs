@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::source::{ADMINISTRATOR, refused};
 use super::target::text;
 use crate::cli::render::Output;
-use crate::cli::session::Session;
+use crate::cli::session::{Session, Subject};
 use crate::cli::tree::{Args, Command, Error, Mode, Run};
 use crate::folder;
 use crate::lifecycle::drafts::Claim;
@@ -52,11 +52,14 @@ fn configure(session: &mut Session, args: &Args) -> Result<Output, Error> {
     let name = text(args, "name")?;
     folder::check_name(&name).map_err(refused)?;
     if "summary".starts_with(&name) {
-        return Err(Error::Refused(format!("'{name}' would be taken for 'summary'")));
+        return Err(Error::Refused(format!(
+            "'{name}' would be taken for the 'summary' of 'show configuration session'"
+        )));
     }
-    // One's own session may be entered anew.
+    let started = format!("Config Session started, Session name is {name}\n");
     if session.draft() == Some(&name) {
-        session.end();
+        session.enter(Mode::Config, Subject::None);
+        return Ok(Output::text(started));
     }
     let claim = Claim::take(&session.handle, &name, ADMINISTRATOR, SystemTime::now()).map_err(Error::Refused)?;
     let waits = session.handle.lifecycle().trial.is_of(&name);
@@ -67,7 +70,7 @@ fn configure(session: &mut Session, args: &Args) -> Result<Output, Error> {
     } else {
         said.extend(wrong.iter().map(|error| format!("Warning: {error}\n")));
     }
-    Ok(Output::text(format!("Config Session started, Session name is {name}\n{said}")))
+    Ok(Output::text(started + &said))
 }
 
 fn drafting(session: &Session) -> Result<String, Error> {

@@ -95,7 +95,7 @@ fn delete(session: &mut Session, args: &Args) -> Result<Output, Error> {
     let name = file_name(&text(args, "file")?)?;
     match session.handle.lifecycle().files.remove(&name).map_err(refused)? {
         true => Ok(Output::none()),
-        false => Err(Error::Refused(format!("Bootflash:{name} does not exist"))),
+        false => Err(Error::Refused(format!("bootflash:{name} does not exist"))),
     }
 }
 
@@ -107,7 +107,7 @@ fn dir(session: &mut Session, args: &Args) -> Result<Output, Error> {
         let name = file_name(place)?;
         entries.retain(|entry| entry.name == name);
         if entries.is_empty() {
-            return Err(Error::Refused(format!("Bootflash:{name} does not exist")));
+            return Err(Error::Refused(format!("bootflash:{name} does not exist")));
         }
     }
     let (free, total) = folder.room();

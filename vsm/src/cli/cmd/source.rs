@@ -29,7 +29,7 @@ impl Source {
         match self {
             Source::Running => "running-config".to_owned(),
             Source::Startup => "startup-config".to_owned(),
-            Source::Checkpoint(name) => format!("checkpoint {name}"),
+            Source::Checkpoint(name) => format!("Checkpoint {name}"),
             Source::File(name) => format!("bootflash:{name}"),
         }
     }
@@ -51,7 +51,7 @@ impl Source {
         };
         text.ok_or_else(|| match self {
             Source::Startup => Error::Refused("There is no startup configuration".to_owned()),
-            _ => Error::Refused(format!("{} does not exist", capital(&self.title()))),
+            _ => Error::Refused(format!("{} does not exist", self.title())),
         })
     }
 
@@ -66,11 +66,6 @@ impl Source {
                 .map_err(|errors| Error::Refused(format!("{}, {}", self.title(), first_of(&errors)))),
         }
     }
-}
-
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
 }
 
 /// The checkpoint; one whose head is damaged is none.
