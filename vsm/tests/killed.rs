@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Times that the supervisor is killed.
-const ROUNDS: u64 = 12;
+const ROUNDS: u64 = 30;
 /// VLANs of a configuration; each has a name that says which of the two it is.
 const VLANS: u16 = 100;
 
