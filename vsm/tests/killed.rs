@@ -118,6 +118,25 @@ fn a_killed_supervisor_leaves_the_old_or_the_new_configuration() {
 }
 
 #[test]
+fn a_commit_that_waits_ends_with_the_supervisor() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    config(folder);
+    let vsm = start(folder);
+    assert!(run(folder, "configure terminal ; hostname before ; copy running-config startup-config").0);
+    let trial = "configure session x ; hostname trial ; vlan 10 ; commit confirmed 1440 ; show hostname";
+    let (done, printed) = run(folder, trial);
+    assert!(done && printed.ends_with("\ntrial\n"), "{printed}");
+    // The terminal has gone, the trial goes on, and nothing makes it lasting but its confirmation.
+    let (done, printed) = run(folder, "copy running-config startup-config");
+    assert!(!done && printed.contains("waits for its confirmation"), "{printed}");
+    drop(vsm);
+    let _vsm = start(folder);
+    assert_eq!(run(folder, "show hostname").1, "before\n");
+    assert!(run(folder, "configure terminal ; vlan 20 ; copy running-config startup-config").0);
+}
+
+#[test]
 fn a_startup_file_with_an_error_starts_the_last_good_one() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();

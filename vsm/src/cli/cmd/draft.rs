@@ -98,7 +98,8 @@ fn commit(session: &mut Session, args: &Args) -> Result<Output, Error> {
     said.push_str("Commit Successful\n");
     match minutes {
         Some(minutes) => said.push_str(&format!(
-            "The configuration before comes back in {minutes} minutes unless 'commit' confirms this one\n"
+            "The configuration before comes back in {minutes} minute{} unless 'commit' confirms this one\n",
+            if minutes == 1 { "" } else { "s" }
         )),
         None => session.end(),
     }

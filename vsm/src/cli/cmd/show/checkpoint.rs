@@ -25,8 +25,8 @@ const WORDS: &[(&str, &str)] = &[
     ("file", "A file of bootflash:"),
     ("from", "Checkpoint that it begins with"),
     ("to", "Checkpoint that it ends with"),
-    ("path_from", "File, such as bootflash:NAME"),
-    ("path_to", "File, such as bootflash:NAME"),
+    ("from_file", "File, such as bootflash:NAME"),
+    ("to_file", "File, such as bootflash:NAME"),
 ];
 
 /// The commands.
@@ -43,8 +43,8 @@ pub fn commands() -> Vec<Command> {
             Ok(if args.has("summary") { summary(&kept) } else { whole(&kept) })
         }),
         exec(
-            "show diff rollback-patch { running-config | startup-config | checkpoint <from:word80> | file <path_from:word80> } \
-             { running-config | startup-config | checkpoint <to:word80> | file <path_to:word80> }",
+            "show diff rollback-patch { running-config | startup-config | checkpoint <from:word80> | file <from_file:word80> } \
+             { running-config | startup-config | checkpoint <to:word80> | file <to_file:word80> }",
             "Display what to type to make one configuration into another",
             WORDS,
             diff,
@@ -121,7 +121,7 @@ fn diff(session: &mut Session, args: &Args) -> Result<Output, Error> {
         Some(&"file") => file_name(args.text(path).unwrap_or_default()).map(Source::File),
         _ => Ok(Source::Running),
     };
-    let (from, to) = (side("from", "path_from")?, side("to", "path_to")?);
+    let (from, to) = (side("from", "from_file")?, side("to", "to_file")?);
     let lines = patch(&from.model(session)?, &to.model(session)?);
     let collected = if [&from, &to].contains(&&Source::Running) { "Collecting Running-Config\n" } else { "" };
     let patch = match lines.is_empty() {
