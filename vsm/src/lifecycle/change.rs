@@ -31,7 +31,7 @@ impl Handle {
     fn replacement(&self, next: Model) -> Change {
         let handle = self.clone();
         Box::new(move |model| {
-            // The inventory is published before the model that knows its cards, so this one knows every card of `model`.
+            // It is published before a change is made, so it knows every card that has an interface in `model`.
             let stay = replace(model, next, &handle.inventory());
             let names: Vec<String> = stay.iter().take(5).map(ToString::to_string).collect();
             let more = if stay.len() > names.len() { ", ..." } else { "" };

@@ -48,6 +48,8 @@ impl Control {
     }
 
     fn begin_edit(&mut self, change: Change, reply: Sender<Result<Vec<String>, EditError>>, now: u64) {
+        // The change may look at the inventory, and must find there every card that has an interface in the model.
+        self.publish(now);
         let mut model = Model::clone(&self.model);
         let ours = self.shared.facts.domain;
         let outcome = change(&mut model).map_err(EditError::Refused).and_then(|warnings| {
@@ -84,10 +86,8 @@ impl Control {
             self.shared.log.write("VEM_MGR", 2, "NO_INTERFACE", &text);
         }
         self.offer(&placed.released);
-        // Who sees a card's interface in the model must find the card in the inventory.
-        self.changed = true;
-        self.publish(now);
         self.install(self.with_interfaces(slot));
+        self.changed = true;
         let (parcels, too_large) = self.parcels(&self.model);
         for (slot, reason) in too_large {
             self.shared.log.write("VEM_MGR", 2, "CONFIG_REFUSED", &format!("Module {slot}: {reason}"));
