@@ -129,7 +129,14 @@ fn is_replaced(line: &str, after: &[Block<'_>]) -> bool {
     find(after, &other).is_some() || word.is_some_and(|word| after.iter().any(|block| block.line.starts_with(word)))
 }
 
+/// Lines that name what is applied to one way of a port.
+const APPLIED: &[&str] = &["ip port access-group ", "mac port access-group ", "ip flow monitor "];
+
 fn negated(line: &str) -> String {
+    // Without the name: a list that is called `in` would be taken for the way.
+    if let Some(head) = APPLIED.iter().find(|head| line.starts_with(**head)) {
+        return format!("no {head}{}", line.rsplit(' ').next().unwrap_or_default());
+    }
     let line = line.strip_suffix(" type local").filter(|line| line.starts_with("monitor session")).unwrap_or(line);
     // `shutdown` and `no shutdown` both say something; `default` says that nothing is said.
     match line.strip_prefix("no ").unwrap_or(line) {
@@ -166,7 +173,7 @@ mod tests {
                 "  no inherit port-profile web",
                 "port-profile type vethernet web",
                 "  no state enabled",
-                "  no ip port access-group x in",
+                "  no ip port access-group in",
                 "ip access-list x",
                 "  no 10 permit ip any any",
                 "no vlan 10",
