@@ -48,11 +48,18 @@ pub fn commands() -> Vec<Command> {
     ]
 }
 
+/// The name in full: a word that stands alone is more likely meant for another command than for a file.
+fn whole_name(text: &str) -> Result<String, Error> {
+    match text.starts_with("bootflash:") {
+        true => file_name(text),
+        false => Err(Error::Refused(format!("'{text}' is no file: files are named bootflash:NAME"))),
+    }
+}
+
 /// One side of `copy`: the keyword at its place, or the file.
 fn side(args: &Args, name: &str, words: &mut impl Iterator<Item = &'static str>) -> Result<Source, Error> {
     match args.text(name) {
-        Some(file) if file.starts_with("bootflash:") => file_name(file).map(Source::File),
-        Some(file) => Err(Error::Refused(format!("'{file}' is no file: files are named bootflash:NAME"))),
+        Some(file) => whole_name(file).map(Source::File),
         None if words.next() == Some("startup-config") => Ok(Source::Startup),
         None => Ok(Source::Running),
     }
@@ -92,7 +99,7 @@ fn erase(session: &mut Session, _: &Args) -> Result<Output, Error> {
 }
 
 fn delete(session: &mut Session, args: &Args) -> Result<Output, Error> {
-    let name = file_name(&text(args, "file")?)?;
+    let name = whole_name(&text(args, "file")?)?;
     match session.handle.lifecycle().files.remove(&name).map_err(refused)? {
         true => Ok(Output::none()),
         false => Err(Error::Refused(format!("bootflash:{name} does not exist"))),
