@@ -6,6 +6,8 @@ pub mod bootstrap;
 pub mod cli;
 pub mod config;
 pub mod enroll;
+pub mod folder;
+pub mod lifecycle;
 pub mod log;
 pub mod module;
 pub mod store;

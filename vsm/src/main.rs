@@ -13,8 +13,7 @@ use tracing_subscriber::EnvFilter;
 use vsm::args::{Args, Command};
 use vsm::bootstrap::Bootstrap;
 use vsm::cli::console;
-use vsm::config::model::Model;
-use vsm::config::startup;
+use vsm::lifecycle::startup::{self, Start};
 use vsm::store;
 use vsm::supervisor::Supervisor;
 
@@ -36,9 +35,16 @@ fn run(config: &Path) -> Result<(), Box<dyn Error>> {
     // First of all, so that no moment is left in which a signal would end us in the middle of something.
     let mut signals = signals()?;
     let boot = Bootstrap::open(config)?;
-    let text = store::read_text(&boot.startup_config())?;
-    let model = load(&boot, text.as_deref())?;
-    let supervisor = Supervisor::start(&boot, model, text)?;
+    let Start { model, text, refused } = startup::load(&boot)?;
+    let supervisor = Supervisor::start(&boot, model, text.clone())?;
+    match (refused, text) {
+        (Some(why), _) => {
+            let text = format!("startup-config is not used: {why}. The last good one runs");
+            supervisor.handle().log().write("VSHD", 2, "STARTUP_REFUSED", &text);
+        }
+        (None, Some(text)) => supervisor.handle().lifecycle().startup.keep_good(&text)?,
+        (None, None) => {}
+    }
     if let Some(directory) = boot.cli_socket.parent().filter(|p| !p.as_os_str().is_empty()) {
         store::make_directory(directory)?;
     }
@@ -51,17 +57,6 @@ fn run(config: &Path) -> Result<(), Box<dyn Error>> {
     console.stop();
     supervisor.stop();
     if failed { Err("the supervisor's thread has failed".into()) } else { Ok(()) }
-}
-
-/// The startup configuration. One with an error does not start: modules keep what they run, instead of getting half of
-/// what was meant.
-fn load(boot: &Bootstrap, text: Option<&str>) -> Result<Model, Box<dyn Error>> {
-    let Some(text) = text else { return Ok(Model::default()) };
-    startup::load(text).map_err(|errors| {
-        let path = boot.startup_config();
-        let lines: Vec<String> = errors.iter().map(|error| format!("{}: {error}", path.display())).collect();
-        format!("the startup configuration has errors\n{}", lines.join("\n")).into()
-    })
 }
 
 /// Octets arrive here with SIGTERM and SIGINT.

@@ -6,16 +6,16 @@
 //! One thread ([`crate::module::control`]) owns the model, the bindings and the modules' sessions. Handles talk to it
 //! over a channel and wait for its answer; they may be used from any thread but that one.
 //!
-//! What survives a restart: the startup configuration, the bindings, the authority, the tokens, the log. The running
-//! configuration does not, as on NX-OS: what was not saved is gone, and modules get the startup configuration.
+//! What survives a restart: the startup configuration, checkpoints and files, the bindings, the authority, the tokens, the
+//! log. The running configuration does not, as on NX-OS: what was not saved is gone, and modules get the startup
+//! configuration.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use crossbeam::channel::{Sender, bounded};
 use proto::query::Query;
 use proto::report::Answer;
@@ -23,6 +23,8 @@ use proto::report::Answer;
 use crate::bootstrap::Bootstrap;
 use crate::cli::logins::Logins;
 use crate::config::model::Model;
+use crate::config::running::{self, Part};
+use crate::lifecycle::Lifecycle;
 use crate::log::Log;
 use crate::module::control::{self, Control, Request};
 use crate::module::registry::Inventory;
@@ -75,9 +77,8 @@ pub(crate) struct Shared {
     pub(crate) inventory: ArcSwap<Inventory>,
     pub(crate) log: Log,
     pub(crate) facts: Facts,
+    lifecycle: Lifecycle,
     logins: Logins,
-    startup: ArcSwapOption<String>,
-    startup_path: Option<PathBuf>,
     editing: Mutex<()>,
 }
 
@@ -107,6 +108,11 @@ impl Remote {
 impl Handle {
     /// A supervisor without modules, for tests of the command line.
     pub fn detached(model: Model) -> Self {
+        Self::shadow(model, Inventory::default())
+    }
+
+    /// A copy to try commands on: they see the modules of the inventory, and reach none of them.
+    pub fn shadow(model: Model, inventory: Inventory) -> Self {
         let facts = Facts {
             domain: model.domain_id.unwrap_or(1),
             listen: None,
@@ -116,7 +122,8 @@ impl Handle {
         };
         let log = Log::in_memory();
         log.set_hostname(&model.hostname);
-        Handle { shared: Arc::new(Shared::new(model, Inventory::default(), log, facts, None, None)), remote: None }
+        let shared = Shared::new(model, inventory, log, facts, Lifecycle::in_memory());
+        Handle { shared: Arc::new(shared), remote: None }
     }
 
     /// The same supervisor, with these modules.
@@ -151,12 +158,26 @@ impl Handle {
         &self.shared.logins
     }
 
+    /// What there is beside the running configuration.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.shared.lifecycle
+    }
+
     /// Makes a change. Returns its warnings once every connected module has applied it; that is up to six seconds when
     /// a module has fallen silent.
     ///
     /// # Errors
-    /// Nothing was changed.
+    /// Nothing was changed; among the reasons is a commit that waits for its confirmation.
     pub fn edit(&self, change: Change) -> Result<Vec<String>, EditError> {
+        let shared = self.shared.clone();
+        self.edit_in_trial(Box::new(move |model| {
+            shared.lifecycle.trial.refuse()?;
+            change(model)
+        }))
+    }
+
+    /// As [`Handle::edit`], also while a commit waits for its confirmation.
+    pub(crate) fn edit_in_trial(&self, change: Change) -> Result<Vec<String>, EditError> {
         match &self.remote {
             Some(remote) => remote.post(|reply| Request::Edit { change, reply }).unwrap_or(Err(EditError::Stopping)),
             None => {
@@ -188,29 +209,30 @@ impl Handle {
             Some(remote) => remote
                 .post(|reply| Request::Remove { slot, reply })
                 .unwrap_or_else(|| Err(EditError::Stopping.to_string())),
+            None if self.inventory().modules.contains_key(&slot) => {
+                Err(format!("Module {slot} can not be forgotten by a configuration that is not applied yet"))
+            }
             None => Err(crate::module::registry::Error::Unknown(slot).to_string()),
         }
     }
 
-    /// The saved configuration, when there is one.
-    pub fn startup(&self) -> Option<Arc<String>> {
-        self.shared.startup.load_full()
-    }
-
-    /// Saves this text as the startup configuration; it is on disk when this returns.
+    /// Saves the running configuration as the startup configuration; it is on disk when this returns.
     ///
     /// # Errors
-    /// It can't be written; the old one stays.
-    pub fn save_startup(&self, text: &str) -> Result<(), store::Error> {
-        if let Some(path) = &self.shared.startup_path {
-            store::write(path, text.as_bytes(), 0o600)?;
-        }
-        self.shared.startup.store(Some(Arc::new(text.to_owned())));
-        Ok(())
+    /// A commit waits for its confirmation, or it can't be written; the old one stays.
+    pub fn save(&self, now: SystemTime) -> Result<(), String> {
+        // Asked on both sides, so that what was read is not a configuration that is being tried out.
+        self.shared.lifecycle.trial.refuse()?;
+        let model = self.model();
+        self.shared.lifecycle.trial.refuse()?;
+        let text = running::text(&model, &Part::Whole, "show startup-config", now);
+        let saved = self.shared.lifecycle.startup.save(&text);
+        saved.map_err(|e| format!("The startup configuration was not written: {e}"))
     }
 
     /// Ends the sessions and the supervisor's thread. What is queued is refused.
     pub fn stop(&self) {
+        self.shared.lifecycle.trial.stop();
         if let Some(remote) = &self.remote {
             let _ = remote.requests.send(Request::Stop);
             let _ = remote.waker.wake();
@@ -219,22 +241,14 @@ impl Handle {
 }
 
 impl Shared {
-    fn new(
-        model: Model,
-        inventory: Inventory,
-        log: Log,
-        facts: Facts,
-        startup: Option<String>,
-        startup_path: Option<PathBuf>,
-    ) -> Self {
+    fn new(model: Model, inventory: Inventory, log: Log, facts: Facts, lifecycle: Lifecycle) -> Self {
         Shared {
             model: ArcSwap::from_pointee(model),
             inventory: ArcSwap::from_pointee(inventory),
             log,
             facts,
+            lifecycle,
             logins: Logins::default(),
-            startup: ArcSwapOption::from_pointee(startup),
-            startup_path,
             editing: Mutex::new(()),
         }
     }
@@ -296,7 +310,8 @@ impl Supervisor {
             started: SystemTime::now(),
         };
         let inventory = parts.registry.inventory.clone();
-        let shared = Arc::new(Shared::new(model, inventory, log, facts, startup, Some(boot.startup_config())));
+        let lifecycle = Lifecycle::open(boot, startup)?;
+        let shared = Arc::new(Shared::new(model, inventory, log, facts, lifecycle));
         let (sender, requests) = bounded(64);
         let waker = parts.waker()?;
         let control = Control::new(parts, shared.clone(), requests);
@@ -339,9 +354,9 @@ mod tests {
         assert_eq!(handle.edit(change("n1000v")), Ok(vec!["as you say".to_owned()]));
         assert_eq!(handle.edit(change("")), Err(EditError::Refused("no name".to_owned())));
         assert_eq!(handle.model().hostname, "n1000v");
-        assert_eq!(handle.startup(), None);
-        handle.save_startup("hostname n1000v\n").unwrap();
-        assert_eq!(handle.startup().unwrap().as_str(), "hostname n1000v\n");
+        assert_eq!(handle.lifecycle().startup.text(), None);
+        handle.save(SystemTime::now()).unwrap();
+        assert!(handle.lifecycle().startup.text().unwrap().contains("hostname n1000v\n"));
         assert_eq!(handle.ask(Query::Ports, None), []);
         assert!(handle.ask(Query::Ports, Some(3))[0].1.is_err());
         assert_eq!(handle.remove_module(3), Err("there is no module 3".to_owned()));

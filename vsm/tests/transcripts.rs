@@ -50,7 +50,17 @@ fn mask(line: &str) -> String {
     if line.contains(" UTC ") {
         return "(time)".to_owned();
     }
+    if typed(line).is_none() && has_time(line) {
+        return format!("(time) {}", line.split_whitespace().last().unwrap_or_default());
+    }
     if line.contains(" kB of memory.") { "  (masked) kB of memory.".to_owned() } else { line.trim_end().to_owned() }
+}
+
+/// `01:02:03` stands in it.
+fn has_time(line: &str) -> bool {
+    line.as_bytes()
+        .windows(8)
+        .any(|w| w.iter().enumerate().all(|(at, c)| if at % 3 == 2 { *c == b':' } else { c.is_ascii_digit() }))
 }
 
 /// One row as a teletype shows it: backspaces go left, a bell is silent.
@@ -143,9 +153,10 @@ fn every_command_is_typed_somewhere() {
 }
 
 fn command_of(tree: &'static Tree, line: &str) -> Option<&'static str> {
-    const MODES: [Mode; 15] = [
+    const MODES: [Mode; 16] = [
         Mode::Exec,
         Mode::Config,
+        Mode::ConfigSession,
         Mode::Vlan,
         Mode::PortProfile,
         Mode::Interface,

@@ -12,9 +12,10 @@ use vsm::config::running::{Part, body};
 use vsm::config::startup;
 use vsm::supervisor::Handle;
 
-const MODES: [Mode; 15] = [
+const MODES: [Mode; 16] = [
     Mode::Exec,
     Mode::Config,
+    Mode::ConfigSession,
     Mode::Vlan,
     Mode::PortProfile,
     Mode::Interface,

@@ -38,7 +38,8 @@ pub fn candidates(tree: &Tree, mode: Mode, line: &str) -> (Vec<Candidate>, bool)
     let mut complete = false;
     for around in mode.chain() {
         // An empty line lists what the mode is for and what works everywhere, not the whole configuration.
-        let is_noise = words.is_empty() && partial.is_empty() && around == Mode::Config && mode != Mode::Config;
+        let is_inside = !matches!(mode, Mode::Config | Mode::ConfigSession);
+        let is_noise = words.is_empty() && partial.is_empty() && around == Mode::Config && is_inside;
         let Some(graph) = tree.graph(around, negated).filter(|_| !is_noise) else { continue };
         let walk = Walk::new(graph, line, &words);
         for thread in &walk.threads {

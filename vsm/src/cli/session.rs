@@ -11,6 +11,9 @@ use super::parse::{Parsed, parse};
 use super::pipe;
 use super::render::Output;
 use super::tree::{Error, Mode};
+use crate::config::startup::{Line, apply};
+use crate::lifecycle::drafts::Claim;
+use crate::module::registry::Inventory;
 use crate::supervisor::{Change, Handle};
 
 /// What a configuration sub-mode is about.
@@ -51,6 +54,13 @@ impl Default for Settings {
     }
 }
 
+/// A configuration session that the lines are collected for.
+struct Draft {
+    claim: Claim,
+    /// The configuration as it would be with its commands: they are checked against it.
+    shadow: Handle,
+}
+
 /// A session. Commands of one session run one after the other.
 pub struct Session {
     /// The supervisor.
@@ -58,6 +68,8 @@ pub struct Session {
     tree: &'static Tree,
     /// The mode, and below it those around it; EXEC is at the bottom.
     stack: Vec<(Mode, Subject)>,
+    /// `configure session NAME`; it is left with the configuration mode.
+    draft: Option<Draft>,
     settings: Settings,
     /// Its number among the [`super::logins::Logins`], when it is at the console.
     login: Option<u64>,
@@ -72,6 +84,7 @@ impl Session {
             handle,
             tree: Tree::shared(),
             stack: vec![(Mode::Exec, Subject::None)],
+            draft: None,
             settings: Settings::default(),
             login: None,
             closed: false,
@@ -96,7 +109,20 @@ impl Session {
 
     /// The mode.
     pub fn mode(&self) -> Mode {
+        match self.place() {
+            Mode::Config if self.draft.is_some() => Mode::ConfigSession,
+            mode => mode,
+        }
+    }
+
+    /// The mode on the stack: in a configuration session the same modes nest in the same way.
+    fn place(&self) -> Mode {
         self.stack.last().map_or(Mode::Exec, |(mode, _)| *mode)
+    }
+
+    /// Sub-modes below `(config)`.
+    pub fn depth(&self) -> usize {
+        self.stack.len().saturating_sub(2)
     }
 
     /// What the mode is about.
@@ -118,6 +144,7 @@ impl Session {
     pub fn leave(&mut self) {
         match self.stack.len() {
             0 | 1 => self.closed = true,
+            2 => self.end(),
             _ => drop(self.stack.pop()),
         }
     }
@@ -125,6 +152,28 @@ impl Session {
     /// To EXEC mode.
     pub fn end(&mut self) {
         self.stack.truncate(1);
+        self.draft = None;
+    }
+
+    /// Enters a configuration session. Its commands so far are typed anew into a copy of the running configuration;
+    /// what is wrong with them by now is said, and left to whoever enters.
+    pub fn enter_draft(&mut self, claim: Claim) -> Vec<String> {
+        let lines = self.handle.lifecycle().drafts.get(claim.name()).map(|draft| draft.lines).unwrap_or_default();
+        let model = self.handle.model();
+        let inventory = Inventory::clone(&self.handle.inventory());
+        let (model, wrong) = match apply(model.as_ref().clone(), inventory.clone(), &lines) {
+            Ok(model) => (model, Vec::new()),
+            Err(errors) => (model.as_ref().clone(), errors.iter().map(ToString::to_string).collect()),
+        };
+        self.end();
+        self.enter(Mode::Config, Subject::None);
+        self.draft = Some(Draft { claim, shadow: Handle::shadow(model, inventory) });
+        wrong
+    }
+
+    /// The configuration session whose commands are collected.
+    pub fn draft(&self) -> Option<&str> {
+        self.draft.as_ref().map(|draft| draft.claim.name())
     }
 
     /// Ends the session.
@@ -154,7 +203,11 @@ impl Session {
 
     /// `switch(config-if)# `
     pub fn prompt(&self) -> String {
-        format!("{}{}# ", self.hostname(), self.mode().suffix())
+        let suffix = self.mode().suffix();
+        match self.draft.as_ref().and_then(|_| suffix.strip_prefix("(config-")).filter(|_| self.depth() > 0) {
+            Some(inner) => format!("{}(config-s-{inner}# ", self.hostname()),
+            None => format!("{}{suffix}# ", self.hostname()),
+        }
     }
 
     /// The name of the switch.
@@ -195,31 +248,66 @@ impl Session {
 
     fn run(&mut self, line: &str) -> Result<String, Error> {
         // A configuration text may hold a bar: only what does not parse with it has a filter.
-        let whole = parse(self.tree, self.mode(), line);
+        let whole = self.parse(line);
         match pipe::split(line) {
             Some((command, filters)) if whole.is_err() => {
-                let Some(parsed) = parse(self.tree, self.mode(), command)? else { return Ok(String::new()) };
+                let Some(parsed) = self.parse(command)? else { return Ok(String::new()) };
                 let column = command.chars().count() + 1;
                 let filters = pipe::parse(filters, column)?;
-                pipe::apply(self.carry_out(parsed)?, &filters)
+                pipe::apply(self.carry_out(parsed, command)?, &filters)
             }
             _ => match whole? {
-                Some(parsed) => Ok(self.carry_out(parsed)?.text),
+                Some(parsed) => Ok(self.carry_out(parsed, line)?.text),
                 None => Ok(String::new()),
             },
         }
     }
 
-    fn carry_out(&mut self, parsed: Parsed<'static>) -> Result<Output, Error> {
+    /// The commands of a configuration session work in its sub-modes too.
+    fn parse(&self, line: &str) -> Result<Option<Parsed<'static>>, Error> {
+        let found = parse(self.tree, self.mode(), line);
+        match self.draft.is_some() && found.is_err() {
+            true => parse(self.tree, Mode::ConfigSession, line).or(found),
+            false => found,
+        }
+    }
+
+    fn carry_out(&mut self, parsed: Parsed<'static>, line: &str) -> Result<Output, Error> {
         let before = self.stack.clone();
-        if parsed.mode != Mode::Exec {
-            while self.mode() != parsed.mode && self.stack.len() > 1 {
+        // Where a session's own commands belong is `(config)` on the stack.
+        let home = if parsed.mode == Mode::ConfigSession { Mode::Config } else { parsed.mode };
+        if home != Mode::Exec {
+            while self.place() != home && self.stack.len() > 1 {
                 self.stack.pop();
             }
         }
-        let result = (parsed.command.run)(self, &parsed.args);
+        let is_configuration = !matches!(parsed.mode, Mode::Exec | Mode::ConfigSession);
+        let result = match &self.draft {
+            Some(draft) if is_configuration => {
+                let (name, shadow) = (draft.claim.name().to_owned(), draft.shadow.clone());
+                self.collect(&parsed, line, &name, shadow)
+            }
+            _ => (parsed.command.run)(self, &parsed.args),
+        };
         if result.is_err() {
             self.stack = before;
+        }
+        result
+    }
+
+    /// Tries the command on the copy; a good one is added to the configuration session.
+    fn collect(&mut self, parsed: &Parsed<'static>, line: &str, draft: &str, shadow: Handle) -> Result<Output, Error> {
+        let depth = self.depth();
+        let life = self.handle.lifecycle();
+        if life.trial.is_of(draft) {
+            return Err(Error::Refused("The commit waits for its confirmation: 'commit' or 'abort'".to_owned()));
+        }
+        life.drafts.make_room().map_err(Error::Refused)?;
+        let own = std::mem::replace(&mut self.handle, shadow);
+        let result = (parsed.command.run)(self, &parsed.args);
+        self.handle = own;
+        if result.is_ok() {
+            self.handle.lifecycle().drafts.add(draft, Line { depth: Some(depth), text: line.trim().to_owned() });
         }
         result
     }

@@ -7,6 +7,7 @@ use super::complete;
 use super::line::{Editor, Event};
 use super::pager::Pager;
 use super::session::Session;
+use super::tree::Mode;
 
 /// A session at a terminal.
 pub struct Terminal {
@@ -61,6 +62,13 @@ impl Terminal {
         out.extend(self.session.prompt().as_bytes());
     }
 
+    /// The mode whose commands the line may begin: those of a configuration session work in its sub-modes too.
+    fn mode_of(&self, line: &str) -> Mode {
+        let (tree, mode) = (self.session.tree(), self.session.mode());
+        let is_known = || complete::candidates(tree, mode, line) != (Vec::new(), false);
+        if self.session.draft().is_none() || is_known() { mode } else { Mode::ConfigSession }
+    }
+
     fn act(&mut self, event: Event, out: &mut Vec<u8>) {
         match event {
             Event::Line(line) => {
@@ -74,15 +82,14 @@ impl Terminal {
                 }
             }
             Event::Help => {
-                let (tree, mode) = (self.session.tree(), self.session.mode());
-                lines(&complete::help(tree, mode, &self.editor.before_cursor()), out);
+                let line = self.editor.before_cursor();
+                lines(&complete::help(self.session.tree(), self.mode_of(&line), &line), out);
                 self.prompt(out);
                 return self.editor.redraw(out);
             }
             Event::Complete => {
-                let (tree, mode) = (self.session.tree(), self.session.mode());
                 let line = self.editor.before_cursor();
-                match complete::completion(tree, mode, &line) {
+                match complete::completion(self.session.tree(), self.mode_of(&line), &line) {
                     Some(rest) => return self.editor.insert(&rest, out),
                     None => return out.push(0x07),
                 }

@@ -36,6 +36,8 @@ pub enum Mode {
     Exec,
     /// `switch(config)#`
     Config,
+    /// `switch(config-s)#`, and in sub-modes `switch(config-s-if)#`
+    ConfigSession,
     /// `switch(config-vlan)#`
     Vlan,
     /// `switch(config-port-prof)#`
@@ -70,6 +72,7 @@ impl Mode {
         match self {
             Mode::Exec => "",
             Mode::Config => "(config)",
+            Mode::ConfigSession => "(config-s)",
             Mode::Vlan => "(config-vlan)",
             Mode::PortProfile => "(config-port-prof)",
             Mode::Interface => "(config-if)",

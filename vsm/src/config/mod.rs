@@ -1,11 +1,14 @@
 //! The configuration as data: pure, no I/O.
 
+pub mod checkpoint;
 pub mod compile;
 pub mod flow;
 pub mod model;
+pub mod patch;
 pub mod profile;
 #[cfg(test)]
 mod random;
+pub mod replace;
 pub mod rule;
 pub mod running;
 pub mod startup;

@@ -1,11 +1,15 @@
-//! From CLI text to a running configuration.
+//! From CLI text to a configuration.
 //!
 //! The text is typed, line by line, into a session of its own on a supervisor without modules, from the configuration
-//! out of the box onwards. So it means exactly what it would mean at the prompt, and a text with an error changes
-//! nothing. Comments (`!`), blank lines, and a `version` with a dot in it are passed over, as they are there.
+//! out of the box onwards, or from another one ([`apply`]). So it means exactly what it would mean at the prompt, and a
+//! text with an error changes nothing. Comments (`!`), blank lines, and a `version` with a dot in it are passed over, as
+//! they are there.
 
+use crate::cli::parse::parse;
+use crate::cli::pipe;
 use crate::cli::session::Session;
 use crate::cli::tree::Mode;
+use crate::module::registry::Inventory;
 use crate::supervisor::Handle;
 
 use super::model::Model;
@@ -22,17 +26,55 @@ pub struct LineError {
     pub reason: String,
 }
 
+/// What is wrong, for a line of an answer: the first error, and how many there are beside it.
+pub fn first_of(errors: &[LineError]) -> String {
+    match errors {
+        [] => String::new(),
+        [only] => only.to_string(),
+        [first, others @ ..] => format!("{first} (and {} more)", others.len()),
+    }
+}
+
+/// A line to be typed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Line {
+    /// Sub-modes below `(config)` in which it was typed; `None` finds its mode by itself.
+    pub depth: Option<usize>,
+    /// The line.
+    pub text: String,
+}
+
 /// The model that the text describes.
 ///
 /// # Errors
 /// All lines that are wrong; a line may be wrong only because one before it is.
 pub fn load(text: &str) -> Result<Model, Vec<LineError>> {
-    let mut session = Session::new(Handle::detached(Model::default()));
+    apply(Model::default(), Inventory::default(), &lines(text))
+}
+
+/// The lines of a text.
+pub fn lines(text: &str) -> Vec<Line> {
+    text.lines().map(|line| Line { depth: None, text: line.trim_start().to_owned() }).collect()
+}
+
+/// What becomes of a configuration by typing the lines; the inventory is what commands see of the modules.
+///
+/// # Errors
+/// As [`load`].
+pub fn apply(model: Model, inventory: Inventory, lines: &[Line]) -> Result<Model, Vec<LineError>> {
+    let mut session = Session::new(Handle::shadow(model, inventory));
     session.enter(Mode::Config, Default::default());
     let mut errors = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        let typed = line.trim_start();
+    for (number, Line { depth, text: typed }) in (1..).zip(lines) {
         if typed.is_empty() || typed.starts_with('!') {
+            continue;
+        }
+        while depth.is_some_and(|depth| session.depth() > depth) {
+            session.leave();
+        }
+        if is_foreign(&session, typed) {
+            let reason = "The line is no configuration".to_owned();
+            errors.push(LineError { line: number, text: typed.trim_end().to_owned(), reason });
             continue;
         }
         let output = session.run_line(typed);
@@ -47,6 +89,14 @@ pub fn load(text: &str) -> Result<Model, Vec<LineError>> {
         errors.push(LineError { line: number, text: typed.trim_end().to_owned(), reason });
     }
     if errors.is_empty() { Ok(Model::clone(&session.handle.model())) } else { Err(errors) }
+}
+
+/// The line asks the switch for something instead of configuring it; of these, moving between modes is harmless.
+fn is_foreign(session: &Session, line: &str) -> bool {
+    let parsed = |line: &str| parse(session.tree(), session.mode(), line).ok().flatten();
+    let found = parsed(line).or_else(|| parsed(pipe::split(line)?.0));
+    let moves = ["configure [terminal]", "end", "exit"];
+    found.is_some_and(|found| found.mode == Mode::Exec && !moves.contains(&found.command.syntax))
 }
 
 /// The last line of what was printed, with the column in place of the caret.
@@ -196,7 +246,7 @@ monitor session 1 type local
     #[test]
     fn errors_name_line_and_reason() {
         let wrong = "!Command: x\n\nversion 0.9\nhostname a\nvlan 5000\ninterface veth1\n  inherit port-profile \
-                     Unused_Or_Quarantine_Uplink\nend\nvlan 1\n  frob";
+                     Unused_Or_Quarantine_Uplink\nend\nvlan 1\n  frob\nshow clock | count\nwrite erase";
         let errors: Vec<String> = load(wrong).unwrap_err().iter().map(ToString::to_string).collect();
         let want = [
             "line 5, 'vlan 5000': Invalid number, range is (1:4094) at column 6.",
@@ -204,6 +254,8 @@ monitor session 1 type local
              Port-profile 'Unused_Or_Quarantine_Uplink' is of type ethernet",
             "line 8, 'end': The line leaves the configuration",
             "line 10, 'frob': Invalid command at column 1.",
+            "line 11, 'show clock | count': The line is no configuration",
+            "line 12, 'write erase': The line is no configuration",
         ];
         assert_eq!(errors, want);
     }

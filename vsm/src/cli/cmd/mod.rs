@@ -1,7 +1,10 @@
 //! The commands: grammar and handlers, a file per feature; what a feature shows is in `show`.
 
 pub mod acl;
+pub mod checkpoint;
+pub mod draft;
 pub mod feature;
+pub mod files;
 pub mod flow;
 pub mod flow_monitor;
 pub mod interface;
@@ -12,6 +15,7 @@ pub mod profile;
 pub mod rule;
 pub mod session;
 pub mod show;
+pub mod source;
 pub mod svs;
 pub mod system;
 pub mod target;
@@ -24,6 +28,9 @@ pub fn all() -> Vec<Command> {
     [
         session::commands(),
         system::commands(),
+        files::commands(),
+        checkpoint::commands(),
+        draft::commands(),
         feature::commands(),
         vlan::commands(),
         profile::commands(),

@@ -71,6 +71,8 @@ pub fn commands() -> Vec<Command> {
 }
 
 fn configure(session: &mut Session, _: &Args) -> Result<Output, Error> {
+    // A configuration session is left.
+    session.end();
     session.enter(Mode::Config, Subject::None);
     Ok(Output::text("Enter configuration commands, one per line.  End with CNTL/Z.\n"))
 }

@@ -48,6 +48,8 @@ impl Control {
     }
 
     fn begin_edit(&mut self, change: Change, reply: Sender<Result<Vec<String>, EditError>>, now: u64) {
+        // The change may look at the inventory, and must find there every card that has an interface in the model.
+        self.publish(now);
         let mut model = Model::clone(&self.model);
         let ours = self.shared.facts.domain;
         let outcome = change(&mut model).map_err(EditError::Refused).and_then(|warnings| {

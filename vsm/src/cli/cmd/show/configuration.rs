@@ -83,7 +83,7 @@ fn running_config(session: &mut Session, args: &Args) -> Result<Output, Error> {
 
 /// The startup configuration is read first, so that only what it means is compared, not how it is written.
 fn diff(session: &Session, model: &Model) -> Result<Output, Error> {
-    let saved = match session.handle.startup() {
+    let saved = match session.handle.lifecycle().startup.text() {
         Some(text) => startup::load(&text).map_err(|errors| {
             let first = errors.first().map(ToString::to_string).unwrap_or_default();
             Error::Refused(format!("The startup configuration can not be read: {first}"))
@@ -91,11 +91,11 @@ fn diff(session: &Session, model: &Model) -> Result<Output, Error> {
         None => Model::default(),
     };
     let [before, after] = [&saved, model].map(|model| running::body(model, &Part::Whole));
-    Ok(Output::text(context_diff(&before, &after)))
+    Ok(Output::text(context_diff(["Startup-config", "Running-config"], &before, &after)))
 }
 
 /// The classic form with context: lines that are gone (`-`), new (`+`) or changed (`!`), three lines around them.
-fn context_diff(before: &str, after: &str) -> String {
+pub fn context_diff(titles: [&str; 2], before: &str, after: &str) -> String {
     let diff = TextDiff::from_lines(before, after);
     let mut text = String::new();
     for group in diff.grouped_ops(3) {
@@ -122,11 +122,16 @@ fn context_diff(before: &str, after: &str) -> String {
         };
         text.push_str(&format!("***************\n{}{}", side(true), side(false)));
     }
-    if text.is_empty() { text } else { format!("*** Startup-config\n--- Running-config\n{text}") }
+    let [old, new] = titles;
+    if text.is_empty() { text } else { format!("*** {old}\n--- {new}\n{text}") }
 }
 
 fn startup_config(session: &mut Session, _: &Args) -> Result<Output, Error> {
-    let text =
-        session.handle.startup().ok_or_else(|| Error::Refused("There is no startup configuration".to_owned()))?;
+    let text = session
+        .handle
+        .lifecycle()
+        .startup
+        .text()
+        .ok_or_else(|| Error::Refused("There is no startup configuration".to_owned()))?;
     Ok(Output::text(text.as_str()))
 }

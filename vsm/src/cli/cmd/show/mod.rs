@@ -4,8 +4,10 @@
 //! the tests need no modules: what they render is under `tests/show/`, where parsers of other projects can be tried on it.
 
 pub mod acl;
+pub mod checkpoint;
 pub mod clear;
 pub mod configuration;
+pub mod draft;
 pub mod drops;
 pub mod feature;
 pub mod flow;
@@ -34,8 +36,10 @@ use crate::cli::tree::{Command, Mode, Run};
 pub fn commands() -> Vec<Command> {
     [
         acl::commands(),
+        checkpoint::commands(),
         clear::commands(),
         configuration::commands(),
+        draft::commands(),
         drops::commands(),
         feature::commands(),
         flow::commands(),

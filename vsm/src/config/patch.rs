@@ -1,0 +1,225 @@
+//! What to type to make one configuration into another.
+//!
+//! The two texts are compared block by block. First everything that goes is taken back, from the last line to the
+//! first; then everything that comes is typed, from the first to the last. In a configuration text what is referred to
+//! stands before what refers to it, so nothing is ever taken away while it is used, or used before it is there.
+
+use proto::vlan::VlanSet;
+
+use super::model::Model;
+use super::running::{Part, body};
+
+/// Lines that say one thing: typing such a line with another value replaces it, so it is not taken back first. Names and
+/// identities that nothing else may have are not among them, as they may be on their way from one block to another.
+const REPLACED: &[&str] = &[
+    "hostname ",
+    "description ",
+    "switchport mode ",
+    "switchport access vlan ",
+    "switchport trunk native vlan ",
+    "switchport trunk allowed vlan ",
+    "mtu ",
+    "domain id ",
+    "transport udp ",
+    "dscp ",
+    "timeout active ",
+    "timeout inactive ",
+    "mac address-table aging-time ",
+];
+
+#[derive(PartialEq, Eq, Debug, Default)]
+struct Block<'a> {
+    line: &'a str,
+    inside: Vec<Block<'a>>,
+}
+
+/// The lines, indented as a configuration text is; none when the configurations are equal.
+pub fn patch(from: &Model, to: &Model) -> Vec<String> {
+    let [before, after] = [from, to].map(|model| body(model, &Part::Whole));
+    let [before, after] = [&before, &after].map(|text| blocks(text));
+    let vlans = |model: &Model| model.vlans.keys().copied().collect::<VlanSet>();
+    let without = |these: VlanSet, those: &VlanSet| these.iter().filter(|id| !those.contains(*id)).collect::<VlanSet>();
+    let gone = without(vlans(from), &vlans(to));
+    let new = without(vlans(to), &vlans(from));
+    let stays = |block: &Block<'_>| !block.line.strip_prefix("vlan ").is_some_and(|id| is_in(id, &gone));
+    let before: Vec<Block<'_>> = before.into_iter().filter(stays).collect();
+    let mut lines = Vec::new();
+    take_back(&before, &after, 0, &mut lines);
+    lines.extend((!gone.is_empty()).then(|| format!("no vlan {gone}")));
+    lines.extend((!new.is_empty()).then(|| format!("vlan {new}")));
+    add(&before, &after, 0, &mut lines);
+    lines
+}
+
+fn is_in(id: &str, set: &VlanSet) -> bool {
+    id.parse::<u16>().ok().and_then(proto::addr::VlanId::new).is_some_and(|id| set.contains(id))
+}
+
+/// The blocks of a text, but for the list of its VLANs, which is compared by number.
+fn blocks(text: &str) -> Vec<Block<'_>> {
+    let mut lines = text.lines().filter(|line| !line.is_empty()).peekable();
+    let mut found = inside(&mut lines, 0);
+    if let Some(at) = found.iter().position(|block| block.line.starts_with("vlan ")) {
+        found.remove(at);
+    }
+    found
+}
+
+fn inside<'a>(lines: &mut std::iter::Peekable<impl Iterator<Item = &'a str>>, depth: usize) -> Vec<Block<'a>> {
+    let mut found: Vec<Block<'a>> = Vec::new();
+    while let Some(line) = lines.peek() {
+        let text = line.trim_start();
+        let at = (line.len() - text.len()) / 2;
+        match (at > depth, found.last_mut()) {
+            _ if at < depth => break,
+            (true, Some(last)) => last.inside = inside(lines, depth + 1),
+            _ => {
+                found.push(Block { line: text, inside: Vec::new() });
+                lines.next();
+            }
+        }
+    }
+    found
+}
+
+fn find<'a, 'b>(blocks: &'a [Block<'b>], line: &str) -> Option<&'a Block<'b>> {
+    blocks.iter().find(|block| block.line == line)
+}
+
+fn push(lines: &mut Vec<String>, depth: usize, line: &str) {
+    lines.push(format!("{}{line}", "  ".repeat(depth)));
+}
+
+fn take_back(before: &[Block<'_>], after: &[Block<'_>], depth: usize, lines: &mut Vec<String>) {
+    for block in before.iter().rev() {
+        let same = find(after, block.line);
+        // These can't be taken back, only what they hold.
+        let is_frame = depth == 0 && (block.line == "svs-domain" || block.line.starts_with("vlan "));
+        if same.is_none() && !is_frame {
+            if !is_replaced(block.line, after) {
+                push(lines, depth, &negated(block.line));
+            }
+            continue;
+        }
+        let mut inner = Vec::new();
+        take_back(&block.inside, same.map(|same| same.inside.as_slice()).unwrap_or_default(), depth + 1, &mut inner);
+        if !inner.is_empty() {
+            push(lines, depth, block.line);
+            lines.append(&mut inner);
+        }
+    }
+}
+
+fn add(before: &[Block<'_>], after: &[Block<'_>], depth: usize, lines: &mut Vec<String>) {
+    for block in after {
+        let same = find(before, block.line);
+        let mut inner = Vec::new();
+        add(same.map(|same| same.inside.as_slice()).unwrap_or_default(), &block.inside, depth + 1, &mut inner);
+        if same.is_none() || !inner.is_empty() {
+            push(lines, depth, block.line);
+            lines.append(&mut inner);
+        }
+    }
+}
+
+/// Another line of the block takes the place of this one by itself.
+fn is_replaced(line: &str, after: &[Block<'_>]) -> bool {
+    let word = REPLACED.iter().find(|word| line.starts_with(**word));
+    let other = line.strip_prefix("no ").map_or_else(|| format!("no {line}"), str::to_owned);
+    find(after, &other).is_some() || word.is_some_and(|word| after.iter().any(|block| block.line.starts_with(word)))
+}
+
+/// Lines that name what is applied to one way of a port.
+const APPLIED: &[&str] = &["ip port access-group ", "mac port access-group ", "ip flow monitor "];
+
+fn negated(line: &str) -> String {
+    // Without the name: a list that is called `in` would be taken for the way.
+    if let Some(head) = APPLIED.iter().find(|head| line.starts_with(**head)) {
+        return format!("no {head}{}", line.rsplit(' ').next().unwrap_or_default());
+    }
+    let line = line.strip_suffix(" type local").filter(|line| line.starts_with("monitor session")).unwrap_or(line);
+    // `shutdown` and `no shutdown` both say something; `default` says that nothing is said.
+    match line.strip_prefix("no ").unwrap_or(line) {
+        word if word != line || line == "shutdown" => format!("default {word}"),
+        _ => format!("no {line}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cli::session::Session;
+    use crate::config::random;
+    use crate::config::startup::load;
+    use crate::supervisor::Handle;
+
+    fn between(from: &str, to: &str) -> Vec<String> {
+        patch(&load(from).unwrap(), &load(to).unwrap())
+    }
+
+    #[test]
+    fn nothing_used_goes_first_and_nothing_comes_late() {
+        let from = "hostname a\nvlan 10,20\nvlan 10\n name web\nip access-list x\n 10 permit ip any any\n\
+                    port-profile web\n ip port access-group x in\n no shutdown\n state enabled\n\
+                    interface veth1\n inherit port-profile web\n";
+        let to = "hostname b\nvlan 20,30\nip access-list x\n 10 deny ip any any\nport-profile web\n shutdown\n\
+                  switchport access vlan 30\ninterface veth1\n";
+        assert_eq!(
+            between(from, to),
+            [
+                "interface Vethernet1",
+                "  no inherit port-profile web",
+                "port-profile type vethernet web",
+                "  no state enabled",
+                "  no ip port access-group in",
+                "ip access-list x",
+                "  no 10 permit ip any any",
+                "no vlan 10",
+                "vlan 30",
+                "hostname b",
+                "ip access-list x",
+                "  10 deny ip any any",
+                "port-profile type vethernet web",
+                "  switchport access vlan 30",
+                "  shutdown",
+            ]
+        );
+        assert!(between(from, from).is_empty());
+    }
+
+    /// The lines of every block in one order: a list that is filled anew may have another.
+    fn sorted(model: &Model) -> Vec<String> {
+        let text = body(model, &Part::Whole);
+        let mut head = String::new();
+        let mut lines: Vec<String> = Vec::new();
+        for line in text.lines() {
+            if !line.starts_with(' ') {
+                line.clone_into(&mut head);
+            }
+            lines.push(format!("{head}: {line}"));
+        }
+        lines.sort();
+        lines
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn typing_the_patch_makes_the_one_into_the_other(from in random::model(), to in random::model()) {
+            let handle = Handle::detached(from.clone());
+            let mut session = Session::new(handle.clone());
+            session.run_line("configure terminal");
+            for line in patch(&from, &to) {
+                let printed = session.run_line(line.trim_start());
+                // An interface may inherit from a profile that is not there, which a command line can't say anew while
+                // the profile that goes is still used; and a host may hold the number of another in between.
+                prop_assume!(!printed.contains("is used by") && !printed.contains("belongs to host"));
+                prop_assert!(!session.has_failed(), "{}: {}", line, printed);
+            }
+            prop_assert_eq!(sorted(&handle.model()), sorted(&to));
+        }
+    }
+}
