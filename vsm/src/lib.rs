@@ -1,12 +1,14 @@
 //! The supervisor: configuration, command line, modules, store.
 #![forbid(unsafe_code)]
 
+pub mod aaa;
 pub mod args;
 pub mod bootstrap;
 pub mod cli;
 pub mod config;
 pub mod enroll;
 pub mod log;
+pub mod mgmt;
 pub mod module;
 pub mod store;
 pub mod supervisor;

@@ -10,11 +10,14 @@ use std::time::Duration;
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing_subscriber::EnvFilter;
+use vsm::aaa::initial;
 use vsm::args::{Args, Command};
 use vsm::bootstrap::Bootstrap;
 use vsm::cli::console;
 use vsm::config::model::Model;
 use vsm::config::startup;
+use vsm::config::user::ADMIN;
+use vsm::mgmt;
 use vsm::store;
 use vsm::supervisor::Supervisor;
 
@@ -37,17 +40,27 @@ fn run(config: &Path) -> Result<(), Box<dyn Error>> {
     let mut signals = signals()?;
     let boot = Bootstrap::open(config)?;
     let text = store::read_text(&boot.startup_config())?;
-    let model = load(&boot, text.as_deref())?;
+    let mut model = load(&boot, text.as_deref())?;
+    if let Some(ssh) = &boot.ssh
+        && let Some(path) = initial::add(&mut model, ssh, &boot.state_dir)?
+    {
+        tracing::warn!("the first administrator is '{ADMIN}', with the password in {}", path.display());
+    }
     let supervisor = Supervisor::start(&boot, model, text)?;
     if let Some(directory) = boot.cli_socket.parent().filter(|p| !p.as_os_str().is_empty()) {
         store::make_directory(directory)?;
     }
     let console = console::serve(&boot.cli_socket, supervisor.handle())
         .map_err(|e| format!("{}: {e}", boot.cli_socket.display()))?;
+    let ssh = boot.ssh.as_ref().map(|ssh| mgmt::ssh::serve(ssh, &boot.state_dir, supervisor.handle())).transpose()?;
+    if let Some(ssh) = &ssh {
+        tracing::info!("SSH at {}", ssh.address());
+    }
     if let Some(listen) = supervisor.handle().facts().listen {
         tracing::info!("domain {}: agents at {listen}, console at {}", boot.domain, boot.cli_socket.display());
     }
     let failed = wait(&mut signals, &supervisor)?;
+    drop(ssh);
     console.stop();
     supervisor.stop();
     if failed { Err("the supervisor's thread has failed".into()) } else { Ok(()) }

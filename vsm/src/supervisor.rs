@@ -69,6 +69,26 @@ pub struct Facts {
     pub started: SystemTime,
 }
 
+/// The SSH server as it runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SshFacts {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Its host keys.
+    pub keys: Vec<SshKey>,
+}
+
+/// The public half of a host key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SshKey {
+    /// `ed25519` or `rsa`.
+    pub kind: String,
+    /// As OpenSSH writes it.
+    pub line: String,
+    /// As clients show it.
+    pub fingerprint: String,
+}
+
 /// What handles and the supervisor's thread share.
 pub(crate) struct Shared {
     pub(crate) model: ArcSwap<Model>,
@@ -76,6 +96,7 @@ pub(crate) struct Shared {
     pub(crate) log: Log,
     pub(crate) facts: Facts,
     logins: Logins,
+    ssh: ArcSwapOption<SshFacts>,
     startup: ArcSwapOption<String>,
     startup_path: Option<PathBuf>,
     editing: Mutex<()>,
@@ -146,7 +167,17 @@ impl Handle {
         &self.shared.log
     }
 
-    /// The sessions at the console.
+    /// The SSH server, when there is one.
+    pub fn ssh(&self) -> Option<Arc<SshFacts>> {
+        self.shared.ssh.load_full()
+    }
+
+    /// The SSH server says what it is; `None`: it has ended.
+    pub(crate) fn set_ssh(&self, facts: Option<SshFacts>) {
+        self.shared.ssh.store(facts.map(Arc::new));
+    }
+
+    /// The sessions that somebody sits at.
     pub fn logins(&self) -> &Logins {
         &self.shared.logins
     }
@@ -233,6 +264,7 @@ impl Shared {
             log,
             facts,
             logins: Logins::default(),
+            ssh: ArcSwapOption::empty(),
             startup: ArcSwapOption::from_pointee(startup),
             startup_path,
             editing: Mutex::new(()),

@@ -10,7 +10,8 @@ use super::graph::Tree;
 use super::parse::{Parsed, parse};
 use super::pipe;
 use super::render::Output;
-use super::tree::{Error, Mode};
+use super::tree::{Command, Error, Mode};
+use crate::config::user::Role;
 use crate::supervisor::{Change, Handle};
 
 /// What a configuration sub-mode is about.
@@ -59,8 +60,10 @@ pub struct Session {
     /// The mode, and below it those around it; EXEC is at the bottom.
     stack: Vec<(Mode, Subject)>,
     settings: Settings,
-    /// Its number among the [`super::logins::Logins`], when it is at the console.
+    /// Its number among the [`super::logins::Logins`], when somebody sits at it.
     login: Option<u64>,
+    /// The user who has logged in; `None` at the console, where whoever comes may do everything.
+    user: Option<String>,
     closed: bool,
     failed: bool,
 }
@@ -74,17 +77,26 @@ impl Session {
             stack: vec![(Mode::Exec, Subject::None)],
             settings: Settings::default(),
             login: None,
+            user: None,
             closed: false,
             failed: false,
         }
     }
 
-    /// A new session at the console, under its number there.
-    pub fn at_console(handle: Handle, login: u64) -> Self {
-        Session { login: Some(login), ..Session::new(handle) }
+    /// A new session of somebody: his number among the logins, and the user's name unless he is at the console.
+    pub fn of(handle: Handle, login: u64, user: Option<String>) -> Self {
+        Session { login: Some(login), user, ..Session::new(handle) }
     }
 
-    /// Its number at the console.
+    /// What the session may do now: a user's role can change, or the user go. Then it is `None`.
+    pub fn role(&self) -> Option<Role> {
+        match &self.user {
+            None => Some(Role::NetworkAdmin),
+            Some(user) => self.handle.model().users.get(user).map(|user| user.role),
+        }
+    }
+
+    /// Its number among the logins.
     pub fn login(&self) -> Option<u64> {
         self.login
     }
@@ -210,7 +222,19 @@ impl Session {
         }
     }
 
+    /// Who may only look changes nothing, and a user who is gone has nothing to look for.
+    fn permit(&mut self, command: &Command) -> Result<(), Error> {
+        match self.role() {
+            Some(Role::NetworkAdmin) => return Ok(()),
+            Some(Role::NetworkOperator) if command.only_looks() => return Ok(()),
+            Some(Role::NetworkOperator) => {}
+            None => self.close(),
+        }
+        Err(Error::Denied)
+    }
+
     fn carry_out(&mut self, parsed: Parsed<'static>) -> Result<Output, Error> {
+        self.permit(parsed.command)?;
         let before = self.stack.clone();
         if parsed.mode != Mode::Exec {
             while self.mode() != parsed.mode && self.stack.len() > 1 {
@@ -228,7 +252,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::Model;
+    use crate::config::model::{Model, User};
 
     fn session() -> Session {
         Session::new(Handle::detached(Model::default()))
@@ -249,6 +273,32 @@ mod tests {
         session.end();
         assert_eq!((session.mode(), session.is_closed()), (Mode::Exec, false));
         session.leave();
+        assert!(session.is_closed());
+    }
+
+    #[test]
+    fn an_operator_looks_and_changes_nothing() {
+        let mut model = Model::default();
+        model.users.insert("ops".into(), User::default());
+        let handle = Handle::detached(model);
+        let mut session = Session::of(handle.clone(), 0, Some("ops".into()));
+        for line in ["configure terminal", "copy running-config startup-config", "clear counters"] {
+            assert_eq!(session.run_line(line), "% Permission denied for the role\n");
+            assert!(session.has_failed());
+        }
+        for line in ["show version", "terminal length 0", "end", "enable"] {
+            session.run_line(line);
+            assert!(!session.has_failed(), "{line}");
+        }
+        let all = |role| Session::of(handle.clone(), 0, Some("ops".into())).role() == Some(role);
+        assert!(all(Role::NetworkOperator));
+        handle
+            .edit(Box::new(|model| {
+                model.users.clear();
+                Ok(Vec::new())
+            }))
+            .unwrap();
+        assert_eq!(session.run_line("show version"), "% Permission denied for the role\n");
         assert!(session.is_closed());
     }
 

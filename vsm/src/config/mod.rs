@@ -9,3 +9,4 @@ mod random;
 pub mod rule;
 pub mod running;
 pub mod startup;
+pub mod user;

@@ -15,6 +15,7 @@ pub mod show;
 pub mod svs;
 pub mod system;
 pub mod target;
+pub mod user;
 pub mod vlan;
 
 use super::tree::Command;
@@ -24,6 +25,7 @@ pub fn all() -> Vec<Command> {
     [
         session::commands(),
         system::commands(),
+        user::commands(),
         feature::commands(),
         vlan::commands(),
         profile::commands(),

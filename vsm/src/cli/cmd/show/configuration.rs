@@ -10,6 +10,7 @@ use crate::cli::tree::{Args, Command, Error, Mode};
 use crate::config::model::{Model, is_builtin};
 use crate::config::running::{self, Part};
 use crate::config::startup;
+use crate::config::user::{Role, without_secrets};
 
 const WORDS: &[(&str, &str)] = &[
     ("running-config", "The configuration that runs"),
@@ -78,7 +79,8 @@ fn running_config(session: &mut Session, args: &Args) -> Result<Output, Error> {
         () if args.has("monitor") => (Part::Monitor, " monitor".to_owned()),
         () => (Part::Whole, String::new()),
     };
-    Ok(Output::text(running::text(&model, &part, &format!("show running-config{what}"), SystemTime::now())))
+    let text = running::text(&model, &part, &format!("show running-config{what}"), SystemTime::now());
+    Ok(readable(session, text))
 }
 
 /// The startup configuration is read first, so that only what it means is compared, not how it is written.
@@ -91,7 +93,7 @@ fn diff(session: &Session, model: &Model) -> Result<Output, Error> {
         None => Model::default(),
     };
     let [before, after] = [&saved, model].map(|model| running::body(model, &Part::Whole));
-    Ok(Output::text(context_diff(&before, &after)))
+    Ok(readable(session, context_diff(&before, &after)))
 }
 
 /// The classic form with context: lines that are gone (`-`), new (`+`) or changed (`!`), three lines around them.
@@ -128,5 +130,13 @@ fn context_diff(before: &str, after: &str) -> String {
 fn startup_config(session: &mut Session, _: &Args) -> Result<Output, Error> {
     let text =
         session.handle.startup().ok_or_else(|| Error::Refused("There is no startup configuration".to_owned()))?;
-    Ok(Output::text(text.as_str()))
+    Ok(readable(session, text.to_string()))
+}
+
+/// What the session may read of a configuration.
+fn readable(session: &Session, text: String) -> Output {
+    match session.role() {
+        Some(Role::NetworkAdmin) => Output::text(text),
+        _ => Output::text(without_secrets(&text)),
+    }
 }
