@@ -72,7 +72,13 @@ pub fn ip(name: &str, words: &str) -> Result<String> {
 
 /// Runs `work` in a thread of its own inside the namespace. Sockets that it opens stay there.
 pub fn within<T: Send>(name: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let file = File::open(Path::new("/run/netns").join(name)).tried(format!("namespace {name}"))?;
+    within_at(&Path::new("/run/netns").join(name), work)
+}
+
+/// As [`within`], for a namespace that has a file and maybe no name.
+pub fn within_at<T: Send>(path: &Path, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let name = path.display();
+    let file = File::open(path).tried(format!("namespace {name}"))?;
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))

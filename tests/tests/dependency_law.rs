@@ -66,6 +66,22 @@ fn tokio_is_the_supervisors_alone() {
     }
 }
 
+/// The supervisor has one room for it.
+#[test]
+fn the_supervisor_uses_it_for_its_management_servers_only() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vsm/src");
+    let mut users = BTreeSet::new();
+    for path in sources(&root) {
+        let code = code(&path);
+        if ["tokio", "russh"].iter().any(|name| code.contains(&format!("{name}::"))) {
+            users.insert(
+                path.strip_prefix(&root).expect("below the root").components().next().map(|c| c.as_os_str().to_owned()),
+            );
+        }
+    }
+    assert_eq!(users, [Some("mgmt".into())].into());
+}
+
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder") {

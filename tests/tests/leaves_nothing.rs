@@ -40,7 +40,8 @@ fn an_up_that_fails_shows_the_log_and_cleans_up() {
     let folder = tempfile::tempdir().expect("a folder");
     script(folder.path(), "vsm", "case $1 in run) echo the disk is full; exit 1;; *) exit 1;; esac");
     script(folder.path(), "vem", "exit 1");
-    let plan = Plan::new("tlua", folder.path().join("lab"), folder.path().into(), 3, 1).expect("a plan");
+    script(folder.path(), "lab", "exit 1");
+    let plan = Plan::new("tlua", folder.path().join("up"), folder.path().into(), 3, 1).expect("a plan");
     let error = build::up(plan.clone(), &mut |_| ()).expect_err("this vsm has no console");
     assert!(error.to_string().contains("the disk is full"), "{error}");
     nothing_left(&plan);

@@ -6,6 +6,11 @@
 //! advertise = ["192.0.2.1:4785"]            # where they are told to connect to; needed when `listen` is no address
 //! state_dir = "/var/lib/vsm"                # authority, bindings, startup-config, log
 //! cli_socket = "/run/vsm/cli.sock"          # the console
+//!
+//! [ssh]                                     # without it there is no SSH
+//! listen = "192.0.2.1:22"
+//! admin_password_file = "/etc/vsm/admin"    # password of the first administrator, mode 0600; made when left out
+//! host_keys = ["ed25519", "rsa"]            # made at the first start
 //! ```
 //!
 //! Everything else is configured with the command line. An unknown key is an error.
@@ -38,6 +43,37 @@ pub struct Bootstrap {
     /// Socket of the console.
     #[serde(default = "default_cli_socket")]
     pub cli_socket: PathBuf,
+    /// The SSH server; `None`: there is none.
+    #[serde(default)]
+    pub ssh: Option<Ssh>,
+}
+
+/// The SSH server.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ssh {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// File with the password of the first administrator; see [`crate::aaa::initial`].
+    #[serde(default)]
+    pub admin_password_file: Option<PathBuf>,
+    /// Kinds of keys by which clients know the switch.
+    #[serde(default = "default_host_keys")]
+    pub host_keys: Vec<HostKey>,
+}
+
+/// A kind of host key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostKey {
+    /// Ed25519
+    Ed25519,
+    /// RSA, for clients that know nothing newer.
+    Rsa,
+}
+
+fn default_host_keys() -> Vec<HostKey> {
+    vec![HostKey::Ed25519, HostKey::Rsa]
 }
 
 /// Where agents connect to unless configured: every address.
@@ -103,6 +139,9 @@ impl Bootstrap {
         if boot.advertise.is_empty() && boot.listen.ip().is_unspecified() {
             return wrong("advertise", "needed, because `listen` names no address that an agent could connect to");
         }
+        if boot.ssh.as_ref().is_some_and(|ssh| ssh.host_keys.is_empty()) {
+            return wrong("host_keys", "\"ed25519\", \"rsa\" or both");
+        }
         Ok(boot)
     }
 
@@ -149,6 +188,22 @@ mod tests {
         assert_eq!(boot.startup_config(), PathBuf::from("/tmp/s/startup-config"));
         let short = Bootstrap::parse("domain = 1\nlisten = \"192.0.2.1:4785\"\n").unwrap();
         assert_eq!(short.addresses(), ["192.0.2.1:4785"]);
+    }
+
+    #[test]
+    fn ssh_is_there_when_it_is_asked_for() {
+        let parse = |text: &str| Bootstrap::parse(&format!("domain = 1\nlisten = \"192.0.2.1:1\"\n{text}"));
+        assert_eq!(parse("").unwrap().ssh, None);
+        let ssh = parse("[ssh]\nlisten = \"[::]:22\"\n").unwrap().ssh.unwrap();
+        assert_eq!((ssh.admin_password_file, ssh.host_keys), (None, vec![HostKey::Ed25519, HostKey::Rsa]));
+        let text = "[ssh]\nlisten = \"0.0.0.0:22\"\nadmin_password_file = \"/p\"\nhost_keys = [\"rsa\"]\n";
+        let ssh = parse(text).unwrap().ssh.unwrap();
+        assert_eq!((ssh.admin_password_file, ssh.host_keys), (Some("/p".into()), vec![HostKey::Rsa]));
+        for (bad, line) in [("[ssh]\n", 3), ("[ssh]\nlisten = \"0.0.0.0:22\"\nhost_keys = [\"dsa\"]\n", 5)] {
+            let error = parse(bad).unwrap_err();
+            assert!(error.contains(&format!("line {line}")), "{error}");
+        }
+        assert!(parse("[ssh]\nlisten = \"0.0.0.0:22\"\nhost_keys = []\n").unwrap_err().starts_with("line 5"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The supervisor: configuration, command line, modules, store.
 #![forbid(unsafe_code)]
 
+pub mod aaa;
 pub mod args;
 pub mod bootstrap;
 pub mod cli;
@@ -9,6 +10,7 @@ pub mod enroll;
 pub mod folder;
 pub mod lifecycle;
 pub mod log;
+pub mod mgmt;
 pub mod module;
 pub mod store;
 pub mod supervisor;

@@ -10,10 +10,13 @@ use std::time::Duration;
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing_subscriber::EnvFilter;
+use vsm::aaa::initial;
 use vsm::args::{Args, Command};
 use vsm::bootstrap::Bootstrap;
 use vsm::cli::console;
+use vsm::config::user::ADMIN;
 use vsm::lifecycle::startup::{self, Start};
+use vsm::mgmt;
 use vsm::store;
 use vsm::supervisor::Supervisor;
 
@@ -35,7 +38,12 @@ fn run(config: &Path) -> Result<(), Box<dyn Error>> {
     // First of all, so that no moment is left in which a signal would end us in the middle of something.
     let mut signals = signals()?;
     let boot = Bootstrap::open(config)?;
-    let Start { model, text, refused } = startup::load(&boot)?;
+    let Start { mut model, text, refused } = startup::load(&boot)?;
+    if let Some(ssh) = &boot.ssh
+        && let Some(path) = initial::add(&mut model, ssh, &boot.state_dir)?
+    {
+        tracing::warn!("the first administrator is '{ADMIN}', with the password in {}", path.display());
+    }
     let supervisor = Supervisor::start(&boot, model, text.clone())?;
     match (refused, text) {
         (Some(why), _) => {
@@ -50,10 +58,15 @@ fn run(config: &Path) -> Result<(), Box<dyn Error>> {
     }
     let console = console::serve(&boot.cli_socket, supervisor.handle())
         .map_err(|e| format!("{}: {e}", boot.cli_socket.display()))?;
+    let ssh = boot.ssh.as_ref().map(|ssh| mgmt::ssh::serve(ssh, &boot.state_dir, supervisor.handle())).transpose()?;
+    if let Some(ssh) = &ssh {
+        tracing::info!("SSH at {}", ssh.address());
+    }
     if let Some(listen) = supervisor.handle().facts().listen {
         tracing::info!("domain {}: agents at {listen}, console at {}", boot.domain, boot.cli_socket.display());
     }
     let failed = wait(&mut signals, &supervisor)?;
+    drop(ssh);
     console.stop();
     supervisor.stop();
     if failed { Err("the supervisor's thread has failed".into()) } else { Ok(()) }

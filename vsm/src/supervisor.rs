@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam::channel::{Sender, bounded};
 use proto::query::Query;
 use proto::report::Answer;
@@ -71,6 +71,26 @@ pub struct Facts {
     pub started: SystemTime,
 }
 
+/// The SSH server as it runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SshFacts {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Its host keys.
+    pub keys: Vec<SshKey>,
+}
+
+/// The public half of a host key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SshKey {
+    /// `ed25519` or `rsa`.
+    pub kind: String,
+    /// As OpenSSH writes it.
+    pub line: String,
+    /// As clients show it.
+    pub fingerprint: String,
+}
+
 /// What handles and the supervisor's thread share.
 pub(crate) struct Shared {
     pub(crate) model: ArcSwap<Model>,
@@ -79,6 +99,7 @@ pub(crate) struct Shared {
     pub(crate) facts: Facts,
     lifecycle: Lifecycle,
     logins: Logins,
+    ssh: ArcSwapOption<SshFacts>,
     editing: Mutex<()>,
 }
 
@@ -153,7 +174,17 @@ impl Handle {
         &self.shared.log
     }
 
-    /// The sessions at the console.
+    /// The SSH server, when there is one.
+    pub fn ssh(&self) -> Option<Arc<SshFacts>> {
+        self.shared.ssh.load_full()
+    }
+
+    /// The SSH server says what it is; `None`: it has ended.
+    pub(crate) fn set_ssh(&self, facts: Option<SshFacts>) {
+        self.shared.ssh.store(facts.map(Arc::new));
+    }
+
+    /// The sessions that somebody sits at.
     pub fn logins(&self) -> &Logins {
         &self.shared.logins
     }
@@ -249,6 +280,7 @@ impl Shared {
             facts,
             lifecycle,
             logins: Logins::default(),
+            ssh: ArcSwapOption::empty(),
             editing: Mutex::new(()),
         }
     }

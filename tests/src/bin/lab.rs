@@ -1,5 +1,6 @@
 //! `lab up|cli|check|down`: a whole data centre on one machine.
 
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -9,7 +10,7 @@ use tests::check;
 use tests::error::{Error, Result, Tried};
 use tests::lab::plan::Plan;
 use tests::lab::summary::Summary;
-use tests::lab::{self, Lab, build};
+use tests::lab::{self, Lab, build, relay};
 
 /// A distributed switch, its hosts, VMs, collector and IDS, in network namespaces.
 #[derive(Parser)]
@@ -64,6 +65,19 @@ enum Word {
         #[arg(value_parser = check::THEMES.map(|(name, _)| name))]
         themes: Vec<String>,
     },
+    /// Passes connections from outside of the supervisor's namespace on; `up` starts it.
+    #[command(hide = true)]
+    Relay {
+        /// Namespace to listen in.
+        #[arg(long)]
+        outside: PathBuf,
+        /// Where connections go.
+        #[arg(long)]
+        to: SocketAddr,
+        /// File that gets the address.
+        #[arg(long)]
+        told: PathBuf,
+    },
     /// Removes the lab, also a half-built or a broken one.
     Down,
 }
@@ -104,6 +118,7 @@ fn run(args: Args) -> Result<ExitCode> {
             println!("{}", report.line());
             return Ok(if report.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Word::Relay { outside, to, told } => relay::run(&outside, to, &told)?,
         Word::Down => match Lab::find(&args.dir)? {
             Some(lab) => lab.down()?,
             None => eprintln!("lab: there is no lab in {}", args.dir.display()),

@@ -9,6 +9,7 @@ pub mod headless;
 pub mod metering;
 pub mod policy;
 pub mod reach;
+pub mod ssh;
 pub mod trunk;
 pub mod vhost_user;
 mod views;
@@ -68,13 +69,14 @@ impl Report {
 pub type Theme = fn(&mut Lab, &mut Report) -> Result<()>;
 
 /// Every theme by its name, in the order in which they run.
-pub const THEMES: [(&str, Theme); 9] = [
+pub const THEMES: [(&str, Theme); 10] = [
     ("reach", reach::run),
     ("metering", metering::run),
     ("policy", policy::run),
     ("access-list", access_list::run),
     ("trunk", trunk::run),
     ("bad-input", bad_input::run),
+    ("ssh", ssh::run),
     ("guest", guest::run),
     ("vhost-user", vhost_user::run),
     ("headless", headless::run),

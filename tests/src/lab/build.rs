@@ -51,7 +51,7 @@ fn prerequisites(plan: &Plan) -> Result<()> {
     if let Some(reason) = netns::unable() {
         return Err(Error::State(format!("the lab {reason}")));
     }
-    for name in ["vsm", "vem"] {
+    for name in ["vsm", "vem", "lab"] {
         let path = plan.bin.join(name);
         if !path.is_file() {
             return Err(Error::State(format!("{} is not built; run `cargo build --release`", path.display())));
@@ -74,6 +74,11 @@ fn build(lab: &mut Lab, progress: &mut dyn FnMut(&str), part: &mut String) -> Re
     let console = lab.console();
     answers(lab, "vsm", "an answer of the VSM's console", || console.show("show version"))?;
     console.run(&config::start())?;
+    *part = "relay".to_owned();
+    lab.start_relay()?;
+    answers(lab, "relay", "the address of the switch's SSH", || {
+        fs::read_to_string(plan.ssh_file()).tried(format!("{}", plan.ssh_file().display()))
+    })?;
     for host in &plan.hosts {
         progress(&format!("VEM of {}", host.name));
         *part = host.name.clone();
@@ -111,7 +116,7 @@ fn answers<T>(lab: &Lab, role: &str, what: &str, mut ask: impl FnMut() -> Result
 }
 
 fn folders(plan: &Plan) -> Result<()> {
-    let mut folders = vec![plan.folder("log"), plan.folder("vsm").join("state"), plan.netflow_dir(), plan.ipfix_dir()];
+    let mut folders = vec![plan.folder("log"), plan.vsm_state(), plan.netflow_dir(), plan.ipfix_dir()];
     folders.extend(plan.hosts.iter().map(|h| plan.folder(&h.name).join("state")));
     for folder in folders {
         fs::create_dir_all(&folder).tried(format!("{}", folder.display()))?;

@@ -1,5 +1,7 @@
 //! What the lab writes for its parts: the two bootstrap files, and the configuration of the walk-through as commands.
 
+use std::net::SocketAddr;
+
 use super::plan::{
     COLLECTOR_ADDRESS, Host, IPFIX_PORT, MONITOR, NETFLOW_PORT, Plan, SPAN_PROFILE, UPLINK_PROFILE, VLAN, VM_PROFILE,
     VSM_ADDRESS,
@@ -7,15 +9,25 @@ use super::plan::{
 
 /// TCP port on which the VSM awaits the VEMs.
 pub const CONTROL_PORT: u16 = 4785;
+/// TCP port of the VSM's SSH server.
+pub const SSH_PORT: u16 = 22;
+/// The administrator whom the VSM makes.
+pub const SSH_USER: &str = "admin";
 /// Domain of the lab.
 pub const DOMAIN: u16 = 100;
+
+/// Where the VSM serves SSH, in its namespace.
+pub fn ssh_address() -> SocketAddr {
+    SocketAddr::from((VSM_ADDRESS, SSH_PORT))
+}
 
 /// `vsm.toml`
 pub fn vsm(plan: &Plan) -> String {
     format!(
-        "domain = {DOMAIN}\nlisten = \"{VSM_ADDRESS}:{CONTROL_PORT}\"\nstate_dir = \"{}\"\ncli_socket = \"{}\"\n",
-        plan.folder("vsm").join("state").display(),
+        "domain = {DOMAIN}\nlisten = \"{VSM_ADDRESS}:{CONTROL_PORT}\"\nstate_dir = \"{}\"\ncli_socket = \"{}\"\n\n[ssh]\nlisten = \"{}\"\n",
+        plan.vsm_state().display(),
         plan.cli_socket().display(),
+        ssh_address(),
     )
 }
 

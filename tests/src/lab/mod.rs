@@ -9,6 +9,7 @@
 pub mod build;
 pub mod config;
 pub mod plan;
+pub mod relay;
 pub mod summary;
 
 use std::fs;
@@ -125,6 +126,14 @@ impl Lab {
         let (binary, config) = (self.binary("vsm"), self.plan.vsm_config().display().to_string());
         let (netns, log) = (self.plan.vsm_netns(), self.plan.log("vsm"));
         self.start("vsm", &netns, &[&binary, "run", "--config", &config], &log)
+    }
+
+    /// Starts what makes the switch's SSH reachable from here.
+    pub fn start_relay(&mut self) -> Result<()> {
+        let (binary, netns, log) = (self.binary("lab"), self.plan.vsm_netns(), self.plan.log("relay"));
+        let outside = format!("/proc/{}/ns/net", std::process::id());
+        let (to, told) = (config::ssh_address().to_string(), self.plan.ssh_file().display().to_string());
+        self.start("relay", &netns, &[&binary, "relay", "--outside", &outside, "--to", &to, "--told", &told], &log)
     }
 
     /// Starts the VEM of a host.

@@ -196,6 +196,21 @@ impl Plan {
         self.folder("vsm").join("vsm.toml")
     }
 
+    /// Where the switch's SSH is reached from outside of the lab.
+    pub fn ssh_file(&self) -> PathBuf {
+        self.folder("vsm").join("ssh-address")
+    }
+
+    /// What the supervisor keeps.
+    pub fn vsm_state(&self) -> PathBuf {
+        self.folder("vsm").join("state")
+    }
+
+    /// The password that the supervisor has made for its first administrator.
+    pub fn admin_password_file(&self) -> PathBuf {
+        self.vsm_state().join("initial-admin-password")
+    }
+
     /// `vem.toml` of a host.
     pub fn vem_config(&self, host: &Host) -> PathBuf {
         self.folder(&host.name).join("vem.toml")

@@ -1,11 +1,15 @@
 //! What `lab up` prints: JSON for programs, or a page for people.
 
 use std::fmt::Write;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::config::SSH_USER;
 use super::plan::{
-    COLLECTOR_ADDRESS, IPFIX_PORT, NETFLOW_PORT, SPAN_DEVICE, UPLINK, VLAN, VM_PROFILE, VSM_ADDRESS, Vm,
+    COLLECTOR_ADDRESS, IPFIX_PORT, NETFLOW_PORT, Plan, SPAN_DEVICE, UPLINK, VLAN, VM_PROFILE, VSM_ADDRESS, Vm,
 };
 use super::{Lab, vem_role};
 
@@ -15,6 +19,7 @@ pub struct Summary {
     vms: Vec<Vm>,
     hosts: Vec<HostRow>,
     vsm: Vsm,
+    ssh: Ssh,
     collector: Collector,
     ids: Ids,
     dir: String,
@@ -42,6 +47,15 @@ struct Vsm {
     log: String,
 }
 
+/// The switch's SSH, from outside of the lab.
+#[derive(Debug, Serialize)]
+struct Ssh {
+    address: String,
+    port: u16,
+    user: String,
+    password: String,
+}
+
 #[derive(Debug, Serialize)]
 struct Collector {
     netns: String,
@@ -56,6 +70,17 @@ struct Collector {
 struct Ids {
     netns: String,
     ifname: String,
+}
+
+fn ssh(plan: &Plan) -> Ssh {
+    let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+    let address: Option<SocketAddr> = read(plan.ssh_file()).trim().parse().ok();
+    Ssh {
+        address: address.map(|a| a.ip().to_string()).unwrap_or_default(),
+        port: address.map_or(0, |a| a.port()),
+        user: SSH_USER.to_owned(),
+        password: read(plan.admin_password_file()).trim().to_owned(),
+    }
 }
 
 impl Summary {
@@ -84,6 +109,7 @@ impl Summary {
                 config: plan.vsm_config().display().to_string(),
                 log: plan.log("vsm").display().to_string(),
             },
+            ssh: ssh(plan),
             collector: Collector {
                 netns: plan.collector_netns(),
                 address: COLLECTOR_ADDRESS.to_string(),
@@ -113,6 +139,11 @@ impl Summary {
             let _ = writeln!(page, "  {what:<34} {command}");
         };
         step("the switch's prompt", "lab cli".to_owned());
+        let ssh = &self.ssh;
+        step(
+            "the same by SSH",
+            format!("ssh -p {} {}@{}   password {}", ssh.port, ssh.user, ssh.address, ssh.password),
+        );
         if let [first, second, ..] = self.vms.as_slice() {
             step("traffic", format!("ip netns exec {} ping {}", first.netns, second.ip));
         }

@@ -44,6 +44,7 @@ impl World {
             advertise: Vec::new(),
             state_dir: dir.path().join("vsm"),
             cli_socket: dir.path().join("cli.sock"),
+            ssh: None,
         };
         let mut world = World { _dir: dir, boot, supervisor: None };
         world.start(Model::default());

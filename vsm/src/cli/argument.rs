@@ -84,6 +84,7 @@ pub fn read(kind: Kind, line: &str, rest: &[Piece<'_>]) -> Reading {
     match kind {
         Kind::Word => word(text, 64),
         Kind::Word80 => word(text, 80),
+        Kind::Secret => secret(text),
         // With a dot, as `version 9` of a flow exporter is something else.
         Kind::Release if text.starts_with(|c: char| c.is_ascii_digit()) && text.contains('.') => word(text, 64),
         Kind::Release => Reading::No,
@@ -137,6 +138,15 @@ fn word(text: &str, length_max: usize) -> Reading {
     match text.len() <= length_max {
         true => one(Value::Text(text.to_owned())),
         false => Reading::Wrong(format!("Invalid word, its length is (1:{length_max})")),
+    }
+}
+
+/// A password or its hash: a bar is a character like others.
+fn secret(text: &str) -> Reading {
+    match text.len() {
+        _ if !text.bytes().all(|b| b.is_ascii_graphic()) => Reading::No,
+        0..=255 => one(Value::Text(text.to_owned())),
+        _ => Reading::Wrong("Invalid word, its length is (1:255)".into()),
     }
 }
 

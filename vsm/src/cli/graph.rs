@@ -22,6 +22,8 @@ pub enum Kind {
     Word,
     /// `word80`
     Word80,
+    /// `secret`
+    Secret,
     /// `release`
     Release,
     /// `line`
@@ -341,6 +343,7 @@ fn token(lexeme: &'static str) -> Result<Node, String> {
     let kind = match kind {
         "word" => Kind::Word,
         "word80" => Kind::Word80,
+        "secret" => Kind::Secret,
         "release" => Kind::Release,
         "line" => Kind::Line,
         "vlan" => Kind::Vlan,

@@ -232,7 +232,7 @@ fn fit(token: &Token, line: &str, rest: &[Piece<'_>]) -> Fit {
             Reading::Wrong(what) => Fit::Wrong(what),
             Reading::NeedsNumber(word) => Fit::NeedsNumber(word),
             Reading::Value(value, used) => match kind {
-                Kind::Word | Kind::Word80 | Kind::Line => Fit::Free(value, used),
+                Kind::Word | Kind::Word80 | Kind::Secret | Kind::Line => Fit::Free(value, used),
                 _ => Fit::Typed(value, used),
             },
         },

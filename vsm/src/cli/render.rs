@@ -20,6 +20,19 @@ impl Output {
         Output::default()
     }
 
+    /// The same with every piece of text changed, in both forms.
+    pub fn map_text(self, change: fn(&str) -> String) -> Self {
+        fn map(value: Value, change: fn(&str) -> String) -> Value {
+            match value {
+                Value::String(text) => Value::String(change(&text)),
+                Value::Array(items) => items.into_iter().map(|item| map(item, change)).collect(),
+                Value::Object(items) => items.into_iter().map(|(key, item)| (key, map(item, change))).collect(),
+                other => other,
+            }
+        }
+        Output { text: change(&self.text), json: self.json.map(|json| map(json, change)) }
+    }
+
     /// Text without a JSON form.
     pub fn text(text: impl Into<String>) -> Self {
         Output { text: text.into(), json: None }

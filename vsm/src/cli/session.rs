@@ -10,8 +10,9 @@ use super::graph::Tree;
 use super::parse::{Parsed, parse};
 use super::pipe;
 use super::render::Output;
-use super::tree::{Error, Mode};
+use super::tree::{Command, Error, Mode};
 use crate::config::startup::{Line, apply};
+use crate::config::user::{ADMIN, Role, without_secrets};
 use crate::lifecycle::drafts::Claim;
 use crate::module::registry::Inventory;
 use crate::supervisor::{Change, Handle};
@@ -71,8 +72,10 @@ pub struct Session {
     /// `configure session NAME`; it is left with the configuration mode.
     draft: Option<Draft>,
     settings: Settings,
-    /// Its number among the [`super::logins::Logins`], when it is at the console.
+    /// Its number among the [`super::logins::Logins`], when somebody sits at it.
     login: Option<u64>,
+    /// The user who has logged in; `None` at the console, where whoever comes may do everything.
+    user: Option<String>,
     closed: bool,
     failed: bool,
 }
@@ -87,17 +90,31 @@ impl Session {
             draft: None,
             settings: Settings::default(),
             login: None,
+            user: None,
             closed: false,
             failed: false,
         }
     }
 
-    /// A new session at the console, under its number there.
-    pub fn at_console(handle: Handle, login: u64) -> Self {
-        Session { login: Some(login), ..Session::new(handle) }
+    /// A new session of somebody: his number among the logins, and the user's name unless he is at the console.
+    pub fn of(handle: Handle, login: u64, user: Option<String>) -> Self {
+        Session { login: Some(login), user, ..Session::new(handle) }
     }
 
-    /// Its number at the console.
+    /// What the session may do now: a user's role can change, or the user go. Then it is `None`.
+    pub fn role(&self) -> Option<Role> {
+        match &self.user {
+            None => Some(Role::NetworkAdmin),
+            Some(user) => self.handle.model().users.get(user).map(|user| user.role),
+        }
+    }
+
+    /// Who works here; whoever reaches the console is the administrator.
+    pub fn who(&self) -> &str {
+        self.user.as_deref().unwrap_or(ADMIN)
+    }
+
+    /// Its number among the logins.
     pub fn login(&self) -> Option<u64> {
         self.login
     }
@@ -263,6 +280,17 @@ impl Session {
         }
     }
 
+    /// Who may only look changes nothing, and a user who is gone has nothing to look for.
+    fn permit(&mut self, command: &Command) -> Result<(), Error> {
+        match self.role() {
+            Some(Role::NetworkAdmin) => return Ok(()),
+            Some(Role::NetworkOperator) if command.only_looks() => return Ok(()),
+            Some(Role::NetworkOperator) => {}
+            None => self.close(),
+        }
+        Err(Error::Denied)
+    }
+
     /// The commands of a configuration session work in its sub-modes too.
     fn parse(&self, line: &str) -> Result<Option<Parsed<'static>>, Error> {
         let found = parse(self.tree, self.mode(), line);
@@ -273,6 +301,7 @@ impl Session {
     }
 
     fn carry_out(&mut self, parsed: Parsed<'static>, line: &str) -> Result<Output, Error> {
+        self.permit(parsed.command)?;
         let before = self.stack.clone();
         // Where a session's own commands belong is `(config)` on the stack.
         let home = if parsed.mode == Mode::ConfigSession { Mode::Config } else { parsed.mode };
@@ -292,7 +321,11 @@ impl Session {
         if result.is_err() {
             self.stack = before;
         }
-        result
+        // Whoever may only look is told no secrets, whatever shows a configuration or a part of it.
+        match self.role() {
+            Some(Role::NetworkAdmin) => result,
+            _ => result.map(|output| output.map_text(without_secrets)),
+        }
     }
 
     /// Tries the command on the copy; a good one is added to the configuration session.
@@ -316,7 +349,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::Model;
+    use crate::config::model::{Model, User};
 
     fn session() -> Session {
         Session::new(Handle::detached(Model::default()))
@@ -337,6 +370,32 @@ mod tests {
         session.end();
         assert_eq!((session.mode(), session.is_closed()), (Mode::Exec, false));
         session.leave();
+        assert!(session.is_closed());
+    }
+
+    #[test]
+    fn an_operator_looks_and_changes_nothing() {
+        let mut model = Model::default();
+        model.users.insert("ops".into(), User::default());
+        let handle = Handle::detached(model);
+        let mut session = Session::of(handle.clone(), 0, Some("ops".into()));
+        for line in ["configure terminal", "copy running-config startup-config", "clear counters"] {
+            assert_eq!(session.run_line(line), "% Permission denied for the role\n");
+            assert!(session.has_failed());
+        }
+        for line in ["show version", "terminal length 0", "end", "enable"] {
+            session.run_line(line);
+            assert!(!session.has_failed(), "{line}");
+        }
+        let all = |role| Session::of(handle.clone(), 0, Some("ops".into())).role() == Some(role);
+        assert!(all(Role::NetworkOperator));
+        handle
+            .edit(Box::new(|model| {
+                model.users.clear();
+                Ok(Vec::new())
+            }))
+            .unwrap();
+        assert_eq!(session.run_line("show version"), "% Permission denied for the role\n");
         assert!(session.is_closed());
     }
 

@@ -29,6 +29,18 @@ impl Terminal {
         &self.session
     }
 
+    /// The window has another size. A length or width that somebody has typed stays.
+    pub fn resize(&mut self, before: (usize, usize), now: (usize, usize)) {
+        self.session.set(|settings| {
+            if settings.length == before.0 {
+                settings.length = now.0;
+            }
+            if settings.width == before.1 {
+                settings.width = now.1;
+            }
+        });
+    }
+
     /// Octets that were typed; what is to be shown is appended to `out`.
     pub fn receive(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         for byte in bytes {
@@ -152,6 +164,19 @@ mod tests {
         assert!(text.starts_with("n1# terminal length ?\n  <0-511>  "), "{text}");
         assert!(text.contains("\nn1# terminal length \u{8}"), "{text}");
         assert!(text.ends_with("configure t^C\nn1# "), "{text}");
+    }
+
+    #[test]
+    fn a_new_size_of_the_window_does_not_undo_what_was_typed() {
+        let mut out = Vec::new();
+        let mut session = Session::new(Handle::detached(Model::default()));
+        session.set(|settings| (settings.length, settings.width) = (24, 80));
+        let mut terminal = Terminal::new(session, &mut out);
+        terminal.resize((24, 80), (50, 132));
+        assert_eq!((terminal.session.settings().length, terminal.session.settings().width), (50, 132));
+        terminal.receive(b"terminal length 0\n", &mut out);
+        terminal.resize((50, 132), (40, 100));
+        assert_eq!((terminal.session.settings().length, terminal.session.settings().width), (0, 100));
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! | `<name:type>`    | an argument, found again as `args.get("name")`                                              |
 //! | `<name=a\|b\|c>` | one of these keywords, found again as the argument `name`                                   |
 //!
-//! Types: `word` (no blanks, 1-64 characters), `word80`, `release` (`0.1.0`), `line` (the rest of the line), `num:LOW-HIGH`, `vlan`, `vlans`,
+//! Types: `word` (no blanks, 1-64 characters), `word80`, `secret` (as `word`, up to 255, bars too), `release` (`0.1.0`), `line` (the rest of the line), `num:LOW-HIGH`, `vlan`, `vlans`,
 //! `if` (interface), `ifs` (interfaces and ranges, `veth1-4,eth3/1`), `ip` (dotted, zero-padded octets are decimal),
 //! `ip6` (`2001:db8::1`), `prefix` (`10.0.0.0/8`), `mac`, `hex16` (`0x86dd`), `port` (0-65535 or a well-known name).
 //! The same name may stand in several alternatives. Case of arguments is kept. `[ a | b ]` is `[ { a | b } ]`.
@@ -124,11 +124,19 @@ pub struct Command {
     pub run: Run,
 }
 
+impl Command {
+    /// It changes nothing but the session: who may only look may type it.
+    pub fn only_looks(&self) -> bool {
+        let first = self.syntax.split(' ').next().unwrap_or_default();
+        self.modes == [Mode::Exec] && ["show", "terminal", "exit", "end", "enable"].contains(&first)
+    }
+}
+
 /// An argument.
 #[derive(Clone, PartialEq, Debug)]
 #[allow(clippy::large_enum_variant, reason = "a session has a handful")]
 pub enum Value {
-    /// `word`, `word80`, `line`, or the keyword of a `<name=a|b>`.
+    /// `word`, `word80`, `secret`, `line`, or the keyword of a `<name=a|b>`.
     Text(String),
     /// `num`, `hex16`, `port`
     Number(u32),
@@ -243,6 +251,9 @@ pub enum Error {
         /// `Invalid command`, `Incomplete command`, `Ambiguous command`, `Invalid number, range is (1:4094)`, …
         what: String,
     },
+    /// The role of whoever typed it has no such right.
+    #[error("% Permission denied for the role")]
+    Denied,
     /// The command was understood and can't be done.
     #[error("ERROR: {0}")]
     Refused(String),

@@ -12,3 +12,4 @@ pub mod replace;
 pub mod rule;
 pub mod running;
 pub mod startup;
+pub mod user;

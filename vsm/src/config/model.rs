@@ -27,6 +27,8 @@ pub use super::flow::{
     RecordItem,
 };
 
+pub use super::user::User;
+
 /// The profile that unused VM ports go to; it is always there.
 pub const QUARANTINE_VETH: &str = "Unused_Or_Quarantine_Veth";
 /// The profile that unused uplinks go to; it is always there.
@@ -49,6 +51,8 @@ pub const MONITORS_MAX: usize = 32;
 pub struct Model {
     /// Name of the switch.
     pub hostname: String,
+    /// Local users.
+    pub users: BTreeMap<String, User>,
     /// `domain id`, 1-4095; `None` leaves it to the start-up file of the supervisor.
     pub domain_id: Option<u16>,
     /// Hosts whose module number is fixed by `vem N` / `host id UUID`.
@@ -271,6 +275,7 @@ impl Default for Model {
         };
         Model {
             hostname: "switch".to_owned(),
+            users: BTreeMap::new(),
             domain_id: None,
             vems: BTreeMap::new(),
             vlans: BTreeMap::from([(VlanId::DEFAULT, Vlan::default())]),

@@ -21,6 +21,7 @@ use super::model::{
     AccessList, Entries, Entry, FlowExporter, FlowMonitor, FlowRecord, Interface, Model, MonitorSession, Profile,
     RECORD_ITEMS, SessionSource, Settings, Vlan, kind_of,
 };
+use super::user::{Role, User};
 
 fn vlan() -> impl Strategy<Value = VlanId> {
     (1u16..4095).prop_filter_map("id", VlanId::new)
@@ -221,6 +222,17 @@ fn session() -> impl Strategy<Value = MonitorSession> {
     )
 }
 
+const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY";
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMeWNq29LBE1ZJ4fEW+qyLxuKy69xaUbxTTEMtlC7aF4 a comment";
+
+fn users() -> impl Strategy<Value = BTreeMap<String, User>> {
+    let user = (proptest::sample::select(Role::ALL.to_vec()), any::<bool>(), any::<bool>()).prop_map(|(role, a, b)| {
+        let said = |is_said: bool, text: &str| is_said.then(|| text.to_owned());
+        User { role, secret: said(a, HASH), key: said(b, KEY) }
+    });
+    btree_map("[a-z0-9][a-zA-Z0-9._-]{0,20}", user, 0..4)
+}
+
 type Profiles = Vec<(String, bool, Option<String>, Option<Index>, bool, (Settings, [Option<Index>; 6]))>;
 type Interfaces = BTreeMap<IfName, (Option<String>, Option<String>, Option<Index>, (Settings, [Option<Index>; 6]))>;
 
@@ -280,15 +292,24 @@ pub fn model() -> impl Strategy<Value = Model> {
     );
     let profile = (name(), any::<bool>(), of(line()), of(any::<Index>()), any::<bool>(), settings());
     let interfaces = btree_map(if_name(), (of(line()), of(name()), of(any::<Index>()), settings()), 0..6);
-    let domain = ("[A-Za-z][A-Za-z0-9._-]{0,20}", of(1u16..4096), btree_map(3u8..67, uuid, 0..3));
+    let named = ("[A-Za-z][A-Za-z0-9._-]{0,20}", users());
+    let domain = (named, of(1u16..4096), btree_map(3u8..67, uuid, 0..3));
     let macs = (btree_map((vlan(), mac), of(if_name()), 0..4), 0u32..1_000_001);
     let parts = (domain, vlans(), btree_map(name(), acl(), 0..4), flow, vec(profile, 0..6), interfaces, macs);
     (parts, btree_map(1u8..33, session(), 0..3)).prop_map(|(parts, sessions)| {
-        let ((hostname, domain_id, vems), vlans, acls, (records, exporters, monitors), profiles, interfaces, macs) =
-            parts;
+        let (
+            ((hostname, users), domain_id, vems),
+            vlans,
+            acls,
+            (records, exporters, monitors),
+            profiles,
+            interfaces,
+            macs,
+        ) = parts;
         let (static_macs, mac_aging_s) = macs;
         let mut model = Model {
             hostname,
+            users,
             domain_id,
             vems,
             vlans,

@@ -21,6 +21,7 @@ use super::model::{
 };
 use super::profile::{MTU, kind_word};
 use super::rule;
+use super::user;
 
 /// What `show running-config` is asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,6 +82,9 @@ pub fn body(model: &Model, part: &Part) -> String {
 
 fn whole(out: &mut Text, model: &Model) {
     out.line(0, format_args!("hostname {}", model.hostname));
+    for (name, user) in &model.users {
+        user::lines(name, user).iter().for_each(|line| out.line(0, line));
+    }
     out.blank();
     vlans(out, model, None);
     if out.all {

@@ -121,6 +121,9 @@ mod tests {
 
     const EXAMPLE: &str = "\
 hostname dc1
+username admin password 5 $argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY role network-admin
+username ops password 5 ! role network-operator
+username ops sshkey ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMeWNq29LBE1ZJ4fEW+qyLxuKy69xaUbxTTEMtlC7aF4 ops@desk of mine
 
 vlan 1,10-20
 vlan 10

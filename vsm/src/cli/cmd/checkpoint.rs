@@ -5,7 +5,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::source::{ADMINISTRATOR, Source, file_name, refused};
+use super::source::{Source, file_name, refused};
 use super::target::{short, text};
 use crate::cli::render::Output;
 use crate::cli::session::Session;
@@ -87,7 +87,7 @@ fn checkpoint(session: &mut Session, args: &Args) -> Result<Output, Error> {
     let now = SystemTime::now();
     let at_s = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let text = running::text(&session.handle.model(), &Part::Whole, &format!("checkpoint {name}"), now);
-    let kept = Checkpoint { name: name.clone(), by: ADMINISTRATOR.to_owned(), at_s, description, text };
+    let kept = Checkpoint { name: name.clone(), by: session.who().to_owned(), at_s, description, text };
     match folder.create(&name, &kept.file(), now) {
         Ok(()) => Ok(Output::text(format!("{said}Done\n"))),
         Err(folder::Error::Exists(_)) => Err(Error::Refused(format!("Checkpoint {name} exists already"))),

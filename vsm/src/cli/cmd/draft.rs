@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::source::{ADMINISTRATOR, refused};
+use super::source::refused;
 use super::target::text;
 use crate::cli::render::Output;
 use crate::cli::session::{Session, Subject};
@@ -61,7 +61,7 @@ fn configure(session: &mut Session, args: &Args) -> Result<Output, Error> {
         session.enter(Mode::Config, Subject::None);
         return Ok(Output::text(started));
     }
-    let claim = Claim::take(&session.handle, &name, ADMINISTRATOR, SystemTime::now()).map_err(Error::Refused)?;
+    let claim = Claim::take(&session.handle, &name, session.who(), SystemTime::now()).map_err(Error::Refused)?;
     let waits = session.handle.lifecycle().trial.is_of(&name);
     let wrong = session.enter_draft(claim);
     let mut said = String::new();

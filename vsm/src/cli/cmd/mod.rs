@@ -19,6 +19,7 @@ pub mod source;
 pub mod svs;
 pub mod system;
 pub mod target;
+pub mod user;
 pub mod vlan;
 
 use super::tree::Command;
@@ -31,6 +32,7 @@ pub fn all() -> Vec<Command> {
         files::commands(),
         checkpoint::commands(),
         draft::commands(),
+        user::commands(),
         feature::commands(),
         vlan::commands(),
         profile::commands(),

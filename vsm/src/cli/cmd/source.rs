@@ -92,6 +92,3 @@ pub fn file_name(text: &str) -> Result<String, Error> {
 pub fn refused(error: folder::Error) -> Error {
     Error::Refused(error.to_string())
 }
-
-/// Who works at the console: whoever reaches it is the administrator.
-pub const ADMINISTRATOR: &str = "admin";

@@ -23,13 +23,13 @@ pub use server::{Server, serve};
 /// Most sessions at a time.
 pub const SESSIONS_MAX: usize = 32;
 
-const PREAMBLE: &str = "vsm-console/1 ";
+pub(super) const PREAMBLE: &str = "vsm-console/1 ";
 
 /// What became of a line of a batch.
-const STATUS_DONE: u8 = 0;
-const STATUS_REFUSED: u8 = 1;
+pub(super) const STATUS_DONE: u8 = 0;
+pub(super) const STATUS_REFUSED: u8 = 1;
 /// Done, and the session has ended.
-const STATUS_CLOSED: u8 = 2;
+pub(super) const STATUS_CLOSED: u8 = 2;
 
 /// Why the console could not be used.
 #[derive(Debug, thiserror::Error)]

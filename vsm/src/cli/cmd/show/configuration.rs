@@ -78,7 +78,8 @@ fn running_config(session: &mut Session, args: &Args) -> Result<Output, Error> {
         () if args.has("monitor") => (Part::Monitor, " monitor".to_owned()),
         () => (Part::Whole, String::new()),
     };
-    Ok(Output::text(running::text(&model, &part, &format!("show running-config{what}"), SystemTime::now())))
+    let text = running::text(&model, &part, &format!("show running-config{what}"), SystemTime::now());
+    Ok(Output::text(text))
 }
 
 /// The startup configuration is read first, so that only what it means is compared, not how it is written.
@@ -133,5 +134,5 @@ fn startup_config(session: &mut Session, _: &Args) -> Result<Output, Error> {
         .startup
         .text()
         .ok_or_else(|| Error::Refused("There is no startup configuration".to_owned()))?;
-    Ok(Output::text(text.as_str()))
+    Ok(Output::text(text.to_string()))
 }

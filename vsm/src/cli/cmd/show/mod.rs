@@ -20,9 +20,11 @@ pub mod mac;
 pub mod module;
 pub mod monitor;
 pub mod port_profile;
+pub mod ssh;
 pub mod svs;
 pub mod terminal;
 pub mod trunk;
+pub mod user_account;
 pub mod users;
 pub mod version;
 pub mod vlan;
@@ -51,8 +53,10 @@ pub fn commands() -> Vec<Command> {
         module::commands(),
         monitor::commands(),
         port_profile::commands(),
+        ssh::commands(),
         svs::commands(),
         terminal::commands(),
+        user_account::commands(),
         users::commands(),
         version::commands(),
         vlan::commands(),

@@ -3,6 +3,7 @@
 use crate::cli::render::{Output, leaves};
 use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error, Mode};
+use crate::config::user::Role;
 
 /// The commands.
 pub fn commands() -> Vec<Command> {
@@ -43,8 +44,9 @@ fn show_terminal(session: &mut Session, _: &Args) -> Result<Output, Error> {
     Ok(Output::with_json(text, json))
 }
 
-/// Whoever reaches the console may do everything.
-fn show_privilege(_: &mut Session, _: &Args) -> Result<Output, Error> {
-    let json = leaves([("user_role", "network-admin"), ("priv_lvl", "15")]);
-    Ok(Output::with_json("Current privilege level: 15\nUser role: network-admin\n", json))
+fn show_privilege(session: &mut Session, _: &Args) -> Result<Output, Error> {
+    let role = session.role().unwrap_or_default();
+    let level = if role == Role::NetworkAdmin { "15" } else { "1" };
+    let json = leaves([("user_role", role.name()), ("priv_lvl", level)]);
+    Ok(Output::with_json(format!("Current privilege level: {level}\nUser role: {}\n", role.name()), json))
 }
