@@ -37,6 +37,9 @@ struct Block<'a> {
 pub fn patch(from: &Model, to: &Model) -> Vec<String> {
     let [before, after] = [from, to].map(|model| body(model, &Part::Whole));
     let [before, after] = [&before, &after].map(|text| blocks(text));
+    let is_user = |block: &Block<'_>| block.line.starts_with("username ");
+    let (users_before, before): (Vec<_>, Vec<_>) = before.into_iter().partition(is_user);
+    let (users_after, after): (Vec<_>, Vec<_>) = after.into_iter().partition(is_user);
     let vlans = |model: &Model| model.vlans.keys().copied().collect::<VlanSet>();
     let without = |these: VlanSet, those: &VlanSet| these.iter().filter(|id| !those.contains(*id)).collect::<VlanSet>();
     let gone = without(vlans(from), &vlans(to));
@@ -48,7 +51,30 @@ pub fn patch(from: &Model, to: &Model) -> Vec<String> {
     lines.extend((!gone.is_empty()).then(|| format!("no vlan {gone}")));
     lines.extend((!new.is_empty()).then(|| format!("vlan {new}")));
     add(&before, &after, 0, &mut lines);
+    users(&users_before, &users_after, &mut lines);
     lines
+}
+
+/// Who comes, administrators first, then who goes: at no time is there nobody who may administer the switch, if there is one
+/// before and after.
+fn users(before: &[Block<'_>], after: &[Block<'_>], lines: &mut Vec<String>) {
+    let name = |line: &str| line.split(' ').nth(1).map(str::to_owned);
+    let key_of = |line: &str| line.split(' ').nth(2) == Some("sshkey");
+    let admins: Vec<_> =
+        after.iter().filter(|block| block.line.ends_with(" role network-admin")).map(|b| name(b.line)).collect();
+    let new = || after.iter().map(|block| block.line).filter(|line| find(before, line).is_none());
+    let is_admin = |line: &&str| admins.contains(&name(line));
+    lines.extend(new().filter(is_admin).map(str::to_owned));
+    lines.extend(new().filter(|line| !is_admin(line)).map(str::to_owned));
+    for block in before {
+        let user = name(block.line);
+        let stays = |key: bool| after.iter().any(|b| name(b.line) == user && key_of(b.line) == key);
+        match (key_of(block.line), stays(false)) {
+            (false, false) => lines.extend(user.map(|user| format!("no username {user}"))),
+            (true, true) if !stays(true) => lines.extend(user.map(|user| format!("no username {user} sshkey"))),
+            _ => {}
+        }
+    }
 }
 
 fn is_in(id: &str, set: &VlanSet) -> bool {
@@ -217,6 +243,8 @@ mod tests {
                 // An interface may inherit from a profile that is not there, which a command line can't say anew while
                 // the profile that goes is still used; and a host may hold the number of another in between.
                 prop_assume!(!printed.contains("is used by") && !printed.contains("belongs to host"));
+                // Nor does a command line take the last administrator away.
+                prop_assume!(!printed.contains("No network-admin"));
                 prop_assert!(!session.has_failed(), "{}: {}", line, printed);
             }
             prop_assert_eq!(sorted(&handle.model()), sorted(&to));
