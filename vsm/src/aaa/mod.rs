@@ -4,4 +4,5 @@
 //! where somebody logs in ([`crate::mgmt`]), and the first administrator.
 
 pub mod initial;
+pub mod login;
 pub mod secret;

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::limits::{Connected, LOGIN_TIME};
 use super::pump::{self, Far, Input};
 use super::{Shared, key, methods};
-use crate::aaa::secret;
+use crate::aaa::login;
 use crate::cli::logins::Visitor;
 use crate::cli::sessions::{TOO_MANY, Talk, Window};
 
@@ -91,7 +91,8 @@ async fn converse(
     socket.set_nodelay(true)?;
     let life = Arc::new(Life::default());
     let config = shared.config.load_full();
-    let handler = Connection { shared, peer: peer.ip(), life: life.clone(), user: None, seats: HashMap::new() };
+    let handler =
+        Connection { shared, peer: peer.ip(), life: life.clone(), visitor: Visitor::default(), seats: HashMap::new() };
     let deadline = tokio::time::Instant::now() + LOGIN_TIME;
     let begun = tokio::time::timeout_at(deadline, server::run_stream(config, socket, handler)).await;
     let mut running = begun.map_err(|_| russh::Error::ConnectionTimeout)??;
@@ -141,7 +142,8 @@ struct Connection {
     shared: Arc<Shared>,
     peer: IpAddr,
     life: Arc<Life>,
-    user: Option<String>,
+    /// Who has logged in; until then nobody, and nothing asks.
+    visitor: Visitor,
     seats: HashMap<ChannelId, Seat>,
 }
 
@@ -155,10 +157,11 @@ impl Connection {
         refusal()
     }
 
-    fn accept(&mut self, user: &str, how: &str) -> Auth {
+    fn accept(&mut self, visitor: Visitor, how: &str) -> Auth {
+        let user = visitor.user.as_deref().unwrap_or_default();
         let text = format!("User {user} logged in from {} by {how}", self.peer);
         self.shared.handle.log().write("SSH", 6, "LOGIN", &text);
-        self.user = Some(user.to_owned());
+        self.visitor = visitor;
         Auth::Accept
     }
 
@@ -182,7 +185,7 @@ impl Connection {
             None => Talk::Terminal(seat.window.clone()),
         };
         session.channel_success(id)?;
-        let visitor = Visitor { user: self.user.clone(), from: Some(self.peer), pid: None };
+        let visitor = self.visitor.clone();
         let opened = pair().and_then(|(near, theirs)| {
             self.shared.sessions.open(theirs, visitor, talk)?;
             UnixStream::from_std(near)
@@ -225,10 +228,13 @@ impl Handler for Connection {
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
-        let hash = self.shared.handle.model().users.get(user).and_then(|user| user.secret.clone());
-        let password = password.to_owned();
-        let tried = tokio::task::spawn_blocking(move || secret::is_password(hash.as_deref(), &password));
-        Ok(if tried.await.unwrap_or(false) { self.accept(user, "password") } else { self.reject(user, "password") })
+        let (handle, name, password, from) =
+            (self.shared.handle.clone(), user.to_owned(), password.to_owned(), self.peer);
+        let tried = tokio::task::spawn_blocking(move || login::password(&handle, &name, &password, from));
+        Ok(match tried.await.unwrap_or(None) {
+            Some(visitor) => self.accept(visitor, "password"),
+            None => self.reject(user, "password"),
+        })
     }
 
     async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, russh::Error> {
@@ -238,7 +244,11 @@ impl Handler for Connection {
 
     async fn auth_publickey(&mut self, user: &str, proof: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
         let is_known = self.has_key(user, proof.public_key, proof.algorithm);
-        Ok(if is_known { self.accept(user, "publickey") } else { self.reject(user, "publickey") })
+        if !is_known {
+            return Ok(self.reject(user, "publickey"));
+        }
+        let visitor = Visitor { user: Some(user.to_owned()), from: Some(self.peer), pid: None };
+        Ok(self.accept(visitor, "publickey"))
     }
 
     async fn auth_succeeded(&mut self, _: &mut Session) -> Result<(), russh::Error> {
