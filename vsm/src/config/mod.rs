@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod compile;
 pub mod flow;
+pub mod ifindex;
 pub mod model;
 pub mod patch;
 pub mod profile;
