@@ -125,7 +125,8 @@ fn transcripts_come_out_as_written() {
         if std::env::var_os("BLESS").is_some() {
             std::fs::write(&file, &replayed).unwrap();
         } else {
-            assert_eq!(written, replayed, "{}", file.display());
+            let difference = similar::TextDiff::from_lines(&written, &replayed).unified_diff().to_string();
+            assert!(written == replayed, "{}, as written and as it is now:\n{difference}", file.display());
         }
     }
 }

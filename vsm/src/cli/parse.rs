@@ -49,7 +49,8 @@ pub fn parse<'t>(tree: &'t Tree, mode: Mode, line: &str) -> Result<Option<Parsed
                 return Err(ambiguous(words[0].column));
             }
             (Err(failure), None) => {
-                let is_unclear = words.len() == 1 && error.what == "Ambiguous command";
+                // A word that may be two things here is not what an outer mode would have made of it.
+                let is_unclear = error.what == "Ambiguous command";
                 let further = failure.column > error.column && !is_unclear;
                 if further || (failure.column == error.column && error.what == "Invalid command") {
                     error = failure;
