@@ -4,9 +4,10 @@
 CARGO   ?= cargo
 LAB     := target/release/lab
 LAB_DIR ?= /run/vswitch-lab
-# Seconds that `make fuzz` fuzzes, and what: road, parse, vhost_ring or vhost_message.
+# Seconds that `make fuzz` fuzzes, and what: road, parse, vhost_ring, vhost_message or cli.
 FUZZ_SECONDS ?= 600
 FUZZ ?= road
+FUZZ_DIR := $(if $(filter cli,$(FUZZ)),vsm,vswitch)/fuzz
 
 # The lab's programs, the judges of the tests, and the guest of the QEMU check,
 # by Debian package.
@@ -26,10 +27,10 @@ help:
 	@echo "make test    everything that CI runs"
 	@echo "make bench   measure, write docs/performance.md; parts: PART='instructions road workers vhost tap meter noisy'"
 	@echo "make loom    check what the workers share, in every order of their reads and writes"
-	@echo "make fuzz    fuzz the frame path for $(FUZZ_SECONDS) s (FUZZ_SECONDS=); FUZZ='parse', 'vhost_ring' or 'vhost_message'"
+	@echo "make fuzz    fuzz the frame path for $(FUZZ_SECONDS) s (FUZZ_SECONDS=); FUZZ='parse', 'vhost_ring', 'vhost_message' or 'cli'"
 	@echo "make deps    install the Debian packages that these need"
 	@echo "make clean   remove what was built"
-	@echo "make instructions asan memcheck miri   the gates of docs/testing.md; BLESS=1 renews the counts of the first"
+	@echo "make instructions asan memcheck miri kills   the gates of docs/testing.md; BLESS=1 renews the counts of the first"
 
 deps:
 	@scripts/deps $(PACKAGES)
@@ -71,13 +72,21 @@ loom:
 # Needs the nightly toolchain, for the sanitizer.
 fuzz:
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install cargo-fuzz
-	cd vswitch/fuzz && $(CARGO) +nightly fuzz run $(FUZZ) -- -max_total_time=$(FUZZ_SECONDS)
+	@mkdir -p $(FUZZ_DIR)/corpus/$(FUZZ)
+	@[ $(FUZZ) != cli ] || for f in vsm/tests/cli/*.txt vsm/tests/cli/configuration/*.txt; do \
+	  { printf '\040'; sed -n 's/^[a-z0-9]*\((config[^)]*)\)\{0,1\}# *//p' $$f; } >vsm/fuzz/corpus/cli/$$(basename $$f .txt); done
+	cd $(FUZZ_DIR) && $(CARGO) +nightly fuzz run $(FUZZ) -- -max_total_time=$(FUZZ_SECONDS)$(if $(filter cli,$(FUZZ)), -max_len=20000)
 
 clean:
 	$(CARGO) clean
 
 # The gates of docs/testing.md: what no ordinary run of the tests would see.
-.PHONY: instructions asan memcheck miri
+.PHONY: instructions asan memcheck miri kills
+
+# The supervisor is killed this often in the middle of commits, saves and checkpoints.
+KILLS ?= 1000
+kills:
+	KILLS=$(KILLS) $(CARGO) test -p vsm --test killed -- --nocapture a_killed_supervisor
 
 # Instructions per stage of the frame path, held against vswitch/benches/instructions.json.
 instructions:

@@ -13,11 +13,11 @@ pub const ATTEMPTS_MAX: usize = 6;
 /// Time to log in.
 pub const LOGIN_TIME: Duration = Duration::from_secs(60);
 /// Most connections at a time.
-pub const CONNECTIONS_MAX: usize = 64;
+pub const CONNECTIONS_MAX: usize = 512;
 /// Most connections that wait for a login.
-pub const WAITING_MAX: usize = 16;
+pub const WAITING_MAX: usize = 320;
 /// Most of them from one address.
-pub const WAITING_MAX_OF_ADDRESS: usize = 8;
+pub const WAITING_MAX_OF_ADDRESS: usize = 256;
 /// Lines about failed logins in a minute.
 const FAILURES_LOGGED: u32 = 20;
 

@@ -36,7 +36,7 @@ use crate::supervisor::{Handle, SshFacts};
 use limits::Limits;
 
 /// Most sessions at a time.
-pub const SESSIONS_MAX: usize = 32;
+pub const SESSIONS_MAX: usize = 256;
 /// Threads that try passwords.
 const PASSWORD_THREADS: usize = 2;
 /// A peer that is silent is asked this often whether it is there, and given up the fourth time.
