@@ -166,7 +166,7 @@ fn sync_directory(path: &Path) -> Result<(), Error> {
 
 /// Where a process may die: between any two system calls.
 #[cfg(not(test))]
-mod fault {
+pub(crate) mod fault {
     /// Goes on.
     #[inline]
     pub fn point() -> std::io::Result<()> {

@@ -20,6 +20,7 @@ use crossbeam::channel::{Sender, bounded};
 use proto::query::Query;
 use proto::report::Answer;
 
+use crate::aaa::accounting::{self, Accounting, Event, Lost};
 use crate::bootstrap::Bootstrap;
 use crate::cli::logins::Logins;
 use crate::config::model::Model;
@@ -97,6 +98,7 @@ pub(crate) struct Shared {
     pub(crate) inventory: ArcSwap<Inventory>,
     pub(crate) log: Log,
     pub(crate) facts: Facts,
+    accounting: Accounting,
     lifecycle: Lifecycle,
     logins: Logins,
     ssh: ArcSwapOption<SshFacts>,
@@ -143,7 +145,8 @@ impl Handle {
         };
         let log = Log::in_memory();
         log.set_hostname(&model.hostname);
-        let shared = Shared::new(model, inventory, log, facts, Lifecycle::in_memory());
+        let (accounting, lifecycle) = (Accounting::in_memory(), Lifecycle::in_memory());
+        let shared = Shared::new(model, inventory, log, facts, accounting, lifecycle);
         Handle { shared: Arc::new(shared), remote: None }
     }
 
@@ -172,6 +175,30 @@ impl Handle {
     /// The log.
     pub fn log(&self) -> &Log {
         &self.shared.log
+    }
+
+    /// The accounting log, to be read.
+    pub fn accounting(&self) -> &Accounting {
+        &self.shared.accounting
+    }
+
+    /// Writes a record of accounting; when the disk does not take it, the log says so.
+    pub fn account(&self, event: &Event<'_>) {
+        self.lost(self.shared.accounting.write(event, SystemTime::now()));
+    }
+
+    /// Writes a record of somebody who was not let in; `id` is where he comes from.
+    pub fn login_failed(&self, id: &str, user: &str, how: &str) {
+        self.lost(self.shared.accounting.login_failed(id, user, how, SystemTime::now()));
+    }
+
+    fn lost(&self, written: Result<(), Lost>) {
+        // The first, and then not every one: a full disk is to be seen, not to fill the log.
+        if let Err(lost) = written
+            && (lost.lost == 1 || lost.lost % 100 == 0)
+        {
+            self.log().write("ACCOUNTING", 2, "RECORD_LOST", &format!("The accounting log can not be written: {lost}"));
+        }
     }
 
     /// The SSH server, when there is one.
@@ -272,12 +299,20 @@ impl Handle {
 }
 
 impl Shared {
-    fn new(model: Model, inventory: Inventory, log: Log, facts: Facts, lifecycle: Lifecycle) -> Self {
+    fn new(
+        model: Model,
+        inventory: Inventory,
+        log: Log,
+        facts: Facts,
+        accounting: Accounting,
+        lifecycle: Lifecycle,
+    ) -> Self {
         Shared {
             model: ArcSwap::from_pointee(model),
             inventory: ArcSwap::from_pointee(inventory),
             log,
             facts,
+            accounting,
             lifecycle,
             logins: Logins::default(),
             ssh: ArcSwapOption::empty(),
@@ -343,7 +378,8 @@ impl Supervisor {
         };
         let inventory = parts.registry.inventory.clone();
         let lifecycle = Lifecycle::open(boot, startup)?;
-        let shared = Arc::new(Shared::new(model, inventory, log, facts, lifecycle));
+        let accounting = Accounting::open(&boot.state_dir.join(accounting::FILE))?;
+        let shared = Arc::new(Shared::new(model, inventory, log, facts, accounting, lifecycle));
         let (sender, requests) = bounded(64);
         let waker = parts.waker()?;
         let control = Control::new(parts, shared.clone(), requests);

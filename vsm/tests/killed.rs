@@ -1,7 +1,7 @@
 //! Whenever the supervisor is killed, the next one finds the old configuration or the new one, never another.
 //!
 //! The shipped binary is run, given commands by its own client, and killed (SIGKILL) at a random moment of a save, a
-//! checkpoint, a copy and a commit. What it has left is read by the next one. That every moment between two system calls
+//! checkpoint, a copy and a commit; the chain of the accounting log is whole then. What it has left is read by the next one. That every moment between two system calls
 //! is sound, and not only those that are hit here, is shown in `store.rs` and `lifecycle/startup.rs`.
 
 use std::path::{Path, PathBuf};
@@ -104,6 +104,9 @@ fn a_killed_supervisor_leaves_the_old_or_the_new_configuration() {
         *found.entry(if which(&runs) == was { "old" } else { "new" }).or_insert(0u64) += 1;
         let log = run(folder, "show logging").1;
         assert!(!log.contains("STARTUP_REFUSED"), "{log}");
+        // What was recorded before the kill is there, and a record that was torn is said.
+        let chain = run(folder, "show accounting log verify | json").1;
+        assert!(chain.contains("\"intact\":\"true\""), "{chain}");
         let (_, kept) = run(folder, &format!("show checkpoint kept-{round}"));
         if !kept.starts_with("ERROR") {
             assert_eq!(which(&kept), next);

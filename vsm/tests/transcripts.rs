@@ -39,6 +39,7 @@ fn mask(line: &str) -> String {
     let masks = [
         "!Time: ",
         "Kernel uptime is ",
+        "Hash of the last: ",
         "  Processor Board ID ",
         "  bootflash: ",
         "  kickstart image file is: ",
@@ -49,6 +50,10 @@ fn mask(line: &str) -> String {
     }
     if line.contains(" UTC ") {
         return "(time)".to_owned();
+    }
+    if let Some(at) = line.find(":type=").filter(|_| typed(line).is_none()) {
+        // What goes on from a hash, which is another every time, ends there.
+        return format!("(time){}", line[at..].split("goes on from ").next().unwrap_or_default());
     }
     if typed(line).is_none() && has_time(line) {
         return format!("(time) {}", line.split_whitespace().last().unwrap_or_default());

@@ -3,6 +3,7 @@
 //! The users themselves are configuration ([`crate::config::user`]). Here are their passwords and keys, which are tried
 //! where somebody logs in ([`crate::mgmt`]), and the first administrator.
 
+pub mod accounting;
 pub mod initial;
 pub mod login;
 pub mod secret;

@@ -56,6 +56,11 @@ impl Logins {
         id
     }
 
+    /// Who has the session.
+    pub fn visitor(&self, id: u64) -> Option<Visitor> {
+        self.lock().logins.get(&id).map(|login| login.visitor.clone())
+    }
+
     /// A line was typed.
     pub fn typed(&self, id: u64, now: SystemTime) {
         if let Some(login) = self.lock().logins.get_mut(&id) {

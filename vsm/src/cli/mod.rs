@@ -7,10 +7,12 @@
 //!
 //! * `tree` holds what a command is, `graph` compiles all commands, `parse`, `argument` and `complete` walk the graph.
 //! * `session` runs a line and gives text. It is all that startup and `vsm cli -c` need.
+//! * `account` records what was done.
 //! * `line`, `pager` and `terminal` make a session interactive; like the rest they do no I/O.
 //! * `sessions` runs sessions, a thread each, on streams of octets: those of the console and those of SSH.
 //! * `console` is the Unix socket and its client. `cmd` holds the commands, a file per feature.
 
+mod account;
 pub mod argument;
 pub mod cmd;
 pub mod complete;

@@ -9,6 +9,9 @@ use super::argument::{self, Piece, Reading, pieces};
 use super::graph::{Edge, Graph, Kind, Token, Tree};
 use super::tree::{Args, Command, Error, Mode, Value};
 
+/// What stands for a secret.
+pub const MASK: &str = "********";
+
 /// A command that was recognised.
 #[derive(Clone)]
 pub struct Parsed<'t> {
@@ -18,6 +21,13 @@ pub struct Parsed<'t> {
     pub args: Args,
     /// The mode that it belongs to; one around the current mode means that the current one is left.
     pub mode: Mode,
+}
+
+impl Parsed<'_> {
+    /// Where it belongs on the stack of modes: a session's own commands belong to `(config)`.
+    pub fn home(&self) -> Mode {
+        if self.mode == Mode::ConfigSession { Mode::Config } else { self.mode }
+    }
 }
 
 /// Reads a line; `None` is an empty line or a comment.
@@ -36,6 +46,9 @@ pub fn parse<'t>(tree: &'t Tree, mode: Mode, line: &str) -> Result<Option<Parsed
         match (walk.finish(graph, line), &best) {
             (Ok(thread), None) => {
                 let mut args = Args { negated, ..thread.args };
+                if negated {
+                    args.spelled.insert(0, first.text.to_ascii_lowercase());
+                }
                 if first.text.eq_ignore_ascii_case("default") {
                     args.words.insert(0, "default");
                 }
@@ -92,6 +105,16 @@ pub struct Thread {
     args: Args,
     /// The first keyword, in full, when it was abbreviated.
     abbreviated: Option<&'static str>,
+}
+
+/// An argument as it is spelled in full; a secret is not.
+fn spelled(kind: Kind, value: &Value, typed: &str) -> String {
+    match (kind, value) {
+        (Kind::Secret, _) => MASK.to_owned(),
+        (_, Value::Text(text)) => text.clone(),
+        (_, Value::Interfaces(names)) => names.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        _ => typed.to_owned(),
+    }
 }
 
 /// How a word fits a step.
@@ -179,13 +202,16 @@ impl Walk {
                 }
                 (_, Token::Word(full)) => {
                     thread.args.words.push(full);
+                    thread.args.spelled.push(full.to_owned());
                     1
                 }
                 (_, Token::Choice { name, word }) => {
                     thread.args.values.push((name, Value::Text(word.to_owned())));
+                    thread.args.spelled.push(word.to_owned());
                     1
                 }
-                (Fit::Typed(value, used) | Fit::Free(value, used), Token::Argument { name, .. }) => {
+                (Fit::Typed(value, used) | Fit::Free(value, used), Token::Argument { name, kind }) => {
+                    thread.args.spelled.push(spelled(kind, &value, word.text));
                     thread.args.values.push((name, value));
                     used
                 }
@@ -329,6 +355,9 @@ mod tests {
     fn no_and_default() {
         let (_, args, _) = good(Mode::Interface, "no shut");
         assert!(args.negated && args.has("shutdown"));
+        assert_eq!(args.line(), "no shutdown");
+        assert_eq!(good(Mode::Exec, "SHO int Veth3 STATUS").1.line(), "show interface Vethernet3 status");
+        assert_eq!(good(Mode::Interface, "desc  Some  Text! ").1.line(), "description Some  Text!");
         let (_, args, _) = good(Mode::Interface, "default description");
         assert!(args.negated && args.has("default"));
         assert!(good(Mode::Config, "no vlan 3,5").1.vlans("vlans").is_some());

@@ -69,6 +69,8 @@ pub struct Session {
     tree: &'static Tree,
     /// The mode, and below it those around it; EXEC is at the bottom.
     stack: Vec<(Mode, Subject)>,
+    /// The lines by which the modes above EXEC were entered.
+    pub(super) way: Vec<String>,
     /// `configure session NAME`; it is left with the configuration mode.
     draft: Option<Draft>,
     settings: Settings,
@@ -87,6 +89,7 @@ impl Session {
             handle,
             tree: Tree::shared(),
             stack: vec![(Mode::Exec, Subject::None)],
+            way: Vec::new(),
             draft: None,
             settings: Settings::default(),
             login: None,
@@ -140,6 +143,16 @@ impl Session {
     /// Sub-modes below `(config)`.
     pub fn depth(&self) -> usize {
         self.stack.len().saturating_sub(2)
+    }
+
+    /// How many modes there are above EXEC when those below `home` are left.
+    fn around(&self, home: Mode) -> usize {
+        self.stack.iter().rposition(|(mode, _)| *mode == home).unwrap_or(0)
+    }
+
+    /// The modes above EXEC.
+    pub(super) fn modes(&self) -> usize {
+        self.stack.len().saturating_sub(1)
     }
 
     /// What the mode is about.
@@ -300,11 +313,17 @@ impl Session {
         }
     }
 
+    /// Carries a command out if it is permitted, and records what has come of it.
     fn carry_out(&mut self, parsed: Parsed<'static>, line: &str) -> Result<Output, Error> {
-        self.permit(parsed.command)?;
+        let around = self.around(parsed.home());
+        let result = self.permit(parsed.command).and_then(|()| self.carry_out_here(&parsed, line));
+        self.record(&parsed, around, result.as_ref().err());
+        result
+    }
+
+    fn carry_out_here(&mut self, parsed: &Parsed<'static>, line: &str) -> Result<Output, Error> {
         let before = self.stack.clone();
-        // Where a session's own commands belong is `(config)` on the stack.
-        let home = if parsed.mode == Mode::ConfigSession { Mode::Config } else { parsed.mode };
+        let home = parsed.home();
         if home != Mode::Exec {
             while self.place() != home && self.stack.len() > 1 {
                 self.stack.pop();
@@ -314,7 +333,7 @@ impl Session {
         let result = match &self.draft {
             Some(draft) if is_configuration => {
                 let (name, shadow) = (draft.claim.name().to_owned(), draft.shadow.clone());
-                self.collect(&parsed, line, &name, shadow)
+                self.collect(parsed, line, &name, shadow)
             }
             _ => (parsed.command.run)(self, &parsed.args),
         };
@@ -347,69 +366,4 @@ impl Session {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::model::{Model, User};
-
-    fn session() -> Session {
-        Session::new(Handle::detached(Model::default()))
-    }
-
-    #[test]
-    fn modes_nest() {
-        let mut session = session();
-        session.enter(Mode::FlowExporter, Subject::Name("e".into()));
-        assert_eq!(session.prompt(), "switch(config-flow-exporter)# ");
-        session.enter(Mode::FlowExporterVersion, Subject::Number(9));
-        session.leave();
-        assert_eq!(session.subject(), &Subject::Name("e".into()));
-        session.enter(Mode::Vlan, Subject::None);
-        session.leave();
-        assert_eq!(session.mode(), Mode::Config);
-        session.enter(Mode::FlowExporterVersion, Subject::None);
-        session.end();
-        assert_eq!((session.mode(), session.is_closed()), (Mode::Exec, false));
-        session.leave();
-        assert!(session.is_closed());
-    }
-
-    #[test]
-    fn an_operator_looks_and_changes_nothing() {
-        let mut model = Model::default();
-        model.users.insert("ops".into(), User::default());
-        let handle = Handle::detached(model);
-        let mut session = Session::of(handle.clone(), 0, Some("ops".into()));
-        for line in ["configure terminal", "copy running-config startup-config", "clear counters"] {
-            assert_eq!(session.run_line(line), "% Permission denied for the role\n");
-            assert!(session.has_failed());
-        }
-        for line in ["show version", "terminal length 0", "end", "enable"] {
-            session.run_line(line);
-            assert!(!session.has_failed(), "{line}");
-        }
-        let all = |role| Session::of(handle.clone(), 0, Some("ops".into())).role() == Some(role);
-        assert!(all(Role::NetworkOperator));
-        handle
-            .edit(Box::new(|model| {
-                model.users.clear();
-                Ok(Vec::new())
-            }))
-            .unwrap();
-        assert_eq!(session.run_line("show version"), "% Permission denied for the role\n");
-        assert!(session.is_closed());
-    }
-
-    #[test]
-    fn lines_print_and_fail() {
-        let mut session = session();
-        assert_eq!(session.run_line("! comment"), "");
-        assert_eq!(session.run_line("  frob"), "  ^\n% Invalid command at '^' marker.\n");
-        assert!(session.has_failed());
-        assert_eq!(session.run_line("conf t | count"), "1\n");
-        assert_eq!((session.mode(), session.has_failed()), (Mode::Config, false));
-        assert_eq!(session.run_line("exit | frob"), "       ^\n% Invalid command at '^' marker.\n");
-        assert_eq!(session.mode(), Mode::Config);
-        assert_eq!(session.run_line("end"), "");
-        assert_eq!(session.mode(), Mode::Exec);
-    }
-}
+mod tests;

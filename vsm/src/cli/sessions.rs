@@ -18,11 +18,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::account;
 use super::console::{PREAMBLE, STATUS_CLOSED, STATUS_DONE, STATUS_REFUSED, split_commands};
 use super::line::LINE_MAX;
 use super::logins::Visitor;
 use super::session::Session;
 use super::terminal::Terminal;
+use crate::aaa::accounting::chain::Kind;
 use crate::supervisor::Handle;
 
 /// How often a silent session looks at its idle time.
@@ -102,10 +104,11 @@ impl Sessions {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many sessions"));
         }
         let user = visitor.user.clone();
-        let id = self.handle.logins().begin(visitor, SystemTime::now());
+        let id = self.handle.logins().begin(visitor.clone(), SystemTime::now());
         open.insert(id, copy);
         drop(open);
-        let place = Place { id, sessions: self.clone() };
+        account::session_of(&self.handle, &visitor, id, Kind::Start);
+        let place = Place { id, visitor, sessions: self.clone() };
         let run = move || {
             let place = place;
             let session = Session::of(place.sessions.handle.clone(), id, user);
@@ -129,11 +132,13 @@ impl Sessions {
 /// A session's place; given back also when the session's thread panics or never starts.
 struct Place {
     id: u64,
+    visitor: Visitor,
     sessions: Arc<Sessions>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        account::session_of(&self.sessions.handle, &self.visitor, self.id, Kind::Stop);
         self.sessions.handle.logins().end(self.id);
         self.sessions.lock().remove(&self.id);
     }

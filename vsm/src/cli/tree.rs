@@ -165,9 +165,16 @@ pub struct Args {
     pub words: Vec<&'static str>,
     /// Arguments in order.
     pub values: Vec<(&'static str, Value)>,
+    /// The line word by word, keywords in full spelling, secrets as asterisks; a `no` in front is the first.
+    pub spelled: Vec<String>,
 }
 
 impl Args {
+    /// The line in full spelling: for records, for rules of roles, for servers that are asked. It holds no secrets.
+    pub fn line(&self) -> String {
+        self.spelled.join(" ")
+    }
+
     /// The keyword was typed.
     pub fn has(&self, word: &str) -> bool {
         self.words.contains(&word)

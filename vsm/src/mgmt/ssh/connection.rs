@@ -149,6 +149,7 @@ struct Connection {
 
 impl Connection {
     fn reject(&self, user: &str, how: &str) -> Auth {
+        self.shared.handle.login_failed(&format!("{}@ssh", self.peer), user, how);
         if let Some(unlogged) = self.shared.limits.failed(Instant::now()) {
             let more = if unlogged == 0 { String::new() } else { format!("; {unlogged} more were not logged") };
             let text = format!("Login of '{user:.64}' from {} by {how} failed{more}", self.peer);

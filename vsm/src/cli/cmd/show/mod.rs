@@ -3,6 +3,7 @@
 //! Each command gathers (the model, the inventory, what the modules answer) and then renders by a pure function, so that
 //! the tests need no modules: what they render is under `tests/show/`, where parsers of other projects can be tried on it.
 
+pub mod accounting;
 pub mod acl;
 pub mod checkpoint;
 pub mod clear;
@@ -37,6 +38,7 @@ use crate::cli::tree::{Command, Mode, Run};
 /// All commands of this folder.
 pub fn commands() -> Vec<Command> {
     [
+        accounting::commands(),
         acl::commands(),
         checkpoint::commands(),
         clear::commands(),
