@@ -159,8 +159,11 @@ fn every_command_is_typed_somewhere() {
 }
 
 fn command_of(tree: &'static Tree, line: &str) -> Option<&'static str> {
-    const MODES: [Mode; 16] = [
+    const MODES: [Mode; 19] = [
         Mode::Exec,
+        Mode::Role,
+        Mode::RoleInterface,
+        Mode::RoleVlan,
         Mode::Config,
         Mode::ConfigSession,
         Mode::Vlan,

@@ -87,10 +87,10 @@ fn help_offers_every_word_of_every_line() {
                 // Inside of a list.
                 continue;
             }
-            let (found, complete) = complete::candidates(tree, mode, &line[..=at]);
+            let (found, complete) = complete::candidates(tree, mode, &line[..=at], &|_| true);
             assert!(!found.is_empty() || complete, "'{}?' in {mode:?}", &line[..=at]);
         }
-        let (_, complete) = complete::candidates(tree, mode, &format!("{line} "));
+        let (_, complete) = complete::candidates(tree, mode, &format!("{line} "), &|_| true);
         assert!(complete, "'{line} ?' in {mode:?} does not offer <CR>");
     }
 }

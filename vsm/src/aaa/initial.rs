@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use crate::aaa::secret;
 use crate::bootstrap::Ssh;
 use crate::config::model::Model;
-use crate::config::user::{ADMIN, Role};
+use crate::config::role::NETWORK_ADMIN;
+use crate::config::user::{ADMIN, User};
 use crate::module::authority;
 use crate::store;
 
@@ -50,8 +51,7 @@ pub enum Error {
 /// # Errors
 /// There is no usable password.
 pub fn add(model: &mut Model, ssh: &Ssh, state_dir: &Path) -> Result<Option<PathBuf>, Error> {
-    let administers = |role| role == Role::NetworkAdmin;
-    if model.users.values().any(|u| administers(u.role) && (u.secret.is_some() || u.key.is_some())) {
+    if model.users.values().any(User::administers) {
         return Ok(None);
     }
     let own = state_dir.join(FILE);
@@ -68,7 +68,7 @@ pub fn add(model: &mut Model, ssh: &Ssh, state_dir: &Path) -> Result<Option<Path
     let password = read(&path)?;
     let hash = secret::hash("", &password).map_err(|reason| Error::Password { path, reason })?;
     let admin = model.users.entry(ADMIN.to_owned()).or_default();
-    admin.role = Role::NetworkAdmin;
+    admin.roles.insert(NETWORK_ADMIN.to_owned());
     admin.secret = Some(hash);
     Ok(made)
 }
@@ -93,7 +93,6 @@ fn random() -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::user::User;
 
     fn ssh(file: Option<PathBuf>) -> Ssh {
         Ssh { listen: ([127, 0, 0, 1], 0).into(), admin_password_file: file, host_keys: Vec::new() }
@@ -108,7 +107,7 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let password = std::fs::read_to_string(&path).unwrap();
         let admin = &model.users[ADMIN];
-        assert_eq!(admin.role, Role::NetworkAdmin);
+        assert!(admin.is_admin());
         assert!(secret::is_password(admin.secret.as_deref(), password.trim()));
         // The same one after a restart that nothing was saved before.
         let mut again = Model::default();

@@ -12,7 +12,7 @@ use crate::supervisor::Handle;
 pub fn password(handle: &Handle, user: &str, password: &str, from: IpAddr) -> Option<Visitor> {
     let hash = handle.model().users.get(user).and_then(|user| user.secret.clone());
     let is_let_in = secret::is_password(hash.as_deref(), password);
-    is_let_in.then(|| Visitor { user: Some(user.to_owned()), from: Some(from), pid: None })
+    is_let_in.then(|| Visitor { user: Some(user.to_owned()), from: Some(from), ..Visitor::default() })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::graph::{Edge, Kind, Token, Tree};
 use super::parse::{Walk, abbreviates, is_no};
 use super::pipe;
 use super::service;
-use super::tree::Mode;
+use super::tree::{Command, Mode};
 
 /// A word that can follow.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,11 +20,14 @@ pub struct Candidate {
     pub keyword: bool,
 }
 
+/// Whether somebody might type a command: what he may not is not offered.
+pub type Might<'a> = &'a dyn Fn(&Command) -> bool;
+
 /// What can follow `line`, which ends at the cursor; and whether the command is complete as it is.
-pub fn candidates(tree: &Tree, mode: Mode, line: &str) -> (Vec<Candidate>, bool) {
+pub fn candidates(tree: &Tree, mode: Mode, line: &str, might: Might<'_>) -> (Vec<Candidate>, bool) {
     // A description may hold a bar.
     if let Some((command, filter)) = pipe::split(line).filter(|_| !is_complete(tree, mode, line)) {
-        let known = !candidates(tree, mode, command).0.is_empty() || is_complete(tree, mode, command);
+        let known = !candidates(tree, mode, command, might).0.is_empty() || is_complete(tree, mode, command);
         return (if known { pipe::candidates(filter) } else { Vec::new() }, false);
     }
     let mut words = pieces(line);
@@ -44,8 +47,8 @@ pub fn candidates(tree: &Tree, mode: Mode, line: &str) -> (Vec<Candidate>, bool)
         let walk = Walk::new(graph, line, &words);
         for thread in &walk.threads {
             complete |= graph.accepts(thread.state).is_some() && !words.is_empty();
-            let edges = graph.edges(thread.state);
-            found.extend(edges.iter().flat_map(|edge| offers(tree, edge)));
+            let edges = graph.edges(thread.state).iter().filter(|edge| might(&tree.commands[edge.command]));
+            found.extend(edges.flat_map(|edge| offers(tree, edge)));
         }
         found.extend(walk.unnumbered.iter().map(|(word, edge)| number_offer(tree, word, edge)));
     }
@@ -128,8 +131,8 @@ fn number_offer(tree: &Tree, word: &str, edge: &Edge) -> Candidate {
 }
 
 /// The text that `?` prints behind `line`.
-pub fn help(tree: &Tree, mode: Mode, line: &str) -> String {
-    let (candidates, complete) = candidates(tree, mode, line);
+pub fn help(tree: &Tree, mode: Mode, line: &str, might: Might<'_>) -> String {
+    let (candidates, complete) = candidates(tree, mode, line, might);
     if candidates.is_empty() && !complete {
         return "% Invalid command at '^' marker.\n".to_owned();
     }
@@ -148,13 +151,13 @@ pub fn help(tree: &Tree, mode: Mode, line: &str) -> String {
 }
 
 /// What Tab adds to `line`: the rest of the word that is meant, as far as it is clear.
-pub fn completion(tree: &Tree, mode: Mode, line: &str) -> Option<String> {
+pub fn completion(tree: &Tree, mode: Mode, line: &str, might: Might<'_>) -> Option<String> {
     if line.is_empty() || line.ends_with(char::is_whitespace) {
         return None;
     }
     let partial = line.rsplit(char::is_whitespace).next()?;
     let keywords: Vec<String> =
-        candidates(tree, mode, line).0.into_iter().filter(|c| c.keyword).map(|c| c.word).collect();
+        candidates(tree, mode, line, might).0.into_iter().filter(|c| c.keyword).map(|c| c.word).collect();
     let first = keywords.first()?;
     let shared = keywords.iter().fold(first.len(), |length, word| {
         let same = word.bytes().zip(first.bytes()).take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count();
@@ -170,7 +173,7 @@ mod tests {
     use super::*;
 
     fn words(mode: Mode, line: &str) -> Vec<String> {
-        candidates(Tree::shared(), mode, line).0.into_iter().map(|c| c.word).collect()
+        candidates(Tree::shared(), mode, line, &|_| true).0.into_iter().map(|c| c.word).collect()
     }
 
     #[test]
@@ -181,7 +184,7 @@ mod tests {
         assert!(words(Mode::Exec, "show module xx ").is_empty());
         assert!(words(Mode::Interface, "description one | c").is_empty());
         assert_eq!(words(Mode::Exec, "show terminal | inc"), ["include"]);
-        let help = help(Tree::shared(), Mode::Exec, "terminal ");
+        let help = help(Tree::shared(), Mode::Exec, "terminal ", &|_| true);
         assert!(help.contains("  length           "), "{help}");
         assert!(words(Mode::IpAcl, "permit tcp any any eq ").contains(&"<0-65535>".to_owned()));
         assert_eq!(words(Mode::IpAcl, "permit tcp any any eq te"), ["telnet"]);
@@ -190,7 +193,7 @@ mod tests {
 
     #[test]
     fn tab_adds_what_is_clear() {
-        let tab = |line| completion(Tree::shared(), Mode::Exec, line);
+        let tab = |line| completion(Tree::shared(), Mode::Exec, line, &|_| true);
         assert_eq!(tab("conf"), Some("igure ".into()));
         assert_eq!(tab("sh"), Some("ow ".into()));
         assert_eq!(tab("terminal w"), Some("idth ".into()));

@@ -14,6 +14,8 @@ pub struct Visitor {
     pub user: Option<String>,
     /// Where he comes from; `None` at the console.
     pub from: Option<IpAddr>,
+    /// Roles that a server has given him; `None`: those of the local user.
+    pub granted: Option<Vec<String>>,
     /// Process at the other end of the console's socket, when the kernel tells.
     pub pid: Option<u32>,
 }

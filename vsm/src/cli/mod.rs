@@ -7,7 +7,7 @@
 //!
 //! * `tree` holds what a command is, `graph` compiles all commands, `parse`, `argument` and `complete` walk the graph.
 //! * `session` runs a line and gives text. It is all that startup and `vsm cli -c` need.
-//! * `account` records what was done.
+//! * `permit` holds what is typed against the roles of whoever typed it, `account` records what was done.
 //! * `line`, `pager` and `terminal` make a session interactive; like the rest they do no I/O.
 //! * `sessions` runs sessions, a thread each, on streams of octets: those of the console and those of SSH.
 //! * `console` is the Unix socket and its client. `cmd` holds the commands, a file per feature.
@@ -22,6 +22,7 @@ pub mod line;
 pub mod logins;
 pub mod pager;
 pub mod parse;
+mod permit;
 pub mod pipe;
 pub mod render;
 pub mod service;

@@ -10,9 +10,9 @@ use super::graph::Tree;
 use super::parse::{Parsed, parse};
 use super::pipe;
 use super::render::Output;
-use super::tree::{Command, Error, Mode};
+use super::tree::{Error, Mode};
 use crate::config::startup::{Line, apply};
-use crate::config::user::{ADMIN, Role, without_secrets};
+use crate::config::user::{ADMIN, without_secrets};
 use crate::lifecycle::drafts::Claim;
 use crate::module::registry::Inventory;
 use crate::supervisor::{Change, Handle};
@@ -78,8 +78,11 @@ pub struct Session {
     login: Option<u64>,
     /// The user who has logged in; `None` at the console, where whoever comes may do everything.
     user: Option<String>,
+    /// The roles that a server has given him; `None`: those of the local user.
+    pub(super) granted: Option<Vec<String>>,
     closed: bool,
     failed: bool,
+    denied: bool,
 }
 
 impl Session {
@@ -94,22 +97,22 @@ impl Session {
             settings: Settings::default(),
             login: None,
             user: None,
+            granted: None,
             closed: false,
             failed: false,
+            denied: false,
         }
     }
 
     /// A new session of somebody: his number among the logins, and the user's name unless he is at the console.
     pub fn of(handle: Handle, login: u64, user: Option<String>) -> Self {
-        Session { login: Some(login), user, ..Session::new(handle) }
+        let granted = handle.logins().visitor(login).and_then(|visitor| visitor.granted);
+        Session { login: Some(login), user, granted, ..Session::new(handle) }
     }
 
-    /// What the session may do now: a user's role can change, or the user go. Then it is `None`.
-    pub fn role(&self) -> Option<Role> {
-        match &self.user {
-            None => Some(Role::NetworkAdmin),
-            Some(user) => self.handle.model().users.get(user).map(|user| user.role),
-        }
+    /// The user who has logged in; `None` at the console.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     /// Who works here; whoever reaches the console is the administrator.
@@ -153,6 +156,11 @@ impl Session {
     /// The modes above EXEC.
     pub(super) fn modes(&self) -> usize {
         self.stack.len().saturating_sub(1)
+    }
+
+    /// What the mode is about that `around` modes are around, itself among them.
+    pub(super) fn subject_at(&self, around: usize) -> &Subject {
+        self.stack.get(around).map_or(&Subject::None, |(_, subject)| subject)
     }
 
     /// What the mode is about.
@@ -221,6 +229,11 @@ impl Session {
         self.failed
     }
 
+    /// The role had no right to the last line.
+    pub fn was_denied(&self) -> bool {
+        self.denied
+    }
+
     /// What `terminal ...` has set.
     pub fn settings(&self) -> Settings {
         self.settings
@@ -264,6 +277,7 @@ impl Session {
         }
         let result = self.run(line);
         self.failed = result.is_err();
+        self.denied = result.as_ref().is_err_and(|error| *error == Error::Denied);
         match result {
             Ok(mut text) => {
                 if !text.is_empty() && !text.ends_with('\n') {
@@ -293,17 +307,6 @@ impl Session {
         }
     }
 
-    /// Who may only look changes nothing, and a user who is gone has nothing to look for.
-    fn permit(&mut self, command: &Command) -> Result<(), Error> {
-        match self.role() {
-            Some(Role::NetworkAdmin) => return Ok(()),
-            Some(Role::NetworkOperator) if command.only_looks() => return Ok(()),
-            Some(Role::NetworkOperator) => {}
-            None => self.close(),
-        }
-        Err(Error::Denied)
-    }
-
     /// The commands of a configuration session work in its sub-modes too.
     fn parse(&self, line: &str) -> Result<Option<Parsed<'static>>, Error> {
         let found = parse(self.tree, self.mode(), line);
@@ -316,7 +319,7 @@ impl Session {
     /// Carries a command out if it is permitted, and records what has come of it.
     fn carry_out(&mut self, parsed: Parsed<'static>, line: &str) -> Result<Output, Error> {
         let around = self.around(parsed.home());
-        let result = self.permit(parsed.command).and_then(|()| self.carry_out_here(&parsed, line));
+        let result = self.permit(&parsed, around).and_then(|()| self.carry_out_here(&parsed, line));
         self.record(&parsed, around, result.as_ref().err());
         result
     }
@@ -341,9 +344,9 @@ impl Session {
             self.stack = before;
         }
         // Whoever may only look is told no secrets, whatever shows a configuration or a part of it.
-        match self.role() {
-            Some(Role::NetworkAdmin) => result,
-            _ => result.map(|output| output.map_text(without_secrets)),
+        match self.is_admin() {
+            true => result,
+            false => result.map(|output| output.map_text(without_secrets)),
         }
     }
 

@@ -7,7 +7,7 @@ use super::complete;
 use super::line::{Editor, Event};
 use super::pager::Pager;
 use super::session::Session;
-use super::tree::Mode;
+use super::tree::{Command, Mode};
 
 /// A session at a terminal.
 pub struct Terminal {
@@ -77,7 +77,7 @@ impl Terminal {
     /// The mode whose commands the line may begin: those of a configuration session work in its sub-modes too.
     fn mode_of(&self, line: &str) -> Mode {
         let (tree, mode) = (self.session.tree(), self.session.mode());
-        let is_known = || complete::candidates(tree, mode, line) != (Vec::new(), false);
+        let is_known = || complete::candidates(tree, mode, line, &|_| true) != (Vec::new(), false);
         if self.session.draft().is_none() || is_known() { mode } else { Mode::ConfigSession }
     }
 
@@ -95,13 +95,15 @@ impl Terminal {
             }
             Event::Help => {
                 let line = self.editor.before_cursor();
-                lines(&complete::help(self.session.tree(), self.mode_of(&line), &line), out);
+                let might = |command: &Command| self.session.might(command);
+                lines(&complete::help(self.session.tree(), self.mode_of(&line), &line, &might), out);
                 self.prompt(out);
                 return self.editor.redraw(out);
             }
             Event::Complete => {
                 let line = self.editor.before_cursor();
-                match complete::completion(self.session.tree(), self.mode_of(&line), &line) {
+                let might = |command: &Command| self.session.might(command);
+                match complete::completion(self.session.tree(), self.mode_of(&line), &line, &might) {
                     Some(rest) => return self.editor.insert(&rest, out),
                     None => return out.push(0x07),
                 }

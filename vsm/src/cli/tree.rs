@@ -38,6 +38,12 @@ pub enum Mode {
     Config,
     /// `switch(config-s)#`, and in sub-modes `switch(config-s-if)#`
     ConfigSession,
+    /// `switch(config-role)#`
+    Role,
+    /// `switch(config-role-interface)#`
+    RoleInterface,
+    /// `switch(config-role-vlan)#`
+    RoleVlan,
     /// `switch(config-vlan)#`
     Vlan,
     /// `switch(config-port-prof)#`
@@ -73,6 +79,9 @@ impl Mode {
             Mode::Exec => "",
             Mode::Config => "(config)",
             Mode::ConfigSession => "(config-s)",
+            Mode::Role => "(config-role)",
+            Mode::RoleInterface => "(config-role-interface)",
+            Mode::RoleVlan => "(config-role-vlan)",
             Mode::Vlan => "(config-vlan)",
             Mode::PortProfile => "(config-port-prof)",
             Mode::Interface => "(config-if)",
@@ -95,6 +104,7 @@ impl Mode {
             Mode::Exec => None,
             Mode::Config => Some(Mode::Exec),
             Mode::FlowExporterVersion => Some(Mode::FlowExporter),
+            Mode::RoleInterface | Mode::RoleVlan => Some(Mode::Role),
             _ => Some(Mode::Config),
         }
     }

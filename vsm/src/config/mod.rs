@@ -10,6 +10,7 @@ pub mod profile;
 #[cfg(test)]
 mod random;
 pub mod replace;
+pub mod role;
 pub mod rule;
 pub mod running;
 pub mod startup;

@@ -27,6 +27,7 @@ pub use super::flow::{
     RecordItem,
 };
 
+pub use super::role::Role;
 pub use super::user::User;
 
 /// The profile that unused VM ports go to; it is always there.
@@ -51,6 +52,8 @@ pub const MONITORS_MAX: usize = 32;
 pub struct Model {
     /// Name of the switch.
     pub hostname: String,
+    /// Roles beside those that are there by themselves.
+    pub roles: BTreeMap<String, Role>,
     /// Local users.
     pub users: BTreeMap<String, User>,
     /// `domain id`, 1-4095; `None` leaves it to the start-up file of the supervisor.
@@ -275,6 +278,7 @@ impl Default for Model {
         };
         Model {
             hostname: "switch".to_owned(),
+            roles: BTreeMap::new(),
             users: BTreeMap::new(),
             domain_id: None,
             vems: BTreeMap::new(),

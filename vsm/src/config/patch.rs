@@ -7,7 +7,9 @@
 use proto::vlan::VlanSet;
 
 use super::model::Model;
+use super::role::NETWORK_ADMIN;
 use super::running::{Part, body};
+use super::startup::Line;
 
 /// Lines that say one thing: typing such a line with another value replaces it, so it is not taken back first. Names and
 /// identities that nothing else may have are not among them, as they may be on their way from one block to another.
@@ -37,6 +39,9 @@ struct Block<'a> {
 pub fn patch(from: &Model, to: &Model) -> Vec<String> {
     let [before, after] = [from, to].map(|model| body(model, &Part::Whole));
     let [before, after] = [&before, &after].map(|text| blocks(text));
+    // A role goes when no user has it any more.
+    let is_gone = |block: &Block<'_>| block.line.starts_with("role name ") && find(&after, block.line).is_none();
+    let (roles_gone, before): (Vec<_>, Vec<_>) = before.into_iter().partition(is_gone);
     let is_user = |block: &Block<'_>| block.line.starts_with("username ");
     let (users_before, before): (Vec<_>, Vec<_>) = before.into_iter().partition(is_user);
     let (users_after, after): (Vec<_>, Vec<_>) = after.into_iter().partition(is_user);
@@ -52,26 +57,68 @@ pub fn patch(from: &Model, to: &Model) -> Vec<String> {
     lines.extend((!new.is_empty()).then(|| format!("vlan {new}")));
     add(&before, &after, 0, &mut lines);
     users(&users_before, &users_after, &mut lines);
+    lines.extend(roles_gone.iter().map(|role| format!("no {}", role.line)));
     lines
 }
 
+/// A line of a user.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Said<'a> {
+    /// Password and first role.
+    User,
+    /// Another role.
+    Role(&'a str),
+    Key,
+}
+
+fn said(line: &str) -> (&str, Said<'_>) {
+    let mut words = line.split(' ').skip(1);
+    let name = words.next().unwrap_or_default();
+    match (words.next(), words.next()) {
+        (Some("role"), Some(role)) => (name, Said::Role(role)),
+        (Some("sshkey"), _) => (name, Said::Key),
+        _ => (name, Said::User),
+    }
+}
+
+/// The roles of a user.
+fn roles_of<'a>(lines: &[Block<'a>], user: &str) -> Vec<&'a str> {
+    let own = lines.iter().map(|block| block.line).filter(|line| said(line).0 == user);
+    own.filter_map(|line| match said(line).1 {
+        Said::Key => None,
+        Said::Role(role) => Some(role),
+        Said::User => line.rsplit(' ').next(),
+    })
+    .collect()
+}
+
+/// The lines of a patch as they are typed: each in the mode that its indentation says.
+pub fn indented(lines: &[String]) -> Vec<Line> {
+    let typed = |line: &String| {
+        let text = line.trim_start();
+        Line { depth: Some((line.len() - text.len()) / 2), text: text.to_owned() }
+    };
+    lines.iter().map(typed).collect()
+}
+
 /// Who comes, administrators first, then who goes: at no time is there nobody who may administer the switch, if there is one
-/// before and after.
+/// before and after. A role that is typed is added, so what a user has too much is taken back.
 fn users(before: &[Block<'_>], after: &[Block<'_>], lines: &mut Vec<String>) {
-    let name = |line: &str| line.split(' ').nth(1).map(str::to_owned);
-    let key_of = |line: &str| line.split(' ').nth(2) == Some("sshkey");
-    let admins: Vec<_> =
-        after.iter().filter(|block| block.line.ends_with(" role network-admin")).map(|b| name(b.line)).collect();
+    let is_admin = |line: &&str| roles_of(after, said(line).0).contains(&NETWORK_ADMIN);
     let new = || after.iter().map(|block| block.line).filter(|line| find(before, line).is_none());
-    let is_admin = |line: &&str| admins.contains(&name(line));
     lines.extend(new().filter(is_admin).map(str::to_owned));
     lines.extend(new().filter(|line| !is_admin(line)).map(str::to_owned));
     for block in before {
-        let user = name(block.line);
-        let stays = |key: bool| after.iter().any(|b| name(b.line) == user && key_of(b.line) == key);
-        match (key_of(block.line), stays(false)) {
-            (false, false) => lines.extend(user.map(|user| format!("no username {user}"))),
-            (true, true) if !stays(true) => lines.extend(user.map(|user| format!("no username {user} sshkey"))),
+        let (user, what) = said(block.line);
+        let stays = |what: Said<'_>| after.iter().any(|b| said(b.line) == (user, what));
+        match what {
+            Said::User if !stays(Said::User) => lines.push(format!("no username {user}")),
+            Said::User => {
+                let has = roles_of(after, user);
+                let gone = roles_of(before, user).into_iter().filter(|role| !has.contains(role));
+                lines.extend(gone.map(|role| format!("no username {user} role {role}")));
+            }
+            Said::Key if stays(Said::User) && !stays(Said::Key) => lines.push(format!("no username {user} sshkey")),
             _ => {}
         }
     }

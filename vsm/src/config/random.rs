@@ -1,6 +1,6 @@
 //! Random models that commands can make, for property tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use proptest::collection::{btree_map, vec};
@@ -21,7 +21,8 @@ use super::model::{
     AccessList, Entries, Entry, FlowExporter, FlowMonitor, FlowRecord, Interface, Model, MonitorSession, Profile,
     RECORD_ITEMS, SessionSource, Settings, Vlan, kind_of,
 };
-use super::user::{Role, User};
+use super::role::{BUILT_IN, Role, Rule, What};
+use super::user::User;
 
 fn vlan() -> impl Strategy<Value = VlanId> {
     (1u16..4095).prop_filter_map("id", VlanId::new)
@@ -226,11 +227,37 @@ const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$YWJjZG
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMeWNq29LBE1ZJ4fEW+qyLxuKy69xaUbxTTEMtlC7aF4 a comment";
 
 fn users() -> impl Strategy<Value = BTreeMap<String, User>> {
-    let user = (proptest::sample::select(Role::ALL.to_vec()), any::<bool>(), any::<bool>()).prop_map(|(role, a, b)| {
+    let roles = subsequence(BUILT_IN.map(str::to_owned).to_vec(), 1..4).prop_map(BTreeSet::from_iter);
+    let user = (roles, any::<bool>(), any::<bool>()).prop_map(|(roles, a, b)| {
         let said = |is_said: bool, text: &str| is_said.then(|| text.to_owned());
-        User { role, secret: said(a, HASH), key: said(b, KEY) }
+        User { roles, secret: said(a, HASH), key: said(b, KEY) }
     });
     btree_map("[a-z0-9][a-zA-Z0-9._-]{0,20}", user, 0..4)
+}
+
+fn roles() -> impl Strategy<Value = BTreeMap<String, Role>> {
+    let feature = || of(proptest::sample::select(vec!["vlan", "acl", "interface"]).prop_map(str::to_owned));
+    let what = prop_oneof![
+        "[a-z*;|]([a-z* ;]{0,20}[a-z*])?".prop_map(What::Command),
+        feature().prop_map(What::Read),
+        feature().prop_map(What::ReadWrite),
+    ];
+    let rule = (any::<bool>(), what).prop_map(|(permits, what)| Rule { permits, what });
+    let interfaces = of(proptest::collection::btree_set(if_name(), 0..4));
+    let vlans = of(vec(vlan(), 0..5).prop_map(VlanSet::from_iter));
+    let role = (of(line()), btree_map(1u16..257, rule, 0..4), interfaces, vlans);
+    let role = role.prop_map(|(description, rules, interfaces, vlans)| Role { description, rules, interfaces, vlans });
+    btree_map("[A-Z][a-zA-Z0-9_-]{0,15}", role, 0..3)
+}
+
+/// Some users have roles of one's own too.
+fn add_users(model: &mut Model, roles: BTreeMap<String, Role>, users: BTreeMap<String, User>, pick: &[Index]) {
+    let names: Vec<String> = roles.keys().cloned().collect();
+    model.roles = roles;
+    model.users = users;
+    for (user, index) in model.users.values_mut().zip(pick).filter(|_| !names.is_empty()) {
+        user.roles.insert(names[index.index(names.len())].clone());
+    }
 }
 
 type Profiles = Vec<(String, bool, Option<String>, Option<Index>, bool, (Settings, [Option<Index>; 6]))>;
@@ -292,13 +319,13 @@ pub fn model() -> impl Strategy<Value = Model> {
     );
     let profile = (name(), any::<bool>(), of(line()), of(any::<Index>()), any::<bool>(), settings());
     let interfaces = btree_map(if_name(), (of(line()), of(name()), of(any::<Index>()), settings()), 0..6);
-    let named = ("[A-Za-z][A-Za-z0-9._-]{0,20}", users());
+    let named = ("[A-Za-z][A-Za-z0-9._-]{0,20}", (roles(), users(), vec(any::<Index>(), 0..4)));
     let domain = (named, of(1u16..4096), btree_map(3u8..67, uuid, 0..3));
     let macs = (btree_map((vlan(), mac), of(if_name()), 0..4), 0u32..1_000_001);
     let parts = (domain, vlans(), btree_map(name(), acl(), 0..4), flow, vec(profile, 0..6), interfaces, macs);
     (parts, btree_map(1u8..33, session(), 0..3)).prop_map(|(parts, sessions)| {
         let (
-            ((hostname, users), domain_id, vems),
+            ((hostname, (roles, users, picked)), domain_id, vems),
             vlans,
             acls,
             (records, exporters, monitors),
@@ -309,7 +336,6 @@ pub fn model() -> impl Strategy<Value = Model> {
         let (static_macs, mac_aging_s) = macs;
         let mut model = Model {
             hostname,
-            users,
             domain_id,
             vems,
             vlans,
@@ -321,6 +347,7 @@ pub fn model() -> impl Strategy<Value = Model> {
             sessions,
             ..Model::default()
         };
+        add_users(&mut model, roles, users, &picked);
         add_monitors(&mut model, monitors);
         add_profiles(&mut model, profiles);
         add_interfaces(&mut model, interfaces);

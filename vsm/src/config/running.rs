@@ -20,6 +20,7 @@ use super::model::{
     is_builtin,
 };
 use super::profile::{MTU, kind_word};
+use super::role;
 use super::rule;
 use super::user;
 
@@ -82,6 +83,9 @@ pub fn body(model: &Model, part: &Part) -> String {
 
 fn whole(out: &mut Text, model: &Model) {
     out.line(0, format_args!("hostname {}", model.hostname));
+    for (name, role) in &model.roles {
+        role::lines(name, role).iter().for_each(|(depth, line)| out.line(*depth, line));
+    }
     for (name, user) in &model.users {
         user::lines(name, user).iter().for_each(|line| out.line(0, line));
     }

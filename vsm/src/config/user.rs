@@ -1,5 +1,9 @@
 //! Who may log in: names, roles, hashed passwords, public keys. Pure.
 
+use std::collections::BTreeSet;
+
+use super::role::{NETWORK_ADMIN, NETWORK_OPERATOR};
+
 /// Most local users.
 pub const USERS_MAX: usize = 64;
 /// Most characters of a name.
@@ -11,43 +15,42 @@ pub const ADMIN: &str = "admin";
 /// What stands for a password that nobody has set.
 pub const NO_SECRET: &str = "!";
 
-/// What a user may do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Role {
-    /// Everything.
-    NetworkAdmin,
-    /// Look, and change nothing.
-    #[default]
-    NetworkOperator,
-}
-
-impl Role {
-    /// Every role.
-    pub const ALL: [Role; 2] = [Role::NetworkAdmin, Role::NetworkOperator];
-
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::NetworkAdmin => "network-admin",
-            Role::NetworkOperator => "network-operator",
-        }
-    }
-
-    /// The role of that name.
-    pub fn parse(name: &str) -> Option<Role> {
-        Role::ALL.into_iter().find(|role| role.name() == name)
-    }
-}
+/// Most roles of a user.
+pub const USER_ROLES_MAX: usize = 64;
 
 /// A local user.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct User {
-    /// What it may do.
-    pub role: Role,
+    /// What it may do: all that one of these permits. Never empty.
+    pub roles: BTreeSet<String>,
     /// Hash of the password; `None`: no password lets it in.
     pub secret: Option<String>,
     /// Public key that lets it in, as OpenSSH writes it.
     pub key: Option<String>,
+}
+
+/// A new user looks.
+impl Default for User {
+    fn default() -> Self {
+        User::of(NETWORK_OPERATOR, None)
+    }
+}
+
+impl User {
+    /// A user with one role and, when the hash of one is given, a password.
+    pub fn of(role: &str, secret: Option<String>) -> Self {
+        User { roles: [role.to_owned()].into(), secret, key: None }
+    }
+
+    /// The user may do everything.
+    pub fn is_admin(&self) -> bool {
+        self.roles.contains(NETWORK_ADMIN)
+    }
+
+    /// The user may do everything, and is let in.
+    pub fn administers(&self) -> bool {
+        self.is_admin() && (self.secret.is_some() || self.key.is_some())
+    }
 }
 
 /// The name is a user's: letters, digits, `.`, `-` and `_`, beginning with a letter or digit.
@@ -59,7 +62,10 @@ pub fn is_name(name: &str) -> bool {
 /// The lines of the configuration that make the user.
 pub fn lines(name: &str, user: &User) -> Vec<String> {
     let secret = user.secret.as_deref().unwrap_or(NO_SECRET);
-    let mut lines = vec![format!("username {name} password 5 {secret} role {}", user.role.name())];
+    let mut roles = user.roles.iter();
+    let first = roles.next().map_or(NETWORK_OPERATOR, String::as_str);
+    let mut lines = vec![format!("username {name} password 5 {secret} role {first}")];
+    lines.extend(roles.map(|role| format!("username {name} role {role}")));
     lines.extend(user.key.iter().map(|key| format!("username {name} sshkey {key}")));
     lines
 }
@@ -94,8 +100,6 @@ mod tests {
         for bad in ["", ".a", "a b", "é", "a/b", "a-name-that-is-longer-than-28c"] {
             assert!(!is_name(bad), "{bad}");
         }
-        assert!(Role::ALL.into_iter().all(|role| Role::parse(role.name()) == Some(role)));
-        assert_eq!(Role::parse("root"), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::cli::render::Output;
 use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error, Mode};
 use crate::config::checkpoint::{CHECKPOINTS_MAX, Checkpoint, DESCRIPTION_MAX, check_name, free_name};
-use crate::config::patch::patch;
+use crate::config::patch::{indented, patch};
 use crate::config::running::{self, Part};
 use crate::folder;
 
@@ -111,7 +111,9 @@ fn rollback(session: &mut Session, args: &Args) -> Result<Output, Error> {
         _ => Source::Startup,
     };
     let next = from.model(session)?;
-    let steps = match patch(&session.handle.model(), &next).is_empty() {
+    let steps = patch(&session.handle.model(), &next);
+    session.may_type(&indented(&steps))?;
+    let steps = match steps.is_empty() {
         true => "Rollback Patch is Empty\n",
         false => "Executing Rollback Patch\n",
     };

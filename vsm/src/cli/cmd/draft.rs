@@ -90,6 +90,9 @@ fn verify(session: &mut Session, _: &Args) -> Result<Output, Error> {
 
 fn commit(session: &mut Session, args: &Args) -> Result<Output, Error> {
     let name = drafting(session)?;
+    // They may be somebody else's.
+    let lines = session.handle.lifecycle().drafts.get(&name).map(|draft| draft.lines).unwrap_or_default();
+    session.may_type(&lines)?;
     let minutes = args.number("minutes");
     let within = minutes.map(|minutes| Duration::from_secs(60 * u64::from(minutes)));
     let done = session.handle.commit(&name, within);

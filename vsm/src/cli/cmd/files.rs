@@ -79,12 +79,16 @@ fn copy(session: &mut Session, args: &Args) -> Result<Output, Error> {
         Source::Startup if from == Source::Running => session.handle.save(now).map_err(Error::Refused)?,
         Source::Startup => {
             from.model(session)?;
-            let saved = life.startup.save(&from.text(session)?);
+            let text = from.text(session)?;
+            session.may_type(&startup::lines(&text))?;
+            let saved = life.startup.save(&text);
             saved.map_err(|e| Error::Refused(format!("The startup configuration was not written: {e}")))?;
         }
         Source::File(name) => life.files.write(name, &from.text(session)?, now).map_err(refused)?,
         Source::Running | Source::Checkpoint(_) => {
-            let merged = session.handle.merge(&startup::lines(&from.text(session)?));
+            let lines = startup::lines(&from.text(session)?);
+            session.may_type(&lines)?;
+            let merged = session.handle.merge(&lines);
             warnings = merged.map_err(|why| Error::Refused(format!("{}: {why}", from.title())))?;
         }
     }

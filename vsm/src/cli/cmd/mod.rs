@@ -12,6 +12,7 @@ pub mod mac;
 pub mod monitor;
 pub mod port;
 pub mod profile;
+pub mod role;
 pub mod rule;
 pub mod session;
 pub mod show;
@@ -22,16 +23,60 @@ pub mod target;
 pub mod user;
 pub mod vlan;
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use super::tree::Command;
+
+/// The commands of each file, with its name.
+macro_rules! by_file {
+    ($($file:ident::commands(),)*) => { vec![$((stringify!($file), $file::commands()),)*] };
+}
+use by_file;
 
 /// All commands.
 pub fn all() -> Vec<Command> {
-    [
+    files().into_iter().flat_map(|(_, commands)| commands).collect()
+}
+
+fn files() -> Vec<(&'static str, Vec<Command>)> {
+    let mut files = own_files();
+    files.extend(show::files());
+    files
+}
+
+/// Files of `show` whose feature has another name.
+const NAMED: &[(&str, &str)] =
+    &[("flow_cache", "flow"), ("interface_table", "interface"), ("port_profile", "profile"), ("user_account", "user")];
+
+static FEATURES: LazyLock<HashMap<(&'static [super::tree::Mode], &'static str), &'static str>> = LazyLock::new(|| {
+    let name = |file| NAMED.iter().find(|(other, _)| *other == file).map_or(file, |(_, name)| *name);
+    let of = |(file, commands): (&'static str, Vec<Command>)| {
+        commands.into_iter().map(move |command| ((command.modes, command.syntax), name(file)))
+    };
+    files().into_iter().flat_map(of).collect()
+});
+
+/// The feature of a command, for the rules of roles: the file that declares it.
+pub fn feature_of(command: &Command) -> &'static str {
+    FEATURES.get(&(command.modes, command.syntax)).copied().unwrap_or_default()
+}
+
+/// The features, each with its number of commands.
+pub fn features() -> std::collections::BTreeMap<&'static str, usize> {
+    let mut features = std::collections::BTreeMap::new();
+    FEATURES.values().for_each(|name| *features.entry(*name).or_default() += 1);
+    features
+}
+
+fn own_files() -> Vec<(&'static str, Vec<Command>)> {
+    by_file![
         session::commands(),
         system::commands(),
         files::commands(),
         checkpoint::commands(),
         draft::commands(),
+        role::commands(),
         user::commands(),
         feature::commands(),
         vlan::commands(),
@@ -43,9 +88,5 @@ pub fn all() -> Vec<Command> {
         flow::commands(),
         monitor::commands(),
         svs::commands(),
-        show::commands(),
     ]
-    .into_iter()
-    .flatten()
-    .collect()
 }

@@ -1,12 +1,15 @@
 //! Local users: who may log in, with which password or key, and what they may do.
 
-use super::target::text;
+use std::collections::btree_map::Entry;
+
+use super::role;
+use super::target::{make_room, text};
 use crate::aaa::secret;
 use crate::cli::render::Output;
 use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error, Mode};
 use crate::config::model::Model;
-use crate::config::user::{KEY_MAX, NO_SECRET, Role, USERS_MAX, User, is_name};
+use crate::config::user::{KEY_MAX, NO_SECRET, USER_ROLES_MAX, USERS_MAX, User, is_name};
 use crate::mgmt;
 
 const WORDS: &[(&str, &str)] = &[
@@ -16,9 +19,8 @@ const WORDS: &[(&str, &str)] = &[
     ("0", "The password follows in clear text"),
     ("5", "The hash of the password follows"),
     ("secret", "Password, 8 to 127 characters; or its hash, '!' for no password"),
-    ("role", "What the user may do"),
-    ("network-admin", "Everything"),
-    ("network-operator", "Only look"),
+    ("role", "What the user may do, beside what he may already"),
+    ("role_name", "network-admin, network-operator, server-admin, or a role of one's own"),
     ("sshkey", "Public key that lets the user in"),
     ("key", "Public key as OpenSSH writes it, such as ssh-ed25519 AAAA..."),
 ];
@@ -28,11 +30,10 @@ pub fn commands() -> Vec<Command> {
     vec![
         Command {
             modes: &[Mode::Config],
-            syntax: "username <user:word> [password [<form=0|5>] <secret:secret>] \
-                     [role <role=network-admin|network-operator>]",
+            syntax: "username <user:word> [password [<form=0|5>] <secret:secret>] [role <role_name:word>]",
             help: "Make a local user or change it; a new one is a network-operator",
             words: WORDS,
-            no: Some("username <user:word>"),
+            no: Some("username <user:word> [role <role_name:word>]"),
             run: user,
         },
         Command {
@@ -59,6 +60,10 @@ fn typed_secret(args: &Args, name: &str) -> Result<Option<Option<String>>, Error
 
 fn user(session: &mut Session, args: &Args) -> Result<Output, Error> {
     let name = text(args, "user")?;
+    let role = args.text("role_name").map(str::to_owned);
+    if let Some(role) = role.clone().filter(|_| args.negated) {
+        return session.edit(Box::new(move |model| take_role(model, &name, &role)));
+    }
     if args.negated {
         return session.edit(Box::new(move |model| {
             let had_one = has_administrator(model);
@@ -71,20 +76,40 @@ fn user(session: &mut Session, args: &Args) -> Result<Output, Error> {
         return Err(Error::Refused(rule.to_owned()));
     }
     let secret = typed_secret(args, &name)?;
-    let role = args.text("role").and_then(Role::parse);
     session.edit(Box::new(move |model| {
         let had_one = has_administrator(model);
         let count = model.users.len();
         if count >= USERS_MAX && !model.users.contains_key(&name) {
             return Err(format!("There are {USERS_MAX} users already"));
         }
-        let user = model.users.entry(name).or_insert_with(User::default);
-        user.role = role.unwrap_or(user.role);
+        role.iter().try_for_each(|role| role::exists(model, role))?;
+        let user = match (model.users.entry(name), role) {
+            (Entry::Vacant(place), Some(role)) => place.insert(User::of(&role, None)),
+            (place, role) => {
+                let user = place.or_default();
+                user.roles.extend(role);
+                user
+            }
+        };
+        make_room(user.roles.len() <= USER_ROLES_MAX, USER_ROLES_MAX, USER_ROLES_MAX, "roles of the user")?;
         if let Some(secret) = secret {
             user.secret = secret;
         }
         keeps_an_administrator(model, had_one)
     }))
+}
+
+/// Takes a role away; one stays, as a user without any would be let in for nothing.
+fn take_role(model: &mut Model, name: &str, role: &str) -> Result<Vec<String>, String> {
+    let had_one = has_administrator(model);
+    let user = model.users.get_mut(name).ok_or_else(|| format!("User '{name}' does not exist"))?;
+    if user.roles.len() == 1 && user.roles.contains(role) {
+        return Err(format!("'{role}' is the only role of '{name}'"));
+    }
+    if !user.roles.remove(role) {
+        return Err(format!("User '{name}' has no role '{role}'"));
+    }
+    keeps_an_administrator(model, had_one)
 }
 
 fn key(session: &mut Session, args: &Args) -> Result<Output, Error> {
@@ -109,7 +134,7 @@ fn key(session: &mut Session, args: &Args) -> Result<Output, Error> {
 }
 
 fn has_administrator(model: &Model) -> bool {
-    model.users.values().any(|u| u.role == Role::NetworkAdmin && (u.secret.is_some() || u.key.is_some()))
+    model.users.values().any(User::administers)
 }
 
 /// Nobody takes away the last way to administer the switch from afar.

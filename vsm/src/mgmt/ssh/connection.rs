@@ -248,7 +248,7 @@ impl Handler for Connection {
         if !is_known {
             return Ok(self.reject(user, "publickey"));
         }
-        let visitor = Visitor { user: Some(user.to_owned()), from: Some(self.peer), pid: None };
+        let visitor = Visitor { user: Some(user.to_owned()), from: Some(self.peer), ..Visitor::default() };
         Ok(self.accept(visitor, "publickey"))
     }
 

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::config::model::Model;
-use crate::config::user::{Role, User};
+use crate::config::role::{NETWORK_ADMIN, NETWORK_OPERATOR};
+use crate::config::user::User;
 
 const PASSWORD: &str = "correct|horse-7";
 
@@ -36,11 +37,11 @@ fn world(most: usize, minute: Duration) -> Option<World> {
     }
     let folder = tempfile::tempdir().unwrap();
     let secret = crate::aaa::secret::hash("", PASSWORD).unwrap();
-    let user = |role| User { role, secret: Some(secret.clone()), key: None };
+    let user = |role| User::of(role, Some(secret.clone()));
     let mut model = Model::default();
-    model.users.insert("admin".into(), user(Role::NetworkAdmin));
-    model.users.insert("ops".into(), user(Role::NetworkOperator));
-    model.users.insert("keyless".into(), User { secret: None, ..user(Role::NetworkAdmin) });
+    model.users.insert("admin".into(), user(NETWORK_ADMIN));
+    model.users.insert("ops".into(), user(NETWORK_OPERATOR));
+    model.users.insert("keyless".into(), User { secret: None, ..user(NETWORK_ADMIN) });
     let handle = Handle::detached(model);
     let ssh = Ssh { listen: ([127, 0, 0, 1], 0).into(), admin_password_file: None, host_keys: vec![HostKey::Ed25519] };
     let sessions = Sessions::with_minute(handle.clone(), most, minute);

@@ -21,6 +21,7 @@ pub mod mac;
 pub mod module;
 pub mod monitor;
 pub mod port_profile;
+pub mod role;
 pub mod ssh;
 pub mod svs;
 pub mod terminal;
@@ -33,11 +34,12 @@ pub mod vlan;
 #[cfg(test)]
 pub mod sample;
 
+use super::by_file;
 use crate::cli::tree::{Command, Mode, Run};
 
-/// All commands of this folder.
-pub fn commands() -> Vec<Command> {
-    [
+/// The commands of each file of this folder, with its name.
+pub fn files() -> Vec<(&'static str, Vec<Command>)> {
+    by_file![
         accounting::commands(),
         acl::commands(),
         checkpoint::commands(),
@@ -55,6 +57,7 @@ pub fn commands() -> Vec<Command> {
         module::commands(),
         monitor::commands(),
         port_profile::commands(),
+        role::commands(),
         ssh::commands(),
         svs::commands(),
         terminal::commands(),
@@ -63,9 +66,6 @@ pub fn commands() -> Vec<Command> {
         version::commands(),
         vlan::commands(),
     ]
-    .into_iter()
-    .flatten()
-    .collect()
 }
 
 /// An EXEC command that has no `no`.

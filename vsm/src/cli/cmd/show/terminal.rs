@@ -3,7 +3,6 @@
 use crate::cli::render::{Output, leaves};
 use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error, Mode};
-use crate::config::user::Role;
 
 /// The commands.
 pub fn commands() -> Vec<Command> {
@@ -45,8 +44,8 @@ fn show_terminal(session: &mut Session, _: &Args) -> Result<Output, Error> {
 }
 
 fn show_privilege(session: &mut Session, _: &Args) -> Result<Output, Error> {
-    let role = session.role().unwrap_or_default();
-    let level = if role == Role::NetworkAdmin { "15" } else { "1" };
-    let json = leaves([("user_role", role.name()), ("priv_lvl", level)]);
-    Ok(Output::with_json(format!("Current privilege level: {level}\nUser role: {}\n", role.name()), json))
+    let roles = session.roles().unwrap_or_default().join(" ");
+    let level = if session.is_admin() { "15" } else { "1" };
+    let json = leaves([("user_role", roles.as_str()), ("priv_lvl", level)]);
+    Ok(Output::with_json(format!("Current privilege level: {level}\nUser role: {roles}\n"), json))
 }

@@ -28,7 +28,7 @@ pub fn accounts(users: &BTreeMap<String, User>) -> Output {
     let mut text = String::new();
     let mut rows = Vec::new();
     for (name, user) in users {
-        let role = user.role.name();
+        let role = user.roles.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
         text.push_str(&format!("user:{name}\n        this user account has no expiry date\n        roles:{role} \n"));
         if user.secret.is_none() {
             text.push_str("no password set. Local login not allowed\n");
@@ -37,7 +37,12 @@ pub fn accounts(users: &BTreeMap<String, User>) -> Output {
         if !key.is_empty() {
             text.push_str(&format!("        ssh public key: {key}\n"));
         }
-        rows.push(leaves([("usr_name", name.as_str()), ("expire_date", "none"), ("role", role), ("sshkey_info", key)]));
+        rows.push(leaves([
+            ("usr_name", name.as_str()),
+            ("expire_date", "none"),
+            ("role", role.as_str()),
+            ("sshkey_info", key),
+        ]));
     }
     Output::with_json(text, table("template", rows))
 }
@@ -46,11 +51,11 @@ pub fn accounts(users: &BTreeMap<String, User>) -> Output {
 mod tests {
     use super::*;
     use crate::cli::cmd::show::sample;
-    use crate::config::user::Role;
+    use crate::config::role::NETWORK_ADMIN;
 
     #[test]
     fn rendered() {
-        let admin = User { role: Role::NetworkAdmin, secret: Some("$argon2id$x".into()), key: None };
+        let admin = User::of(NETWORK_ADMIN, Some("$argon2id$x".into()));
         let ops = User { key: Some("ssh-ed25519 AAAAC3Nz ops".into()), ..User::default() };
         let users = [("admin".to_owned(), admin), ("ops".to_owned(), ops)].into_iter().collect();
         let output = accounts(&users);

@@ -65,7 +65,7 @@ mod tests {
         let now = sample::now();
         let before = |minutes: u64| now - Duration::from_secs(60 * minutes);
         let console = |pid| Visitor { pid: Some(pid), ..Visitor::default() };
-        let ssh = Visitor { user: Some("ops".into()), from: Some([192, 0, 2, 7].into()), pid: None };
+        let ssh = Visitor { user: Some("ops".into()), from: Some([192, 0, 2, 7].into()), ..Visitor::default() };
         let open = [
             (0, Login { visitor: console(4811), since: before(90), typed: before(75) }),
             (2, Login { visitor: console(4823), since: before(5), typed: now }),
