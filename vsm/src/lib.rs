@@ -9,6 +9,7 @@ pub mod config;
 pub mod enroll;
 pub mod folder;
 pub mod lifecycle;
+pub mod load;
 pub mod log;
 pub mod mgmt;
 pub mod module;

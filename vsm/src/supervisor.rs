@@ -13,10 +13,10 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 use proto::query::Query;
 use proto::report::Answer;
 
@@ -26,6 +26,7 @@ use crate::cli::logins::Logins;
 use crate::config::model::Model;
 use crate::config::running::{self, Part};
 use crate::lifecycle::Lifecycle;
+use crate::load::Load;
 use crate::log::Log;
 use crate::module::control::{self, Control, Request};
 use crate::module::registry::Inventory;
@@ -101,6 +102,7 @@ pub(crate) struct Shared {
     accounting: Accounting,
     lifecycle: Lifecycle,
     logins: Logins,
+    load: Load,
     ssh: ArcSwapOption<SshFacts>,
     editing: Mutex<()>,
 }
@@ -216,6 +218,11 @@ impl Handle {
         &self.shared.logins
     }
 
+    /// How busy the machine is.
+    pub fn load(&self) -> &Load {
+        &self.shared.load
+    }
+
     /// What there is beside the running configuration.
     pub fn lifecycle(&self) -> &Lifecycle {
         &self.shared.lifecycle
@@ -315,6 +322,7 @@ impl Shared {
             accounting,
             lifecycle,
             logins: Logins::default(),
+            load: Load::default(),
             ssh: ArcSwapOption::empty(),
             editing: Mutex::new(()),
         }
@@ -349,10 +357,24 @@ pub enum Error {
     },
 }
 
+/// Reads the machine's counters every second, until the sender is dropped.
+fn measure(shared: Arc<Shared>) -> std::io::Result<Sender<()>> {
+    let (sender, ended) = bounded(0);
+    let run = move || {
+        while ended.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+            shared.load.tick();
+        }
+    };
+    std::thread::Builder::new().name("load".to_owned()).spawn(run)?;
+    Ok(sender)
+}
+
 /// A running supervisor.
 pub struct Supervisor {
     handle: Handle,
     thread: JoinHandle<()>,
+    /// The thread that measures the machine's load ends with it.
+    _measuring: Sender<()>,
 }
 
 impl Supervisor {
@@ -384,7 +406,9 @@ impl Supervisor {
         let waker = parts.waker()?;
         let control = Control::new(parts, shared.clone(), requests);
         let thread = std::thread::Builder::new().name("supervisor".to_owned()).spawn(move || control.run())?;
-        Ok(Supervisor { handle: Handle { shared, remote: Some(Remote { requests: sender, waker }) }, thread })
+        let measuring = measure(shared.clone())?;
+        let handle = Handle { shared, remote: Some(Remote { requests: sender, waker }) };
+        Ok(Supervisor { handle, thread, _measuring: measuring })
     }
 
     /// A handle.

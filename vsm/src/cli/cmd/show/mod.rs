@@ -10,18 +10,23 @@ pub mod clear;
 pub mod configuration;
 pub mod draft;
 pub mod drops;
+pub mod environment;
 pub mod feature;
 pub mod flow;
 pub mod flow_cache;
 pub mod gather;
 pub mod interface;
 pub mod interface_table;
+pub mod link;
 pub mod log;
 pub mod mac;
 pub mod module;
 pub mod monitor;
+pub mod neighbors;
 pub mod port_profile;
 pub mod role;
+pub mod resources;
+pub mod routed;
 pub mod ssh;
 pub mod svs;
 pub mod terminal;
@@ -47,17 +52,22 @@ pub fn files() -> Vec<(&'static str, Vec<Command>)> {
         configuration::commands(),
         draft::commands(),
         drops::commands(),
+        environment::commands(),
         feature::commands(),
         flow::commands(),
         flow_cache::commands(),
         interface::commands(),
         interface_table::commands(),
+        link::commands(),
         log::commands(),
         mac::commands(),
         module::commands(),
         monitor::commands(),
+        neighbors::commands(),
         port_profile::commands(),
         role::commands(),
+        resources::commands(),
+        routed::commands(),
         ssh::commands(),
         svs::commands(),
         terminal::commands(),

@@ -1,0 +1,127 @@
+//! What a Nexus shows of cables, bundles and loops, of a switch whose ports are virtual: `show interface transceiver`,
+//! `capabilities` and `counters errors`, `show port-channel summary`, `show spanning-tree`.
+//!
+//! There are no bundles and no spanning tree (docs/limits.md), and the device of an uplink belongs to its host; so most of it
+//! is empty, in the form in which a Nexus without them shows it.
+
+use super::exec;
+use super::gather::{Port, asked_ports, known_ports};
+use crate::cli::render::{Output, leaves, object, table};
+use crate::cli::tree::Command;
+
+const WORDS: &[(&str, &str)] = &[
+    ("transceiver", "Transceivers of uplinks"),
+    ("details", "With their measurements"),
+    ("capabilities", "What physical ports can do"),
+    ("counters", "Counters"),
+    ("errors", "Frames that were dropped or broken"),
+    ("port-channel", "Bundles of uplinks"),
+    ("summary", "A line per bundle"),
+    ("spanning-tree", "Spanning tree"),
+    ("root", "Roots"),
+];
+
+/// The commands.
+pub fn commands() -> Vec<Command> {
+    vec![
+        exec(
+            "show interface [<if:ifs>] transceiver [details]",
+            "Display transceivers of uplinks",
+            WORDS,
+            |session, args| Ok(transceivers(&known_ports(session, args)?)),
+        ),
+        exec("show interface [<if:ifs>] capabilities", "Display what physical ports can do", WORDS, |session, args| {
+            known_ports(session, args)?;
+            Ok(Output::with_json("", object::<String>([])))
+        }),
+        exec(
+            "show interface [<if:ifs>] counters errors",
+            "Display dropped frames of interfaces",
+            WORDS,
+            |session, args| {
+                let (ports, asked) = asked_ports(session, args)?;
+                Ok(asked.warn(errors(&ports)))
+            },
+        ),
+        exec("show port-channel summary", "Display bundles of uplinks", WORDS, |_, _| Ok(bundles())),
+        exec("show spanning-tree [ summary | root ]", "Display spanning tree", WORDS, |_, args| {
+            let text = if args.has("root") { ROOTS } else { "\nNo spanning tree instance exists.\n\n" };
+            Ok(Output::with_json(text, object::<String>([])))
+        }),
+    ]
+}
+
+/// The device of an uplink is its host's; the switch sees frames and no module.
+pub fn transceivers(ports: &[Port]) -> Output {
+    let uplinks: Vec<&Port> = ports.iter().filter(|port| port.name.is_ethernet()).collect();
+    let text: String =
+        uplinks.iter().map(|port| format!("{}\n    transceiver is not applicable\n", port.name)).collect();
+    let rows =
+        uplinks.iter().map(|port| leaves([("interface", port.name.to_string()), ("sfp", "not applicable".into())]));
+    Output::with_json(text, table("interface", rows.collect()))
+}
+
+const ERRORS: [[&str; 6]; 3] = [
+    ["Align-Err", "FCS-Err", "Xmit-Err", "Rcv-Err", "UnderSize", "OutDiscards"],
+    ["Single-Col", "Multi-Col", "Late-Col", "Exces-Col", "Carri-Sen", "Runts"],
+    ["Giants", "SQETest-Err", "Deferred-Tx", "IntMacTx-Er", "IntMacRx-Er", "Symbol-Err"],
+];
+
+/// What a virtual port can't have is `--`; `show drops` says why frames were dropped.
+pub fn errors(ports: &[Port]) -> Output {
+    let rule = format!("{}\n", "-".repeat(83));
+    let discards = |port: &Port| port.row.as_ref().map(|row| (row.rx.drops, row.tx.drops)).unwrap_or_default();
+    let line = |first: &str, cells: &[String]| {
+        format!("{first:<11}{}\n", cells.iter().map(|cell| format!(" {cell:>11}")).collect::<String>())
+    };
+    let mut text = String::new();
+    for names in ERRORS {
+        text.push_str(&format!("\n{rule}{}{rule}", line("Port", &names.map(str::to_owned))));
+        for port in ports {
+            let cells = names.map(|name| match name {
+                "OutDiscards" => discards(port).1.to_string(),
+                _ => "--".to_owned(),
+            });
+            text.push_str(&line(&port.name.short(), &cells));
+        }
+    }
+    text.push_str(&format!("\n{rule}{}{rule}", line("Port", &["InDiscards".to_owned()])));
+    text.extend(ports.iter().map(|port| line(&port.name.short(), &[discards(port).0.to_string()])));
+    let row = |port: &Port| {
+        let (rx, tx) = discards(port);
+        leaves([("interface", port.name.to_string()), ("eth_outdisc", tx.to_string()), ("eth_indisc", rx.to_string())])
+    };
+    Output::with_json(text, table("interface", ports.iter().map(row).collect()))
+}
+
+/// Flags and headers.
+pub fn bundles() -> Output {
+    let rule = "-".repeat(80);
+    let text = format!(
+        "Flags:  D - Down        P - Up in port-channel (members)\n        I - Individual  H - Hot-standby (LACP only)\n        \
+         s - Suspended   r - Module-removed\n        S - Switched    R - Routed\n        U - Up (port-channel)\n{rule}\n\
+         {:<6}{:<12}{:<9}{:<10}{}\n      Channel\n{rule}\n",
+        "Group", "Port-", "Type", "Protocol", "Member Ports",
+    );
+    Output::with_json(text, object::<String>([]))
+}
+
+/// The header of `show spanning-tree root`.
+const ROOTS: &str = "
+                                  Root  Hello  Max  Fwd
+Vlan              Root ID              Cost   Time  Age  Dly  Root Port
+----------------  -------------------- -----  ----- ---  ---  ----------------
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::cmd::show::sample;
+
+    #[test]
+    fn rendered() {
+        sample::check("interface_counters_errors", &errors(&sample::ports()));
+        sample::check("interface_transceiver", &transceivers(&sample::ports()));
+        sample::check("port-channel_summary", &bundles());
+    }
+}
