@@ -1,4 +1,4 @@
-//! A folder of text files that the administrator names: checkpoints, and what is copied to `bootflash:`.
+//! A folder of files that the administrator names: checkpoints, and what is copied to `bootflash:`.
 //!
 //! A name is a name, never a path: [`check_name`] stands before every access, so nothing outside of the folder can be
 //! reached. Files are written by [`crate::store`], one at a time, whole or not at all. A supervisor without a disk keeps
@@ -28,6 +28,9 @@ pub enum Error {
     /// There are as many as there may be.
     #[error("There are {0} already")]
     Full(usize),
+    /// A text was expected.
+    #[error("'{0}' is no text")]
+    Text(String),
     /// The disk.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -51,7 +54,7 @@ pub struct Folder {
     files_max: usize,
     /// What is in memory; held as well while something is written to disk, as two writers of a file would share its
     /// temporary one.
-    inner: Mutex<BTreeMap<String, (String, SystemTime)>>,
+    inner: Mutex<BTreeMap<String, (Vec<u8>, SystemTime)>>,
 }
 
 impl Folder {
@@ -70,7 +73,7 @@ impl Folder {
         Folder { path: None, files_max, inner: Mutex::default() }
     }
 
-    fn inner(&self) -> MutexGuard<'_, BTreeMap<String, (String, SystemTime)>> {
+    fn inner(&self) -> MutexGuard<'_, BTreeMap<String, (Vec<u8>, SystemTime)>> {
         // Changed by one insert or remove at a time, so what a panicked thread left is sound.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,11 +86,11 @@ impl Folder {
         self.entries(&self.inner())
     }
 
-    fn entries(&self, inner: &BTreeMap<String, (String, SystemTime)>) -> Result<Vec<Entry>, Error> {
+    fn entries(&self, inner: &BTreeMap<String, (Vec<u8>, SystemTime)>) -> Result<Vec<Entry>, Error> {
         let Some(path) = &self.path else {
-            let entry = |(name, (text, written)): (&String, &(String, SystemTime))| Entry {
+            let entry = |(name, (octets, written)): (&String, &(Vec<u8>, SystemTime))| Entry {
                 name: name.clone(),
-                octets: text.len() as u64,
+                octets: octets.len() as u64,
                 written: *written,
             };
             return Ok(inner.iter().map(entry).collect());
@@ -112,14 +115,23 @@ impl Folder {
     /// # Errors
     /// The name, the disk, or it is no text.
     pub fn read(&self, name: &str) -> Result<Option<String>, Error> {
+        let text = |octets| String::from_utf8(octets).map_err(|_| Error::Text(name.to_owned()));
+        self.read_octets(name)?.map(text).transpose()
+    }
+
+    /// A file, whatever is in it; `None` when there is none.
+    ///
+    /// # Errors
+    /// The name, or the disk.
+    pub fn read_octets(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         check_name(name)?;
         match &self.path {
-            None => Ok(self.inner().get(name).map(|(text, _)| text.clone())),
+            None => Ok(self.inner().get(name).map(|(octets, _)| octets.clone())),
             Some(path) => {
                 let path = path.join(name);
                 // A link would lead out of the folder.
                 let is_file = std::fs::symlink_metadata(&path).is_ok_and(|about| about.is_file());
-                if is_file { Ok(store::read_text(&path)?) } else { Ok(None) }
+                if is_file { Ok(store::read(&path)?) } else { Ok(None) }
             }
         }
     }
@@ -129,7 +141,15 @@ impl Folder {
     /// # Errors
     /// The name, the number of files, or the disk; nothing has changed then.
     pub fn write(&self, name: &str, text: &str, now: SystemTime) -> Result<(), Error> {
-        self.put(name, text, now, true)
+        self.put(name, text.as_bytes(), now, true)
+    }
+
+    /// As [`Folder::write`], for what may be no text.
+    ///
+    /// # Errors
+    /// As [`Folder::write`].
+    pub fn write_octets(&self, name: &str, octets: &[u8], now: SystemTime) -> Result<(), Error> {
+        self.put(name, octets, now, true)
     }
 
     /// Writes a file that must not exist.
@@ -137,10 +157,10 @@ impl Folder {
     /// # Errors
     /// As [`Folder::write`], or it exists.
     pub fn create(&self, name: &str, text: &str, now: SystemTime) -> Result<(), Error> {
-        self.put(name, text, now, false)
+        self.put(name, text.as_bytes(), now, false)
     }
 
-    fn put(&self, name: &str, text: &str, now: SystemTime, replace: bool) -> Result<(), Error> {
+    fn put(&self, name: &str, octets: &[u8], now: SystemTime, replace: bool) -> Result<(), Error> {
         check_name(name)?;
         let mut inner = self.inner();
         let entries = self.entries(&inner)?;
@@ -150,9 +170,9 @@ impl Folder {
             _ => {}
         }
         match &self.path {
-            Some(path) if replace => store::write(&path.join(name), text.as_bytes(), 0o600)?,
-            Some(path) => store::create(&path.join(name), text.as_bytes(), 0o600)?,
-            None => drop(inner.insert(name.to_owned(), (text.to_owned(), now))),
+            Some(path) if replace => store::write(&path.join(name), octets, 0o600)?,
+            Some(path) => store::create(&path.join(name), octets, 0o600)?,
+            None => drop(inner.insert(name.to_owned(), (octets.to_owned(), now))),
         }
         Ok(())
     }
@@ -209,6 +229,9 @@ mod tests {
             assert!(matches!(folder.create("a", "x", now), Err(Error::Exists(_))));
             assert!(matches!(folder.write("c", "x", now), Err(Error::Full(2))));
             assert_eq!(folder.read("a").unwrap().as_deref(), Some("ONE"));
+            folder.write_octets("b", &[0xff, 0, 1], now).unwrap();
+            assert_eq!(folder.read_octets("b").unwrap().as_deref(), Some(&[0xff, 0, 1][..]));
+            assert!(matches!(folder.read("b"), Err(Error::Text(_))));
             let list = folder.list().unwrap();
             assert_eq!(list.iter().map(|e| (e.name.as_str(), e.octets)).collect::<Vec<_>>(), [("a", 3), ("b", 3)]);
             assert!(folder.remove("b").unwrap() && !folder.remove("b").unwrap());

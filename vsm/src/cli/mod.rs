@@ -10,6 +10,7 @@
 //! * `permit` holds what is typed against the roles of whoever typed it, `account` records what was done.
 //! * `line`, `pager` and `terminal` make a session interactive; like the rest they do no I/O.
 //! * `sessions` runs sessions, a thread each, on streams of octets: those of the console and those of SSH.
+//! * `scp` copies files on such a stream.
 //! * `console` is the Unix socket and its client. `cmd` holds the commands, a file per feature.
 
 mod account;
@@ -25,6 +26,7 @@ pub mod parse;
 mod permit;
 pub mod pipe;
 pub mod render;
+pub mod scp;
 pub mod service;
 pub mod session;
 pub mod sessions;

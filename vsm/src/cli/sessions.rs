@@ -22,6 +22,7 @@ use super::account;
 use super::console::{PREAMBLE, STATUS_CLOSED, STATUS_DONE, STATUS_REFUSED, split_commands};
 use super::line::LINE_MAX;
 use super::logins::Visitor;
+use super::scp;
 use super::session::Session;
 use super::terminal::Terminal;
 use crate::aaa::accounting::chain::Kind;
@@ -65,6 +66,13 @@ pub enum Talk {
         /// Lines end as a terminal wants it.
         crlf: bool,
         /// Becomes true when a command is refused.
+        refused: Arc<AtomicBool>,
+    },
+    /// A file is copied.
+    Copy {
+        /// Which, and which way.
+        request: scp::Request,
+        /// Becomes true when it is refused.
         refused: Arc<AtomicBool>,
     },
 }
@@ -161,6 +169,11 @@ impl Line<'_> {
                 let mut stream = self.stream;
                 stream.write_all(b"\r\n")?;
                 self.terminal(session, Vec::new(), &window)
+            }
+            Talk::Copy { request, refused } => {
+                self.stream.set_read_timeout(Some(WRITE_TIMEOUT))?;
+                refused.store(!scp::copy(&session, &request, self.stream)?, Ordering::Relaxed);
+                Ok(())
             }
             Talk::Commands { text, crlf, refused } => {
                 for command in split_commands(&text) {

@@ -5,6 +5,8 @@
 
 use std::time::SystemTime;
 
+use md5::Md5;
+use sha2::{Digest, Sha256, Sha512};
 use time::OffsetDateTime;
 
 use super::source::{Source, file_name, refused};
@@ -26,6 +28,10 @@ const WORDS: &[(&str, &str)] = &[
     ("dir", "List the files"),
     ("place", "bootflash:, or a file of it"),
     ("delete", "Delete a file"),
+    ("sum", "Checksum"),
+    ("md5sum", "MD5"),
+    ("sha256sum", "SHA-256"),
+    ("sha512sum", "SHA-512"),
     ("no-prompt", "Nothing is asked anyway"),
 ];
 
@@ -41,11 +47,37 @@ pub fn commands() -> Vec<Command> {
         exec("write erase", "Erase the startup configuration", erase),
         exec("dir [<place:word80>]", "List the files of bootflash:", dir),
         exec("delete <file:word80> [no-prompt]", "Delete a file of bootflash:", delete),
+        exec(
+            "show file <file:word80> <sum=md5sum|sha256sum|sha512sum>",
+            "Display the checksum of a file of bootflash:",
+            checksum,
+        ),
         exec("show file <file:word80>", "Display a file of bootflash:", |session, args| {
             let text = Source::File(file_name(&text(args, "file")?)?).text(session)?;
             Ok(Output::with_json(text.clone(), leaves([("file_content_ascii", text)])))
         }),
     ]
+}
+
+/// The checksum alone, as clients read it that have copied the file.
+fn checksum(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let name = file_name(&text(args, "file")?)?;
+    let octets = session.handle.lifecycle().files.read_octets(&name).map_err(refused)?.ok_or_else(|| missing(&name))?;
+    let kind = text(args, "sum")?;
+    let sum = match kind.as_str() {
+        "md5sum" => hex(&Md5::digest(&octets)),
+        "sha256sum" => hex(&Sha256::digest(&octets)),
+        _ => hex(&Sha512::digest(&octets)),
+    };
+    Ok(Output::with_json(format!("{sum}\n"), leaves([(format!("file_content_{kind}"), sum)])))
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+fn missing(name: &str) -> Error {
+    Error::Refused(format!("bootflash:{name}: No such file or directory"))
 }
 
 /// The name in full: a word that stands alone is more likely meant for another command than for a file.
@@ -106,7 +138,7 @@ fn delete(session: &mut Session, args: &Args) -> Result<Output, Error> {
     let name = whole_name(&text(args, "file")?)?;
     match session.handle.lifecycle().files.remove(&name).map_err(refused)? {
         true => Ok(Output::none()),
-        false => Err(Error::Refused(format!("bootflash:{name} does not exist"))),
+        false => Err(missing(&name)),
     }
 }
 
@@ -118,7 +150,7 @@ fn dir(session: &mut Session, args: &Args) -> Result<Output, Error> {
         let name = file_name(place)?;
         entries.retain(|entry| entry.name == name);
         if entries.is_empty() {
-            return Err(Error::Refused(format!("bootflash:{name} does not exist")));
+            return Err(missing(&name));
         }
     }
     let (free, total) = folder.room();

@@ -19,6 +19,7 @@ use super::pump::{self, Far, Input};
 use super::{Shared, key, methods};
 use crate::aaa::login;
 use crate::cli::logins::Visitor;
+use crate::cli::scp;
 use crate::cli::sessions::{TOO_MANY, Talk, Window};
 
 /// Most channels of a connection.
@@ -182,9 +183,13 @@ impl Connection {
         seat.is_begun = true;
         let refused = Arc::new(AtomicBool::new(false));
         let talk = match commands {
-            Some(text) => Talk::Commands { text, crlf: seat.has_pty, refused: refused.clone() },
+            Some(text) => match scp::request(&text) {
+                Some(request) => Talk::Copy { request, refused: refused.clone() },
+                None => Talk::Commands { text, crlf: seat.has_pty, refused: refused.clone() },
+            },
             None => Talk::Terminal(seat.window.clone()),
         };
+        let file_max = if let Talk::Copy { .. } = talk { scp::FILE_MAX } else { 0 };
         session.channel_success(id)?;
         let visitor = self.visitor.clone();
         let opened = pair().and_then(|(near, theirs)| {
@@ -194,7 +199,7 @@ impl Connection {
         match opened {
             Ok(near) => {
                 let far = Far { client: session.handle(), channel: id, refused };
-                seat.input = Some(pump::start(near, far, seat.occupied.take()));
+                seat.input = Some(pump::start(near, far, pump::AHEAD_MAX + file_max, seat.occupied.take()));
                 Ok(())
             }
             Err(error) => {

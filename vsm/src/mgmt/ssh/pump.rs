@@ -2,7 +2,7 @@
 //!
 //! What the client types is kept here until the session takes it, so that russh is never held up: a session that is busy
 //! writing waits for russh in turn, and the two would wait for each other. The client that types ahead more than
-//! [`AHEAD_MAX`] octets loses its connection.
+//! [`AHEAD_MAX`] octets, and the file that it copies, loses its connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
-/// Octets that a client may type ahead of its session.
+/// Octets that a client may type ahead of its session, beside the file that it copies.
 pub const AHEAD_MAX: usize = 1 << 20;
 /// A client that doesn't take output for this long is given up; the session is sooner.
 const TAKE_TIME: Duration = Duration::from_secs(40);
@@ -25,6 +25,7 @@ const TAKE_TIME: Duration = Duration::from_secs(40);
 pub struct Input {
     octets: UnboundedSender<Vec<u8>>,
     ahead: Arc<AtomicUsize>,
+    ahead_max: usize,
 }
 
 impl Input {
@@ -33,7 +34,7 @@ impl Input {
         let ahead = self.ahead.fetch_add(octets.len(), Ordering::Relaxed) + octets.len();
         // A session that has ended takes nothing more; its client will learn of that.
         let _ = self.octets.send(octets.to_vec());
-        ahead <= AHEAD_MAX
+        ahead <= self.ahead_max
     }
 
     /// The session has ended.
@@ -52,8 +53,9 @@ pub struct Far {
     pub refused: Arc<AtomicBool>,
 }
 
-/// Moves octets until the session ends, and then tells the client how it did. `held` is dropped then.
-pub fn start(near: UnixStream, far: Far, held: impl Send + 'static) -> Input {
+/// Moves octets until the session ends, and then tells the client how it did. `held` is dropped then. The client may be
+/// `ahead_max` octets ahead.
+pub fn start(near: UnixStream, far: Far, ahead_max: usize, held: impl Send + 'static) -> Input {
     let (octets, typed) = unbounded_channel();
     let ahead = Arc::new(AtomicUsize::new(0));
     let (from, to) = near.into_split();
@@ -63,7 +65,7 @@ pub fn start(near: UnixStream, far: Far, held: impl Send + 'static) -> Input {
         feeding.abort();
         drop(held);
     });
-    Input { octets, ahead }
+    Input { octets, ahead, ahead_max }
 }
 
 /// Ends when the client has nothing more to type, which the session learns.
