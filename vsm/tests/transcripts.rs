@@ -159,7 +159,7 @@ fn every_command_is_typed_somewhere() {
 }
 
 fn command_of(tree: &'static Tree, line: &str) -> Option<&'static str> {
-    const MODES: [Mode; 19] = [
+    const MODES: &[Mode] = &[
         Mode::Exec,
         Mode::Role,
         Mode::RoleInterface,
@@ -179,9 +179,11 @@ fn command_of(tree: &'static Tree, line: &str) -> Option<&'static str> {
         Mode::Monitor,
         Mode::SvsDomain,
         Mode::VemSlot,
+        Mode::LineConsole,
+        Mode::LineVty,
     ];
     let (prompt, typed) = line.split_once('#')?;
-    let mode = MODES.into_iter().find(|mode| match mode.suffix() {
+    let mode = MODES.iter().copied().find(|mode| match mode.suffix() {
         "" => !prompt.contains(['(', ' ']),
         suffix => prompt.ends_with(suffix),
     })?;

@@ -13,7 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::cmd::source::file_name;
 use super::session::Session;
 use super::tree::Error;
-use crate::config::user::Role;
+use crate::aaa::accounting::Event;
+use crate::aaa::accounting::chain::Kind;
 
 /// Most octets of a file that is sent to the switch.
 pub const FILE_MAX: usize = 16 << 20;
@@ -75,11 +76,27 @@ fn words(text: &str) -> Vec<String> {
 /// # Errors
 /// The stream.
 pub fn copy(session: &Session, request: &Request, mut stream: impl Read + Write) -> io::Result<bool> {
-    let done = match session.role() == Some(Role::NetworkAdmin) {
+    let done = match session.is_admin() {
         false => Err(Refusal::Said("Permission denied for the role".to_owned())),
         true if request.is_upload => receive(session, &request.path, &mut stream),
         true => send(session, request, &mut stream),
     };
+    if request.is_upload || done.is_err() {
+        let outcome = match &done {
+            Ok(()) => "SUCCESS",
+            Err(_) if !session.is_admin() => "DENIED",
+            Err(_) => "FAILURE",
+        };
+        let path = format!("{:.100}", request.path.replace(char::is_control, "?"));
+        let text = if request.is_upload { format!("copy scp: {path}") } else { format!("copy {path} scp:") };
+        session.handle.account(&Event {
+            kind: Kind::Update,
+            id: &session.seat(),
+            user: session.who(),
+            outcome,
+            text: &text,
+        });
+    }
     match done {
         Ok(()) => Ok(true),
         Err(Refusal::Stream(error)) => Err(error),
@@ -135,8 +152,6 @@ fn receive(session: &Session, path: &str, stream: &mut (impl Read + Write)) -> R
                 }
                 let files = &session.handle.lifecycle().files;
                 files.write_octets(&target, &octets, SystemTime::now()).map_err(|e| Refusal::Said(e.to_string()))?;
-                let text = format!("File bootflash:{target} of {size} octets received from user {}", session.who());
-                session.handle.log().write("SSH", 6, "FILE_RECEIVED", &text);
                 reader.get_mut().write_all(&[0])?;
             }
             Some('D') => return Err(Refusal::Said("there are no folders in bootflash:".to_owned())),

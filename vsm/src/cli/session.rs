@@ -43,15 +43,15 @@ pub struct Settings {
     pub length: usize,
     /// Columns.
     pub width: usize,
-    /// Minutes without a keystroke after which the session is closed; 0 never.
-    pub timeout_min: u32,
+    /// Minutes without a keystroke after which the session is closed, 0 never; `None` as is configured for the line.
+    pub timeout_min: Option<u32>,
     /// Log lines are shown.
     pub monitor: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { length: 0, width: 80, timeout_min: 30, monitor: false }
+        Settings { length: 0, width: 80, timeout_min: None, monitor: false }
     }
 }
 
@@ -237,6 +237,12 @@ impl Session {
     /// What `terminal ...` has set.
     pub fn settings(&self) -> Settings {
         self.settings
+    }
+
+    /// Minutes without a keystroke after which the session is closed; 0 never.
+    pub fn timeout_min(&self) -> u32 {
+        let is_vty = self.user.is_some();
+        self.settings.timeout_min.unwrap_or_else(|| self.handle.model().lines.timeout_min(is_vty))
     }
 
     /// Changes what `terminal ...` sets.

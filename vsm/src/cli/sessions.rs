@@ -107,8 +107,9 @@ impl Sessions {
     /// There are too many, or the system has no thread or descriptor left; the stream is given up.
     pub fn open(self: &Arc<Self>, stream: UnixStream, visitor: Visitor, talk: Talk) -> io::Result<()> {
         let copy = stream.try_clone()?;
+        let limit = visitor.from.and(self.handle.model().lines.vty_sessions).map_or(self.most, usize::from);
         let mut open = self.lock();
-        if open.len() >= self.most {
+        if open.len() >= limit.min(self.most) {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many sessions"));
         }
         let user = visitor.user.clone();
@@ -204,7 +205,7 @@ impl Line<'_> {
             if typed[..beginning] != PREAMBLE.as_bytes()[..beginning] || typed.contains(&b'\n') || typed.len() > 128 {
                 break;
             }
-            match self.read(&mut typed, &mut waited, session.settings().timeout_min)? {
+            match self.read(&mut typed, &mut waited, session.timeout_min())? {
                 Some(true) => {}
                 Some(false) => break,
                 None => return Ok(()),
@@ -263,14 +264,14 @@ impl Line<'_> {
             if terminal.session().is_closed() {
                 return Ok(());
             }
-            if self.read(&mut typed, &mut since, terminal.session().settings().timeout_min)?.is_none() {
+            if self.read(&mut typed, &mut since, terminal.session().timeout_min())?.is_none() {
                 return Ok(());
             }
         }
     }
 
     fn batch(&self, mut session: Session, typed: &[u8]) -> io::Result<()> {
-        let idle = self.minute.saturating_mul(session.settings().timeout_min);
+        let idle = self.minute.saturating_mul(session.timeout_min());
         self.stream.set_read_timeout(Some(idle))?;
         let mut lines = BufReader::new(typed.chain(self.stream));
         while !session.is_closed() {

@@ -70,6 +70,10 @@ pub enum Mode {
     SvsDomain,
     /// `switch(config-vem-slot)#`
     VemSlot,
+    /// `switch(config-console)#`
+    LineConsole,
+    /// `switch(config-line)#`
+    LineVty,
 }
 
 impl Mode {
@@ -95,6 +99,8 @@ impl Mode {
             Mode::Monitor => "(config-monitor)",
             Mode::SvsDomain => "(config-svs-domain)",
             Mode::VemSlot => "(config-vem-slot)",
+            Mode::LineConsole => "(config-console)",
+            Mode::LineVty => "(config-line)",
         }
     }
 

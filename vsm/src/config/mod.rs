@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub mod compile;
 pub mod flow;
 pub mod ifindex;
+pub mod line;
 pub mod model;
 pub mod patch;
 pub mod profile;

@@ -27,6 +27,7 @@ pub use super::flow::{
     RecordItem,
 };
 
+use super::line::Lines;
 pub use super::role::Role;
 pub use super::user::User;
 
@@ -56,6 +57,8 @@ pub struct Model {
     pub roles: BTreeMap<String, Role>,
     /// Local users.
     pub users: BTreeMap<String, User>,
+    /// `line console` and `line vty`
+    pub lines: Lines,
     /// `domain id`, 1-4095; `None` leaves it to the start-up file of the supervisor.
     pub domain_id: Option<u16>,
     /// Hosts whose module number is fixed by `vem N` / `host id UUID`.
@@ -280,6 +283,7 @@ impl Default for Model {
             hostname: "switch".to_owned(),
             roles: BTreeMap::new(),
             users: BTreeMap::new(),
+            lines: Lines::default(),
             domain_id: None,
             vems: BTreeMap::new(),
             vlans: BTreeMap::from([(VlanId::DEFAULT, Vlan::default())]),

@@ -27,6 +27,8 @@ const REPLACED: &[&str] = &[
     "timeout active ",
     "timeout inactive ",
     "mac address-table aging-time ",
+    "exec-timeout ",
+    "session-limit ",
 ];
 
 #[derive(PartialEq, Eq, Debug, Default)]
@@ -167,7 +169,7 @@ fn take_back(before: &[Block<'_>], after: &[Block<'_>], depth: usize, lines: &mu
     for block in before.iter().rev() {
         let same = find(after, block.line);
         // These can't be taken back, only what they hold.
-        let is_frame = depth == 0 && (block.line == "svs-domain" || block.line.starts_with("vlan "));
+        let is_frame = depth == 0 && FRAMES.iter().any(|frame| block.line.starts_with(frame));
         if same.is_none() && !is_frame {
             if !is_replaced(block.line, after) {
                 push(lines, depth, &negated(block.line));
@@ -201,6 +203,9 @@ fn is_replaced(line: &str, after: &[Block<'_>]) -> bool {
     let other = line.strip_prefix("no ").map_or_else(|| format!("no {line}"), str::to_owned);
     find(after, &other).is_some() || word.is_some_and(|word| after.iter().any(|block| block.line.starts_with(word)))
 }
+
+/// Heads of blocks that are always there.
+const FRAMES: &[&str] = &["svs-domain", "vlan ", "line "];
 
 /// Lines that name what is applied to one way of a port.
 const APPLIED: &[&str] = &["ip port access-group ", "mac port access-group ", "ip flow monitor "];

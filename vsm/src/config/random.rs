@@ -17,6 +17,7 @@ use proto::name::IfName;
 use proto::vlan::VlanSet;
 
 use super::flow::{NETFLOW_ORIGINAL, ORIGINAL_INPUT};
+use super::line::{Lines, VTY_SESSIONS_MAX};
 use super::model::{
     AccessList, Entries, Entry, FlowExporter, FlowMonitor, FlowRecord, Interface, Model, MonitorSession, Profile,
     RECORD_ITEMS, SessionSource, Settings, Vlan, kind_of,
@@ -320,12 +321,18 @@ pub fn model() -> impl Strategy<Value = Model> {
     let profile = (name(), any::<bool>(), of(line()), of(any::<Index>()), any::<bool>(), settings());
     let interfaces = btree_map(if_name(), (of(line()), of(name()), of(any::<Index>()), settings()), 0..6);
     let named = ("[A-Za-z][A-Za-z0-9._-]{0,20}", (roles(), users(), vec(any::<Index>(), 0..4)));
-    let domain = (named, of(1u16..4096), btree_map(3u8..67, uuid, 0..3));
+    let minutes = || of(0u32..525_601);
+    let lines = (minutes(), minutes(), of(1..=VTY_SESSIONS_MAX)).prop_map(|(console, vty, vty_sessions)| Lines {
+        console_timeout_min: console,
+        vty_timeout_min: vty,
+        vty_sessions,
+    });
+    let domain = (named, lines, of(1u16..4096), btree_map(3u8..67, uuid, 0..3));
     let macs = (btree_map((vlan(), mac), of(if_name()), 0..4), 0u32..1_000_001);
     let parts = (domain, vlans(), btree_map(name(), acl(), 0..4), flow, vec(profile, 0..6), interfaces, macs);
     (parts, btree_map(1u8..33, session(), 0..3)).prop_map(|(parts, sessions)| {
         let (
-            ((hostname, (roles, users, picked)), domain_id, vems),
+            ((hostname, (roles, users, picked)), lines, domain_id, vems),
             vlans,
             acls,
             (records, exporters, monitors),
@@ -336,6 +343,7 @@ pub fn model() -> impl Strategy<Value = Model> {
         let (static_macs, mac_aging_s) = macs;
         let mut model = Model {
             hostname,
+            lines,
             domain_id,
             vems,
             vlans,

@@ -114,6 +114,15 @@ fn whole(out: &mut Text, model: &Model) {
     for (id, session) in &model.sessions {
         out.session(*id, session);
     }
+    lines(out, model);
+}
+
+fn lines(out: &mut Text, model: &Model) {
+    let lines = model.lines.text(out.all);
+    if !lines.is_empty() {
+        out.blank();
+    }
+    lines.into_iter().for_each(|(depth, line)| out.line(depth, line));
 }
 
 fn vlans(out: &mut Text, model: &Model, only: Option<&VlanSet>) {

@@ -8,6 +8,7 @@ pub mod files;
 pub mod flow;
 pub mod flow_monitor;
 pub mod interface;
+pub mod line;
 pub mod mac;
 pub mod monitor;
 pub mod port;
@@ -88,5 +89,6 @@ fn own_files() -> Vec<(&'static str, Vec<Command>)> {
         flow::commands(),
         monitor::commands(),
         svs::commands(),
+        line::commands(),
     ]
 }

@@ -55,7 +55,7 @@ pub fn commands() -> Vec<Command> {
             "Minutes without a keystroke after which the session is closed",
             Some("terminal session-timeout"),
             |session, args| {
-                let minutes = args.number("minutes").unwrap_or(30);
+                let minutes = args.number("minutes").filter(|_| !args.negated);
                 session.set(|settings| settings.timeout_min = minutes);
                 Ok(Output::none())
             },

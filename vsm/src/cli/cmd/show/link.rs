@@ -4,16 +4,21 @@
 //! There are no bundles and no spanning tree (docs/limits.md), and the device of an uplink belongs to its host; so most of it
 //! is empty, in the form in which a Nexus without them shows it.
 
+use proto::name::IfName;
+
 use super::exec;
 use super::gather::{Port, asked_ports, known_ports};
-use crate::cli::render::{Output, leaves, object, table};
+use crate::cli::render::{Output, Table, leaves, object, table};
 use crate::cli::tree::Command;
+use crate::config::ifindex;
 
 const WORDS: &[(&str, &str)] = &[
     ("transceiver", "Transceivers of uplinks"),
     ("details", "With their measurements"),
     ("capabilities", "What physical ports can do"),
     ("counters", "Counters"),
+    ("table", "Rates"),
+    ("snmp-ifindex", "Numbers of the IF-MIB"),
     ("errors", "Frames that were dropped or broken"),
     ("port-channel", "Bundles of uplinks"),
     ("summary", "A line per bundle"),
@@ -43,6 +48,15 @@ pub fn commands() -> Vec<Command> {
                 Ok(asked.warn(errors(&ports)))
             },
         ),
+        exec("show interface [<if:ifs>] counters table", "Display rates of interfaces", WORDS, |session, args| {
+            let (ports, asked) = asked_ports(session, args)?;
+            Ok(asked.warn(rates(&ports)))
+        }),
+        exec("show interface [<if:ifs>] snmp-ifindex", "Display numbers of the IF-MIB", WORDS, |session, args| {
+            let ports = known_ports(session, args)?;
+            let all = args.interfaces("if").is_empty().then_some(IfName::Mgmt0);
+            Ok(numbers(all.into_iter().chain(ports.iter().map(|port| port.name))))
+        }),
         exec("show port-channel summary", "Display bundles of uplinks", WORDS, |_, _| Ok(bundles())),
         exec("show spanning-tree [ summary | root ]", "Display spanning tree", WORDS, |_, args| {
             let text = if args.has("root") { ROOTS } else { "\nNo spanning tree instance exists.\n\n" };
@@ -94,6 +108,43 @@ pub fn errors(ports: &[Port]) -> Output {
     Output::with_json(text, table("interface", ports.iter().map(row).collect()))
 }
 
+/// Rates over half a minute; a virtual port has the speed of its description, 10 Gb/s.
+pub fn rates(ports: &[Port]) -> Output {
+    let mut table = Table::new("interface")
+        .left("Port", "interface", 16)
+        .left("Description", "desc", 20)
+        .left("Intvl", "interval", 7)
+        .right("Rx Mbps", "rx_mbps", 8)
+        .right("Rx %", "rx_percent", 7)
+        .right("Tx Mbps", "tx_mbps", 8)
+        .right("Tx %", "tx_percent", 7);
+    for port in ports {
+        let (rx, tx) = port.row.as_ref().map_or((0, 0), |row| (row.rx_bps, row.tx_bps));
+        let description: String = port.settings.description.split_whitespace().collect::<Vec<_>>().join("_");
+        let description =
+            if description.is_empty() { "N/A".to_owned() } else { description.chars().take(20).collect() };
+        let mbps = |bps: u64| format!("{:.2}", bps as f64 / 1e6);
+        let percent = |bps: u64| format!("{:.2}%", bps as f64 / 1e8);
+        let cells =
+            [port.name.to_string(), description, "30/30".to_owned(), mbps(rx), percent(rx), mbps(tx), percent(tx)];
+        table.row(cells);
+    }
+    table.output()
+}
+
+/// The numbers by which management systems know interfaces.
+pub fn numbers(names: impl Iterator<Item = IfName>) -> Output {
+    let rule = "-".repeat(80);
+    let mut text = format!("{rule}\n{:<32}{:<16}{}\n{rule}\n", "Port", "IFMIB", "Ifindex (hex)");
+    let mut rows = Vec::new();
+    for name in names {
+        let index = ifindex::of(name);
+        text.push_str(&format!("{:<32}{index:<16}(0x{index:x})\n", name.short()));
+        rows.push(leaves([("interface", name.short()), ("snmp-ifindex", index.to_string())]));
+    }
+    Output::with_json(text, table("interface", rows))
+}
+
 /// Flags and headers.
 pub fn bundles() -> Output {
     let rule = "-".repeat(80);
@@ -121,6 +172,9 @@ mod tests {
     #[test]
     fn rendered() {
         sample::check("interface_counters_errors", &errors(&sample::ports()));
+        sample::check("interface_counters_table", &rates(&sample::ports()));
+        let names = sample::ports().into_iter().map(|port| port.name);
+        sample::check("interface_snmp-ifindex", &numbers(std::iter::once(IfName::Mgmt0).chain(names)));
         sample::check("interface_transceiver", &transceivers(&sample::ports()));
         sample::check("port-channel_summary", &bundles());
     }

@@ -24,8 +24,8 @@ pub mod module;
 pub mod monitor;
 pub mod neighbors;
 pub mod port_profile;
-pub mod role;
 pub mod resources;
+pub mod role;
 pub mod routed;
 pub mod ssh;
 pub mod svs;
@@ -65,8 +65,8 @@ pub fn files() -> Vec<(&'static str, Vec<Command>)> {
         monitor::commands(),
         neighbors::commands(),
         port_profile::commands(),
-        role::commands(),
         resources::commands(),
+        role::commands(),
         routed::commands(),
         ssh::commands(),
         svs::commands(),

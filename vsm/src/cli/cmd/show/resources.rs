@@ -12,6 +12,8 @@ const WORDS: &[(&str, &str)] = &[
     ("system", "The supervisor's machine"),
     ("resources", "Processors and memory"),
     ("uptime", "Time since the start"),
+    ("redundancy", "Supervisors"),
+    ("status", "State of each"),
     ("processes", "Threads of the supervisor"),
     ("cpu", "Time of the processors"),
     ("memory", "Memory of the supervisor"),
@@ -26,6 +28,10 @@ pub fn commands() -> Vec<Command> {
         }),
         exec("show system uptime", "Display how long the supervisor and its machine run", WORDS, |session, _| {
             Ok(uptime(session.handle.facts().started, Machine::read().uptime_s, SystemTime::now()))
+        }),
+        exec("show [system] redundancy status", "Display the supervisors", WORDS, |session, _| {
+            let since = uptime(session.handle.facts().started, Machine::read().uptime_s, SystemTime::now());
+            Ok(redundancy(&since))
         }),
         exec("show processes", "Display the threads of the supervisor", WORDS, |session, _| {
             Ok(threads(&session.handle.load().threads()))
@@ -60,6 +66,10 @@ pub struct Resources {
     pub memory_kb: u64,
     /// What programs could get of it, kB.
     pub free_kb: u64,
+    /// Address space of the kernel, all and what is free of it, kB.
+    pub vmalloc_kb: [u64; 2],
+    /// Memory that the kernel has lent to buffers and to its cache, kB.
+    pub buffers_kb: [u64; 2],
 }
 
 /// The number behind `name` of a file of `NAME: number`.
@@ -87,6 +97,11 @@ impl Resources {
             each: load.each(),
             memory_kb: field(&memory, "MemTotal"),
             free_kb: field(&memory, "MemAvailable"),
+            vmalloc_kb: {
+                let total = field(&memory, "VmallocTotal");
+                [total, total.saturating_sub(field(&memory, "VmallocUsed"))]
+            },
+            buffers_kb: ["Buffers", "Cached"].map(|name| field(&memory, name)),
         }
     }
 
@@ -126,8 +141,11 @@ pub fn resources(is: &Resources) -> Output {
             ("idle", format!("{:.2}", share.idle)),
         ]));
     }
+    let ([vmalloc, vmalloc_free], [buffers, cached]) = (is.vmalloc_kb, is.buffers_kb);
     text.push_str(&format!(
-        "Memory usage:   {}K total,   {used}K used,   {}K free\nCurrent memory status: {}\n",
+        "Memory usage:   {}K total,   {used}K used,   {}K free\n\
+         Kernel vmalloc:   {vmalloc}K total,   {vmalloc_free}K free\n\
+         Kernel buffers:   {buffers}K Used\nKernel cached :   {cached}K Used\nCurrent memory status: {}\n",
         is.memory_kb,
         is.free_kb,
         is.status(),
@@ -144,6 +162,10 @@ pub fn resources(is: &Resources) -> Output {
         ("memory_usage_total", is.memory_kb.to_string()),
         ("memory_usage_used", used.to_string()),
         ("memory_usage_free", is.free_kb.to_string()),
+        ("vmalloc_total", vmalloc.to_string()),
+        ("vmalloc_free", vmalloc_free.to_string()),
+        ("kernel_buffers", buffers.to_string()),
+        ("kernel_cached", cached.to_string()),
         ("current_memory_status", is.status().to_owned()),
     ]);
     Output::with_json(text, merged([json, table("cpu_usage", cpus)]))
@@ -164,6 +186,28 @@ pub fn uptime(started: SystemTime, kernel_s: u64, now: SystemTime) -> Output {
     let keys = |prefix: &str| ["days", "hrs", "mins", "secs"].map(|unit| format!("{prefix}_up_{unit}"));
     let up = keys("sys").into_iter().zip(system).chain(keys("kn").into_iter().zip(kernel));
     Output::with_json(text, merged([leaves([("sys_st_time", start)]), leaves(up)]))
+}
+
+/// There is one supervisor; `since` is what `show system uptime` says.
+pub fn redundancy(since: &Output) -> Output {
+    let text = format!(
+        "Redundancy mode\n---------------\n      administrative:   HA\n         operational:   None\n\n\
+         This supervisor (sup-1)\n-----------------------\n    Redundancy state:   Active\n    \
+             Supervisor state:   Active\n      Internal state:   Active with no standby\n\n\
+         Other supervisor (sup-2)\n------------------------\n    Redundancy state:   Not present\n\n{}",
+        since.text,
+    );
+    let json = leaves([
+        ("rdn_mode_admin", "HA"),
+        ("rdn_mode_oper", "None"),
+        ("this_sup", "(sup-1)"),
+        ("this_sup_rdn_state", "Active"),
+        ("this_sup_sup_state", "Active"),
+        ("this_sup_internal_state", "Active with no standby"),
+        ("other_sup", "(sup-2)"),
+        ("other_sup_rdn_state", "Not present"),
+    ]);
+    Output::with_json(text, merged([json, since.json.clone().unwrap_or_default()]))
 }
 
 /// What the threads do.
@@ -260,10 +304,14 @@ mod tests {
             each: vec![share(3.33, 12.22), share(1.0, 11.0)],
             memory_kb: 5_873_172,
             free_kb: 1_683_520,
+            vmalloc_kb: [34_359_738_367, 34_359_700_000],
+            buffers_kb: [144_876, 2_296_916],
         };
         sample::check("system_resources", &resources(&is));
         let now = sample::now();
-        sample::check("system_uptime", &uptime(now - Duration::from_secs(90_062), 190_000, now));
+        let since = uptime(now - Duration::from_secs(90_062), 190_000, now);
+        sample::check("system_uptime", &since);
+        sample::check("system_redundancy_status", &redundancy(&since));
         let thread =
             |name: &str, state, ms: u64| Thread { name: name.into(), state, runtime_ns: ms * 1_000_000, invoked: 50 };
         let all = [(4811, thread("vsm", 'S', 120), 0.0), (4812, thread("supervisor", 'R', 4762), 12.5)];

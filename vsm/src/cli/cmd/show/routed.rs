@@ -45,7 +45,7 @@ pub fn commands() -> Vec<Command> {
             |_, args| Ok(members(&wanted(args, "all"))),
         ),
         exec(
-            "show ip arp [vrf <context=all|default|management>]",
+            "show ip arp [detail] [vrf <context=all|default|management>]",
             "Display neighbours of the switch itself",
             WORDS,
             arp,
@@ -60,14 +60,19 @@ pub fn commands() -> Vec<Command> {
                 } else {
                     String::new()
                 };
-                Ok(per_context(args, |name, id| format!("IP Interface Status for VRF \"{name}\"({id})\n{header}")))
+                // The number of the context is left out where no context is named, which parsers rely on.
+                let is_named = args.has("vrf") || args.has("brief");
+                let number = |id: u8| if is_named { format!("({id})") } else { String::new() };
+                let title = |name: &str, id| format!("IP Interface Status for VRF \"{name}\"{}\n{header}", number(id));
+                Ok(per_context(args, title))
             },
         ),
         exec(
             "show ipv6 interface [brief] [vrf <context=all|default|management>]",
             "Display IPv6 addresses of the switch itself",
             WORDS,
-            |_, args| Ok(per_context(args, |name, id| format!("IPv6 Interface Status for VRF \"{name}\"({id})\n"))),
+            // NAPALM takes any line for one of an interface.
+            |_, _| Ok(Output::with_json("", object::<String>([]))),
         ),
         exec(
             "show ipv6 neighbor [vrf <context=all|default|management>]",
@@ -115,7 +120,10 @@ fn arp(_: &mut Session, args: &Args) -> Result<Output, Error> {
         "\nFlags: * - Adjacencies learnt on non-active FHRP router\n       + - Adjacencies synced via CFSoE\n       \
          # - Adjacencies Throttled for Glean\n       D - Static Adjacencies attached to down interface\n\n\
          IP ARP Table {whose}\nTotal number of entries: 0\n{:<16}{:<10}{:<16}{}\n",
-        "Address", "Age", "MAC Address", "Interface",
+        "Address",
+        "Age",
+        "MAC Address",
+        if args.has("detail") { "Interface         Physical Interface" } else { "Interface" },
     );
     Ok(Output::with_json(text, leaves([("cnt-total", "0")])))
 }

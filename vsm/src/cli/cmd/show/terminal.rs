@@ -32,13 +32,13 @@ fn show_terminal(session: &mut Session, _: &Args) -> Result<Output, Error> {
         "TTY: console\nLength: {} lines, Width: {} columns\nSession Timeout: {} minutes\nTerminal monitor: {}\n",
         settings.length,
         settings.width,
-        settings.timeout_min,
+        session.timeout_min(),
         if settings.monitor { "on" } else { "off" },
     );
     let json = leaves([
         ("length", settings.length.to_string()),
         ("width", settings.width.to_string()),
-        ("session_timeout", settings.timeout_min.to_string()),
+        ("session_timeout", session.timeout_min().to_string()),
     ]);
     Ok(Output::with_json(text, json))
 }

@@ -14,12 +14,13 @@ use crate::config::user::ADMIN;
 /// The commands.
 pub fn commands() -> Vec<Command> {
     vec![exec("show users", "Display who has a session", &[("users", "Sessions")], |session, _| {
-        Ok(users(&session.handle.logins().open(), session.login(), SystemTime::now()))
+        Ok(users(&session.handle.logins().open(), session.login(), std::process::id(), SystemTime::now()))
     })]
 }
 
-/// The sessions; whoever reaches the console is the administrator. The asking one has a `*`.
-pub fn users(open: &BTreeMap<u64, Login>, own: Option<u64>, now: SystemTime) -> Output {
+/// The sessions; whoever reaches the console is the administrator. The asking one has a `*`. A
+/// session by the network is a thread of the supervisor.
+pub fn users(open: &BTreeMap<u64, Login>, own: Option<u64>, supervisor: u32, now: SystemTime) -> Output {
     let mut text = format!("{:<8} {:<12} {:<12} {:<12} {:>4} COMMENT\n", "NAME", "LINE", "TIME", "IDLE", "PID");
     let mut rows = Vec::new();
     for (id, login) in open {
@@ -33,7 +34,7 @@ pub fn users(open: &BTreeMap<u64, Login>, own: Option<u64>, now: SystemTime) -> 
             0 => ".".to_owned(),
             minutes => format!("{:02}:{:02}", minutes / 60, minutes % 60),
         };
-        let pid = visitor.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+        let pid = visitor.pid.unwrap_or(supervisor).to_string();
         let from = visitor.from.map(|from| format!("({from}) session=ssh")).unwrap_or_default();
         let mark = if own == Some(*id) { "*" } else { "" };
         let comment: String =
@@ -71,6 +72,6 @@ mod tests {
             (2, Login { visitor: console(4823), since: before(5), typed: now }),
             (3, Login { visitor: ssh, since: before(4), typed: before(2) }),
         ];
-        sample::check("users", &users(&open.into_iter().collect(), Some(2), now));
+        sample::check("users", &users(&open.into_iter().collect(), Some(2), 4711, now));
     }
 }
