@@ -31,6 +31,12 @@ const WORDS: &[(&str, &str)] = &[
     ("stop-at-first-failure", "Not possible here"),
 ];
 
+const REPLACE: &[(&str, &str)] = &[
+    ("replace", "Put a file in place of the running configuration"),
+    ("path", "File, such as bootflash:NAME"),
+    ("best-effort", "A file with errors is refused all the same"),
+];
+
 /// The commands.
 pub fn commands() -> Vec<Command> {
     let exec = |syntax, help, no, run| Command { modes: &[Mode::Exec], syntax, help, words: WORDS, no, run };
@@ -61,6 +67,17 @@ pub fn commands() -> Vec<Command> {
             None,
             rollback,
         ),
+        Command {
+            modes: &[Mode::Exec],
+            syntax: "configure replace <path:word80> [best-effort]",
+            help: "Put the configuration of a file in place of the running one",
+            words: REPLACE,
+            no: None,
+            run: |session, args| {
+                let (from, said) = (Source::File(file_name(&text(args, "path")?)?), "Generating Rollback patch");
+                put(session, &from, &format!("{said}\n"), "Configure replace completed successfully.")
+            },
+        },
     ]
 }
 
@@ -110,6 +127,11 @@ fn rollback(session: &mut Session, args: &Args) -> Result<Output, Error> {
         (_, Some(path)) => Source::File(file_name(path)?),
         _ => Source::Startup,
     };
+    put(session, &from, "Collecting Running-Config\n#Generating Rollback Patch\n", "Rollback completed successfully.")
+}
+
+/// Puts it in place of the running configuration, whole or not at all; says `before` and `after`.
+fn put(session: &mut Session, from: &Source, before: &str, after: &str) -> Result<Output, Error> {
     let next = from.model(session)?;
     let steps = patch(&session.handle.model(), &next);
     session.may_type(&indented(&steps))?;
@@ -120,7 +142,5 @@ fn rollback(session: &mut Session, args: &Args) -> Result<Output, Error> {
     let done = session.handle.replace(next);
     let warnings = done.map_err(|why| Error::Refused(format!("Rollback failed. {why}")))?;
     let warnings = warnings.iter().map(|warning| format!("Warning: {warning}\n")).collect::<String>();
-    Ok(Output::text(format!(
-        "Collecting Running-Config\n#Generating Rollback Patch\n{steps}{warnings}\nRollback completed successfully.\n"
-    )))
+    Ok(Output::text(format!("{before}{steps}{warnings}\n{after}\n")))
 }

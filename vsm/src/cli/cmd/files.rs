@@ -150,7 +150,8 @@ fn dir(session: &mut Session, args: &Args) -> Result<Output, Error> {
         let name = file_name(place)?;
         entries.retain(|entry| entry.name == name);
         if entries.is_empty() {
-            return Err(missing(&name));
+            // As the system says it, and no error: programs look for the file before they copy it.
+            return Ok(Output::text("No such file or directory\n"));
         }
     }
     let (free, total) = folder.room();

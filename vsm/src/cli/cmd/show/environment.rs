@@ -5,7 +5,7 @@
 
 use super::exec;
 use super::version::Machine;
-use crate::cli::render::{Output, leaves, object};
+use crate::cli::render::{Output, leaves, object, table_list};
 use crate::cli::tree::Command;
 
 const WORDS: &[(&str, &str)] = &[
@@ -62,11 +62,17 @@ pub fn environment(part: Option<&str>) -> Output {
         "Temperature:\n{dashes}\n{header}\n{:<23}{:<14}{:<13}{}\n{dashes}\n",
         "", "(Celsius)", "(Celsius)", "(Celsius)",
     );
-    let parts =
-        [("power", power.to_owned(), "powersup"), ("fan", fan, "fandetails"), ("temperature", temperature, "tempinfo")];
+    let none = || object::<String>([]);
+    // Ansible takes the table of power supplies for granted.
+    let supplies = table_list("psinfo", Vec::new());
+    let parts = [
+        ("power", power.to_owned(), "powersup", supplies),
+        ("fan", fan, "fandetails", none()),
+        ("temperature", temperature, "tempinfo", none()),
+    ];
     let parts: Vec<_> = parts.into_iter().filter(|(name, ..)| part.is_none_or(|part| part == *name)).collect();
-    let text = parts.iter().map(|(_, text, _)| text.clone()).collect::<Vec<_>>().join("\n");
-    Output::with_json(text, object(parts.into_iter().map(|(_, _, key)| (key, object::<String>([])))))
+    let text = parts.iter().map(|(_, text, ..)| text.clone()).collect::<Vec<_>>().join("\n");
+    Output::with_json(text, object(parts.into_iter().map(|(_, _, key, json)| (key, json))))
 }
 
 /// A table without rows.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::exec;
-use crate::cli::render::{Output, leaves, table};
+use crate::cli::render::{Output, leaves, merged, table};
 use crate::cli::tree::{Command, Error};
 use crate::config::user::User;
 
@@ -37,12 +37,9 @@ pub fn accounts(users: &BTreeMap<String, User>) -> Output {
         if !key.is_empty() {
             text.push_str(&format!("        ssh public key: {key}\n"));
         }
-        rows.push(leaves([
-            ("usr_name", name.as_str()),
-            ("expire_date", "none"),
-            ("role", role.as_str()),
-            ("sshkey_info", key),
-        ]));
+        let roles = user.roles.iter().map(|role| leaves([("role", role)])).collect();
+        let own = leaves([("usr_name", name.as_str()), ("expire_date", "none"), ("sshkey_info", key)]);
+        rows.push(merged([own, table("role", roles)]));
     }
     Output::with_json(text, table("template", rows))
 }
