@@ -25,4 +25,5 @@ pub mod query;
 pub mod report;
 pub mod session;
 pub mod token;
+pub mod vemcmd;
 pub mod vlan;

@@ -173,7 +173,7 @@ pub struct Hello {
     /// See `version`.
     #[n(6)]
     pub hash: ConfigHash,
-    /// Optional abilities by name; empty today.
+    /// Optional abilities by name, such as [`crate::query::CAPABILITIES`].
     #[n(7)]
     pub capabilities: Vec<String>,
 }

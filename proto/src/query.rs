@@ -45,7 +45,25 @@ pub enum Query {
         #[n(1)]
         mac: Option<MacAddr>,
     },
+    /// A command of [`crate::vemcmd`], as text.
+    #[n(10)]
+    Show(#[n(0)] String),
 }
+
+impl Query {
+    /// What the agent's hello must have named for it to be asked this; `None`: every agent answers it.
+    pub fn capability(&self) -> Option<&'static str> {
+        match self {
+            Query::Show(_) => Some(SHOW),
+            _ => None,
+        }
+    }
+}
+
+/// The capability of an agent that answers [`Query::Show`].
+pub const SHOW: &str = "show";
+/// The capabilities of an agent of this version.
+pub const CAPABILITIES: [&str; 1] = [SHOW];
 
 /// Which flows are wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]

@@ -383,4 +383,7 @@ pub enum Answer {
     /// The agent can't answer; in English.
     #[n(8)]
     Failed(#[n(0)] String),
+    /// To `Show`.
+    #[n(9)]
+    Text(#[n(0)] String),
 }

@@ -23,8 +23,11 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use proto::msg::{FromVem, HostUuid};
+use proto::query::Query;
+use proto::report::Answer;
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use vswitch::worker::Limits;
 
 use crate::bootstrap::Bootstrap;
 use crate::export;
@@ -104,10 +107,14 @@ pub struct Status {
     pub domain: u16,
     /// The session.
     pub session: Session,
+    /// When the session came to be as it is; `None` when there was none yet.
+    pub session_since: Option<Instant>,
     /// When the agent started.
     pub started: Instant,
     /// Cores of the workers; none when they are not pinned.
     pub cores: Vec<usize>,
+    /// What the tables of the dataplane can hold.
+    pub limits: Limits,
 }
 
 /// Runs the agent until SIGTERM or SIGINT ends it.
@@ -151,7 +158,16 @@ pub fn run_until(bootstrap: Bootstrap, stop: StdStream) -> Result<(), Error> {
         Some(_) => Session::Down("not tried yet".to_owned()),
         None => Session::Alone,
     };
-    let status = Status { host: bootstrap.host.clone(), uuid, domain: bootstrap.domain, session, started, cores };
+    let status = Status {
+        host: bootstrap.host.clone(),
+        uuid,
+        domain: bootstrap.domain,
+        session,
+        session_since: None,
+        started,
+        cores,
+        limits: bootstrap.limits,
+    };
     let mut agent = Agent {
         bootstrap,
         switch,
@@ -283,6 +299,7 @@ impl Agent {
                 tracing::warn!(reason, "no supervisor");
             }
             self.status.session = down;
+            self.status.session_since = Some(Instant::now());
         }
     }
 
@@ -299,6 +316,7 @@ impl Agent {
             link::Event::Up { module, switch_name } => {
                 tracing::info!(module, switch_name, "supervisor is up");
                 self.status.session = Session::Up { module, switch_name };
+                self.status.session_since = Some(now);
                 self.say(FromVem::Ports(self.switch.reports()));
             }
             link::Event::Down { reason } => {
@@ -327,7 +345,13 @@ impl Agent {
             }
             link::Event::Abort(version) => self.switch.abort(Some(version)),
             link::Event::Query { id, query } => {
-                let answer = answer::answer(&mut self.switch, &query, now);
+                let answer = match query {
+                    Query::Show(words) => match show::show(&mut self.switch, &self.status, &words, now) {
+                        Ok(text) => Answer::Text(text),
+                        Err(reason) => Answer::Failed(reason),
+                    },
+                    query => answer::answer(&mut self.switch, &query, now),
+                };
                 self.say(FromVem::Answer { id, answer });
             }
         }

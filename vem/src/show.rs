@@ -1,8 +1,12 @@
 //! Local read-only diagnosis: `vem cmd "show ..."`, and the table of `vem ports`.
 //!
-//! What the supervisor would show of this module, for the hours when there is none. One table of commands; words may be
-//! shortened as long as they are unique.
+//! What the supervisor would show of this module, for the hours when there is none, and what only the host knows. The
+//! commands are those of [`proto::vemcmd`], and the supervisor asks for the same texts with [`Query::Show`].
 
+mod columns;
+mod host;
+mod policy;
+mod port;
 mod vhost;
 
 use std::fmt::Write;
@@ -11,26 +15,14 @@ use std::time::Instant;
 use proto::name::IfName;
 use proto::query::{FlowQuery, Query};
 use proto::report::{Answer, PortRow, PortState};
+use proto::vemcmd;
 use serde_json::{Value, json};
 
-use crate::agent::{Session, Status};
+use crate::agent::Status;
 use crate::answer;
 use crate::switch::Switch;
 use crate::workers;
 
-/// What can be shown: the word, and what it means.
-const COMMANDS: &[(&str, &str)] = &[
-    ("card", "this module: identity, session to the supervisor, configuration that runs"),
-    ("ports", "ports, their states and counters"),
-    ("mac", "the MAC address table"),
-    ("flows", "the flow cache, largest first (show flows [COUNT])"),
-    ("access-lists", "matches per rule"),
-    ("monitor", "monitor sessions"),
-    ("exporters", "flow exporters and the flow cache"),
-    ("vhost", "vhost-user ports: socket, guest, what was negotiated, errors"),
-    ("workers", "the dataplane's threads: core, load, ports, and how they rest"),
-    ("drops", "dropped frames by port and reason, and the last of them"),
-];
 /// Flows that are shown when no count is given.
 const FLOWS: u32 = 50;
 
@@ -39,80 +31,75 @@ const FLOWS: u32 = 50;
 /// # Errors
 /// It is not a command, or the dataplane does not answer; in English.
 pub fn show(switch: &mut Switch, status: &Status, typed: &str, now: Instant) -> Result<String, String> {
-    let mut words = typed.split_whitespace();
-    let first = words.next().unwrap_or_default();
-    if first.is_empty() || !"show".starts_with(first) {
-        return Err(help("only 'show' commands are answered here"));
-    }
-    let command = find(words.next().unwrap_or_default())?;
-    let argument = words.next();
-    if words.next().is_some() || (argument.is_some() && command != "flows") {
-        return Err(help("too many words"));
-    }
-    let query = match command {
-        "card" => return Ok(card(switch, status, now)),
+    let asked = vemcmd::parse(typed).map_err(|reason| format!("{reason}\n{}", vemcmd::help().trim_end()))?;
+    let text = match asked.show.words {
+        "card" => host::card(switch, status, now),
+        "heap" => host::heap(),
+        "limits" => host::limits(switch, status)?,
+        "vsm uptime" => host::vsm_uptime(status, now),
+        "acl" => policy::lists(switch),
+        "acl pinst" => policy::bound_lists(switch),
+        "profile" => policy::profiles(switch),
+        "span" => policy::sessions(switch),
+        "netflow monitor" => policy::monitors(switch),
+        "netflow interface" => policy::monitored(switch),
+        "pd-port" => port::uplinks(switch),
+        "port" => port::ports(switch),
+        "port vlans" => port::vlans(switch, false),
+        "port-drops" => port::drops(switch, true, true),
+        "port-drops egress" => port::drops(switch, false, true),
+        "port-drops ingress" => port::drops(switch, true, false),
+        "portmac" => port::addresses(switch),
+        "packets" => port::packets(switch, now),
+        "stats" => port::stats(switch, now),
+        "trunk" => port::vlans(switch, true),
+        "vlan" => port::vlan_members(switch),
         "ports" => {
             let rows = ports_json(switch, now);
-            return Ok(ports_table(rows.as_array().map(Vec::as_slice).unwrap_or_default()));
+            ports_table(rows.as_array().map(Vec::as_slice).unwrap_or_default())
         }
-        "vhost" => return Ok(vhost::blocks(switch)),
-        "workers" => return Ok(workers::table(switch.control(), &status.cores, switch.busy())),
-        "mac" => Query::Macs,
-        "flows" => {
-            let top = argument.map_or(Ok(FLOWS), str::parse).map_err(|_| help("a count of flows is a number"))?;
-            Query::Flows(FlowQuery { top, ..FlowQuery::default() })
-        }
+        "vhost" => vhost::blocks(switch),
+        "workers" => workers::table(switch.control(), &status.cores, switch.busy()),
+        words => answered(switch, words, asked.number, now)?,
+    };
+    Ok(bounded(text))
+}
+
+/// What is an answer to one of the supervisor's questions as well.
+fn answered(switch: &mut Switch, words: &str, number: Option<u32>, now: Instant) -> Result<String, String> {
+    let query = match words {
+        "mac" | "l2" | "l2 all" => Query::Macs,
+        "flows" => Query::Flows(FlowQuery { top: number.unwrap_or(FLOWS), ..FlowQuery::default() }),
         "access-lists" => Query::AclCounters,
         "monitor" => Query::Sessions,
-        "exporters" => Query::Exporters,
-        _ => Query::Drops,
+        "exporters" | "netflow stats" => Query::Exporters,
+        "drops" => Query::Drops,
+        words => return Err(format!("'{words}' can't be answered")),
     };
     match answer::answer(switch, &query, now) {
         Answer::Failed(reason) => Err(reason),
+        Answer::Macs(mut rows) => {
+            rows.sort_unstable_by_key(|row| (row.vlan, row.mac));
+            rows.retain(|row| number.is_none_or(|vlan| u32::from(row.vlan.get()) == vlan));
+            Ok(table(&Answer::Macs(rows)))
+        }
         answer => Ok(table(&answer)),
     }
 }
 
-fn find(word: &str) -> Result<&'static str, String> {
-    let mut fitting = COMMANDS.iter().filter(|(name, _)| !word.is_empty() && name.starts_with(word));
-    match (fitting.next(), fitting.next()) {
-        (Some((name, _)), None) => Ok(name),
-        (Some(_), Some(_)) => Err(help(&format!("'{word}' is ambiguous"))),
-        (None, _) if word.is_empty() => Err(help("what is to be shown?")),
-        (None, _) => Err(help(&format!("'{word}' is not known"))),
+/// What is longer than an answer may be ends with a line that says so.
+fn bounded(mut text: String) -> String {
+    let lines = text.lines().count();
+    if text.len() > vemcmd::TEXT_MAX {
+        let room = text.floor_char_boundary(vemcmd::TEXT_MAX - 100);
+        text.truncate(text.get(..room).and_then(|kept| kept.rfind('\n')).map_or(0, |end| end + 1));
+        let _ = writeln!(text, "... {} more lines, which are too many for one answer", lines - text.lines().count());
     }
-}
-
-fn help(reason: &str) -> String {
-    let lines: String = COMMANDS.iter().map(|(name, text)| format!("\n  show {name:<14}{text}")).collect();
-    format!("{reason}{lines}")
+    text
 }
 
 fn name_text(name: Option<IfName>) -> String {
     name.map_or_else(|| "-".to_owned(), IfName::short)
-}
-
-fn card(switch: &Switch, status: &Status, now: Instant) -> String {
-    let (version, hash) = switch.applied();
-    let session = match &status.session {
-        Session::Alone => "none (no supervisor in the configuration file)".to_owned(),
-        Session::Down(reason) => format!("down ({reason})"),
-        Session::Up { module, switch_name } => format!("up (module {module} of {switch_name})"),
-    };
-    let config = match switch.host_config() {
-        Some(host) => format!("version {version}, module {} of {}, hash {hash}", host.module, host.switch_name),
-        None => "none yet".to_owned(),
-    };
-    format!(
-        "Host          : {}\nUUID          : {}\nDomain        : {}\nSoftware      : {}\nUp            : {} s\n\
-         Supervisor    : {session}\nConfiguration : {config}\nPorts         : {}\n",
-        status.host,
-        status.uuid,
-        status.domain,
-        env!("CARGO_PKG_VERSION"),
-        now.saturating_duration_since(status.started).as_secs(),
-        switch.ports().count(),
-    )
 }
 
 /// The rows of `vem ports --json`.
@@ -189,7 +176,7 @@ fn address(octets: u128) -> String {
 fn table(answer: &Answer) -> String {
     let mut out = String::new();
     let _ = write_table(answer, &mut out);
-    out
+    if out.is_empty() { "none\n".to_owned() } else { out }
 }
 
 fn write_table(answer: &Answer, out: &mut String) -> std::fmt::Result {
@@ -263,7 +250,7 @@ fn write_table(answer: &Answer, out: &mut String) -> std::fmt::Result {
                 writeln!(out, "{ms} ms ago {port} {reason}{rule} {length} octets: {}", sample.headers)?;
             }
         }
-        Answer::Ports(_) | Answer::Done | Answer::Failed(_) => {}
+        Answer::Ports(_) | Answer::Done | Answer::Failed(_) | Answer::Text(_) => {}
     }
     Ok(())
 }
@@ -273,13 +260,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_may_be_shortened() {
-        assert_eq!(find("f"), Ok("flows"));
-        assert_eq!(find("mac"), Ok("mac"));
-        assert!(find("m").unwrap_err().starts_with("'m' is ambiguous"));
-        assert_eq!(find("w"), Ok("workers"));
-        assert!(find("x").unwrap_err().contains("show drops"));
-        assert!(find("").is_err());
+    fn a_text_that_is_too_long_says_so() {
+        let text = bounded("0123456789\n".repeat(200_000));
+        assert!(text.len() <= vemcmd::TEXT_MAX && text.lines().rev().nth(1) == Some("0123456789"));
+        assert_eq!(text.lines().last(), Some("... 104684 more lines, which are too many for one answer"));
+        assert_eq!(bounded("short\n".to_owned()), "short\n");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use proto::msg::HostUuid;
 use vsm::cli::graph::Tree;
 use vsm::cli::parse::parse;
 use vsm::cli::pipe;
@@ -15,14 +16,18 @@ use vsm::cli::session::Session;
 use vsm::cli::terminal::Terminal;
 use vsm::cli::tree::Mode;
 use vsm::config::startup;
+use vsm::module::registry::{Inventory, Module};
 use vsm::supervisor::Handle;
 
 const NAME: &str = "n1000v";
+/// A file that begins so is of a switch that believes that module 3 is connected; it answers nothing.
+const WITH_MODULE: &str = "## With module 3";
 
 fn typed(line: &str) -> Option<&str> {
     let rest = line.strip_prefix(NAME)?;
     let (mode, typed) = rest.split_once('#')?;
-    let is_prompt = mode.is_empty() || (mode.starts_with("(config") && mode.ends_with(')'));
+    let is_mode = |mode: &str| mode.starts_with("(config") || mode.starts_with("(vem-");
+    let is_prompt = mode.is_empty() || (is_mode(mode) && mode.ends_with(')'));
     is_prompt.then_some(typed.strip_prefix(' ').unwrap_or(typed))
 }
 
@@ -90,10 +95,28 @@ fn row(text: &str) -> String {
     row.into_iter().collect()
 }
 
+fn with_module() -> Inventory {
+    let module = Module {
+        uuid: HostUuid([3; 16]),
+        host: "host1".into(),
+        software: "0.1.0".into(),
+        address: Some(([127, 0, 0, 1], 1).into()),
+        ports: Vec::new(),
+        applied: Default::default(),
+        intended: Default::default(),
+        connected_at: None,
+        counters: Default::default(),
+    };
+    let mut inventory = Inventory::default();
+    inventory.modules.insert(3, module);
+    inventory
+}
+
 fn replay(transcript: &str, config: &str) -> String {
     let model = startup::load(config).unwrap_or_else(|errors| panic!("switch.cfg: {errors:?}"));
     let mut out = Vec::new();
-    let mut terminal = Terminal::new(Session::new(Handle::detached(model)), &mut out);
+    let inventory = if transcript.starts_with(WITH_MODULE) { with_module() } else { Inventory::default() };
+    let mut terminal = Terminal::new(Session::new(Handle::shadow(model, inventory)), &mut out);
     let mut text: String = transcript
         .lines()
         .take_while(|line| line.starts_with("## "))
@@ -181,10 +204,12 @@ fn command_of(tree: &'static Tree, line: &str) -> Option<&'static str> {
         Mode::VemSlot,
         Mode::LineConsole,
         Mode::LineVty,
+        Mode::Vem,
     ];
     let (prompt, typed) = line.split_once('#')?;
     let mode = MODES.iter().copied().find(|mode| match mode.suffix() {
         "" => !prompt.contains(['(', ' ']),
+        "(vem)" => prompt.contains("(vem-"),
         suffix => prompt.ends_with(suffix),
     })?;
     let whole = parse(tree, mode, typed).ok().flatten();

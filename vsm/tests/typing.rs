@@ -12,7 +12,7 @@ use vsm::config::running::{Part, body};
 use vsm::config::startup;
 use vsm::supervisor::Handle;
 
-const MODES: [Mode; 16] = [
+const MODES: [Mode; 17] = [
     Mode::Exec,
     Mode::Config,
     Mode::ConfigSession,
@@ -29,6 +29,7 @@ const MODES: [Mode; 16] = [
     Mode::Monitor,
     Mode::SvsDomain,
     Mode::VemSlot,
+    Mode::Vem,
 ];
 
 /// Every line of the transcripts, with the mode in which it was typed.

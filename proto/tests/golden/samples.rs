@@ -15,7 +15,7 @@ use proto::report::{
 };
 use proto::vlan::PortMode;
 
-pub const VEM_VARIANTS: [&str; 16] = [
+pub const VEM_VARIANTS: [&str; 17] = [
     "hello",
     "enroll",
     "heartbeat",
@@ -32,6 +32,7 @@ pub const VEM_VARIANTS: [&str; 16] = [
     "answer-drops",
     "answer-done",
     "answer-failed",
+    "answer-text",
 ];
 
 pub fn vem_variant(message: &FromVem) -> &'static str {
@@ -53,11 +54,12 @@ pub fn vem_variant(message: &FromVem) -> &'static str {
             Answer::Drops(..) => "answer-drops",
             Answer::Done => "answer-done",
             Answer::Failed(_) => "answer-failed",
+            Answer::Text(_) => "answer-text",
         },
     }
 }
 
-pub const VSM_VARIANTS: [&str; 17] = [
+pub const VSM_VARIANTS: [&str; 18] = [
     "welcome",
     "refuse",
     "enrolled",
@@ -75,6 +77,7 @@ pub const VSM_VARIANTS: [&str; 17] = [
     "query-clear-acl-counters",
     "query-clear-counters",
     "query-clear-macs",
+    "query-show",
 ];
 
 pub fn vsm_variant(message: &FromVsm) -> &'static str {
@@ -97,6 +100,7 @@ pub fn vsm_variant(message: &FromVsm) -> &'static str {
             Query::ClearAclCounters(_) => "query-clear-acl-counters",
             Query::ClearCounters(_) => "query-clear-counters",
             Query::ClearMacs { .. } => "query-clear-macs",
+            Query::Show(_) => "query-show",
         },
     }
 }
@@ -253,6 +257,7 @@ fn answers() -> Vec<Answer> {
         ),
         Answer::Done,
         Answer::Failed("no such port".to_owned()),
+        Answer::Text("Host : host1\n".to_owned()),
     ]
 }
 
@@ -313,6 +318,7 @@ fn queries() -> Vec<Query> {
         Query::ClearAclCounters(Some("thin".to_owned())),
         Query::ClearCounters(Some(IfName::Mgmt0)),
         Query::ClearMacs { vlan: Some(vlan(10)), mac: Some(mac(1)) },
+        Query::Show("show card".to_owned()),
     ]
 }
 

@@ -9,9 +9,11 @@ use std::thread::JoinHandle;
 use proto::addr::VlanId;
 use proto::query::Query;
 use proto::report::{Answer, PortRow, PortState};
+use proto::vemcmd;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 use vem::local::{Request, client};
+use vsm::cli::session::Session;
 use vsm::config::model::{Model, Profile, Settings, Vlan};
 
 use crate::world::{World, uuid, wait_for};
@@ -89,6 +91,36 @@ fn rows(world: &World) -> Vec<PortRow> {
     }
 }
 
+/// Every command of the module, asked on the host and through the supervisor: the same text, but for what goes on with
+/// time (asked for until both fall into the same second) and the size of the process.
+fn module_and_host_show_the_same(world: &World, agent: &Running) {
+    let mut session = Session::new(world.handle());
+    for show in vemcmd::SHOWS {
+        let number = if show.number == vemcmd::Number::Vlan { " 10" } else { "" };
+        let words = format!("show {}{number}", show.words);
+        let local = || {
+            let answer = client::ask(&agent.socket, &Request::Show { words: words.clone() }).unwrap();
+            answer["text"].as_str().unwrap().to_owned()
+        };
+        let mut remote = || session.run_line(&format!("module 3 execute vemcmd {words}"));
+        let names =
+            |text: String| text.lines().filter_map(|l| Some(l.split(' ').next()?.to_owned())).collect::<Vec<_>>();
+        match show.words {
+            "heap" => assert_eq!(names(local()), names(remote())),
+            _ => wait_for(&words, || {
+                let here = local();
+                !here.is_empty() && remote() == here && here == local()
+            }),
+        }
+    }
+    assert!(session.run_line("attach vem 3").contains("Attached to module 3 (host-1)"));
+    assert_eq!(session.prompt(), "switch(vem-3)# ");
+    assert!(session.run_line("show port").contains("web1/0"));
+    assert!(session.run_line("show port | json").contains(r#""command":"show port""#));
+    session.run_line("exit");
+    assert_eq!(session.prompt(), "switch# ");
+}
+
 fn follow_the_supervisor(host: &str, vm: &str) {
     let namespace = std::fs::File::open(format!("/run/netns/{host}")).unwrap();
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
@@ -123,6 +155,8 @@ fn follow_the_supervisor(host: &str, vm: &str) {
     assert_eq!(rows(&world)[0].state, PortState::Up);
     assert_eq!(rows(&world)[0].port.nic.as_str(), "web1/0");
     world.wait_logged("Interface Vethernet1 is up");
+
+    module_and_host_show_the_same(&world, &agent);
 
     // Every further edit is there when it returns, and is what is reported.
     for i in 0..10 {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 use mio::{Events, Poll, Token, Waker};
 use proto::msg::{ConfigHash, FromVem, FromVsm, Hello, PROTOCOL};
+use proto::query::CAPABILITIES;
 use sha2::{Digest, Sha256};
 
 use super::backoff::Backoff;
@@ -118,7 +119,7 @@ impl Link {
             software: cfg.software.clone(),
             version: self.parts.applied.0,
             hash: self.parts.applied.1,
-            capabilities: Vec::new(),
+            capabilities: CAPABILITIES.map(str::to_owned).to_vec(),
         });
         let opened = self.address().and_then(|address| {
             Connection::open(address, Arc::clone(&self.parts.tls), &hello, self.parts.poll.registry(), SOCKET, now)

@@ -52,7 +52,7 @@ pub fn candidates(tree: &Tree, mode: Mode, line: &str, might: Might<'_>) -> (Vec
         }
         found.extend(walk.unnumbered.iter().map(|(word, edge)| number_offer(tree, word, edge)));
     }
-    if words.is_empty() && !negated && mode != Mode::Exec {
+    if words.is_empty() && !negated && !matches!(mode, Mode::Exec | Mode::Vem) {
         found.push(Candidate { word: "no".into(), help: "Negate a command or set its defaults".into(), keyword: true });
     }
     found.retain(|candidate| match candidate.keyword {

@@ -178,11 +178,16 @@ impl Session {
         self.stack.push((mode, subject));
     }
 
+    /// Enters a mode on top of whatever the session is at; leaving it leads back there.
+    pub fn step_in(&mut self, mode: Mode, subject: Subject) {
+        self.stack.push((mode, subject));
+    }
+
     /// One mode up; from EXEC mode the session is closed.
     pub fn leave(&mut self) {
         match self.stack.len() {
             0 | 1 => self.closed = true,
-            2 => self.end(),
+            2 if self.place() != Mode::Vem => self.end(),
             _ => drop(self.stack.pop()),
         }
     }
@@ -253,6 +258,9 @@ impl Session {
     /// `switch(config-if)# `
     pub fn prompt(&self) -> String {
         let suffix = self.mode().suffix();
+        if let (Mode::Vem, Subject::Number(slot)) = (self.mode(), self.subject()) {
+            return format!("{}(vem-{slot})# ", self.hostname());
+        }
         match self.draft.as_ref().and_then(|_| suffix.strip_prefix("(config-")).filter(|_| self.depth() > 0) {
             Some(inner) => format!("{}(config-s-{inner}# ", self.hostname()),
             None => format!("{}{suffix}# ", self.hostname()),
@@ -338,7 +346,7 @@ impl Session {
                 self.stack.pop();
             }
         }
-        let is_configuration = !matches!(parsed.mode, Mode::Exec | Mode::ConfigSession);
+        let is_configuration = !matches!(parsed.mode, Mode::Exec | Mode::ConfigSession | Mode::Vem);
         let result = match &self.draft {
             Some(draft) if is_configuration => {
                 let (name, shadow) = (draft.claim.name().to_owned(), draft.shadow.clone());

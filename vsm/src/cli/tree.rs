@@ -74,6 +74,8 @@ pub enum Mode {
     LineConsole,
     /// `switch(config-line)#`
     LineVty,
+    /// `switch(vem-3)#`: the commands of a module, and no others.
+    Vem,
 }
 
 impl Mode {
@@ -101,6 +103,7 @@ impl Mode {
             Mode::VemSlot => "(config-vem-slot)",
             Mode::LineConsole => "(config-console)",
             Mode::LineVty => "(config-line)",
+            Mode::Vem => "(vem)",
         }
     }
 
@@ -108,7 +111,7 @@ impl Mode {
     pub fn parent(self) -> Option<Mode> {
         match self {
             Mode::Exec => None,
-            Mode::Config => Some(Mode::Exec),
+            Mode::Config | Mode::Vem => Some(Mode::Exec),
             Mode::FlowExporterVersion => Some(Mode::FlowExporter),
             Mode::RoleInterface | Mode::RoleVlan => Some(Mode::Role),
             _ => Some(Mode::Config),
@@ -117,7 +120,7 @@ impl Mode {
 
     /// The modes whose commands may be typed here, in the order in which they are tried: this one, those around it, EXEC.
     pub fn chain(self) -> impl Iterator<Item = Mode> {
-        std::iter::successors(Some(self), |mode| mode.parent())
+        std::iter::successors(Some(self), |mode| mode.parent().filter(|_| *mode != Mode::Vem))
     }
 }
 
@@ -144,7 +147,9 @@ impl Command {
     /// It changes nothing but the session: who may only look may type it.
     pub fn only_looks(&self) -> bool {
         let first = self.syntax.split(' ').next().unwrap_or_default();
-        self.modes == [Mode::Exec] && ["show", "terminal", "exit", "end", "enable"].contains(&first)
+        let looks = ["show", "terminal", "exit", "end", "enable", "attach"].contains(&first)
+            || self.syntax.starts_with("module <slot:num:3-66> execute vemcmd ");
+        self.modes == [Mode::Vem] || (self.modes == [Mode::Exec] && looks)
     }
 }
 

@@ -106,6 +106,8 @@ struct Member {
     has_ports: bool,
     /// Ports that it says it has and another module holds.
     contested: Vec<PortReport>,
+    /// What its hello has said that it can do.
+    capabilities: Vec<String>,
 }
 
 /// The thread.
@@ -233,7 +235,11 @@ impl Control {
         };
         let id = self.asks.begin(&asked, reply, now);
         for slot in asked {
-            self.send(slot, &FromVsm::Query { id, query: query.clone() }, now);
+            let knows = |member: &Member| query.capability().is_none_or(|c| member.capabilities.iter().any(|k| k == c));
+            match self.members.get(&slot).is_some_and(knows) {
+                true => self.send(slot, &FromVsm::Query { id, query: query.clone() }, now),
+                false => self.asks.answer(id, slot, Err(format!("the software of module {slot} is too old for that"))),
+            }
         }
     }
 
@@ -255,7 +261,9 @@ impl Control {
         match self.admit(token, &hello) {
             Ok(slot) => {
                 self.parts.server.set_member(token);
-                self.members.insert(slot, Member { token, has_ports: false, contested: Vec::new() });
+                let member =
+                    Member { token, has_ports: false, contested: Vec::new(), capabilities: hello.capabilities };
+                self.members.insert(slot, member);
                 self.slots.insert(token, slot);
                 self.save();
                 self.changed = true;

@@ -22,6 +22,7 @@ pub mod svs;
 pub mod system;
 pub mod target;
 pub mod user;
+pub mod vemcmd;
 pub mod vlan;
 
 use std::collections::HashMap;
@@ -90,5 +91,6 @@ fn own_files() -> Vec<(&'static str, Vec<Command>)> {
         monitor::commands(),
         svs::commands(),
         line::commands(),
+        vemcmd::commands(),
     ]
 }
