@@ -48,6 +48,9 @@ pub enum Query {
     /// A command of [`crate::vemcmd`], as text.
     #[n(10)]
     Show(#[n(0)] String),
+    /// What the agent really runs.
+    #[n(11)]
+    Applied,
 }
 
 impl Query {
@@ -55,6 +58,7 @@ impl Query {
     pub fn capability(&self) -> Option<&'static str> {
         match self {
             Query::Show(_) => Some(SHOW),
+            Query::Applied => Some(APPLIED),
             _ => None,
         }
     }
@@ -62,8 +66,10 @@ impl Query {
 
 /// The capability of an agent that answers [`Query::Show`].
 pub const SHOW: &str = "show";
+/// The capability of an agent that answers [`Query::Applied`].
+pub const APPLIED: &str = "applied";
 /// The capabilities of an agent of this version.
-pub const CAPABILITIES: [&str; 1] = [SHOW];
+pub const CAPABILITIES: [&str; 2] = [SHOW, APPLIED];
 
 /// Which flows are wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]

@@ -5,6 +5,7 @@ use minicbor::{Decode, Encode};
 use crate::acl::Action;
 use crate::addr::{MacAddr, NicId, VlanId};
 use crate::config::ProfileType;
+use crate::msg::ConfigHash;
 use crate::name::IfName;
 
 /// A port that the host has attached.
@@ -353,6 +354,24 @@ pub struct RuleRef {
     pub action: Action,
 }
 
+/// What an agent really runs, read back from its dataplane and its disk.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Applied {
+    /// Version of the configuration that it was given.
+    #[n(0)]
+    pub version: u64,
+    /// Hash of the configuration that it was given.
+    #[n(1)]
+    pub hash: ConfigHash,
+    /// A [`crate::config::HostConfig`], encoded, as it runs; `None` without one, or when it is too large to be told.
+    #[n(2)]
+    #[cbor(with = "minicbor::bytes")]
+    pub config: Option<Vec<u8>>,
+    /// What is not as it should be beyond the configuration, in English.
+    #[n(3)]
+    pub faults: Vec<String>,
+}
+
 /// The answer to a [`crate::query::Query`].
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub enum Answer {
@@ -386,4 +405,7 @@ pub enum Answer {
     /// To `Show`.
     #[n(9)]
     Text(#[n(0)] String),
+    /// To `Applied`.
+    #[n(10)]
+    Applied(#[n(0)] Applied),
 }

@@ -19,6 +19,7 @@ use vswitch::flow::record::Outcome;
 use vswitch::port::PortId;
 use vswitch::verdict::DropReason;
 
+use crate::applied::applied;
 use crate::header;
 use crate::switch::Switch;
 
@@ -41,6 +42,7 @@ pub fn answer(switch: &mut Switch, query: &Query, now: Instant) -> Answer {
             switch.clear_counters(*name);
             Ok(Answer::Done)
         }
+        Query::Applied => Ok(Answer::Applied(applied(switch))),
         // Needs more than the switch: the agent answers it.
         Query::Show(_) => Ok(Answer::Failed("not a question about the switch".to_owned())),
         Query::ClearMacs { vlan, mac } => switch.control().clear_macs(*vlan, *mac).map(|()| Answer::Done),

@@ -20,6 +20,7 @@
 
 pub mod agent;
 pub mod answer;
+pub mod applied;
 pub mod apply;
 pub mod args;
 pub mod attach;

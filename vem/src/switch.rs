@@ -237,6 +237,22 @@ impl Switch {
         self.last.as_ref().map_or((0, ConfigHash::default()), |last| (last.version, last.hash))
     }
 
+    /// What the agent would come back with: the last good configuration as it is on the disk.
+    ///
+    /// # Errors
+    /// The file can't be used.
+    pub fn stored_config(&self) -> Result<Option<LastGood>, headless::Error> {
+        Ok(self.store.load_config()?.map(|(last, _)| last))
+    }
+
+    /// The ports on the disk are those that are attached.
+    ///
+    /// # Errors
+    /// The file can't be used.
+    pub fn stored_ports_match(&self) -> Result<bool, headless::Error> {
+        Ok(self.store.load_attachments()? == self.attachments)
+    }
+
     /// Every port.
     pub fn ports(&self) -> impl Iterator<Item = (&Attachment, &Live)> {
         self.attachments.iter().filter_map(|a| self.live.get(&a.nic).map(|live| (a, live)))

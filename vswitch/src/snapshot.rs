@@ -312,6 +312,11 @@ impl Snapshot {
         self.vlan_policies.get(index)
     }
 
+    /// The access lists, in the order of the configuration.
+    pub fn acls(&self) -> impl Iterator<Item = &proto::acl::Acl> {
+        self.lists.iter().map(|list| list.acl())
+    }
+
     /// Ports of `vlan` that are up and no destination of a monitor session, in rising order.
     pub fn members(&self, vlan: VlanId) -> &[PortId] {
         self.vlan(vlan).map_or(&[], |v| &v.members)

@@ -10,12 +10,12 @@ use proto::msg::{ConfigHash, Enroll, Event, FromVem, FromVsm, Hello, HostUuid};
 use proto::name::IfName;
 use proto::query::{FlowQuery, Query};
 use proto::report::{
-    AclCountRow, Answer, CacheState, Counters, DropRow, DropSample, ExporterRow, FlowRow, MacRow, PortReport, PortRow,
-    PortState, RuleRef, SessionRow,
+    AclCountRow, Answer, Applied, CacheState, Counters, DropRow, DropSample, ExporterRow, FlowRow, MacRow, PortReport,
+    PortRow, PortState, RuleRef, SessionRow,
 };
 use proto::vlan::PortMode;
 
-pub const VEM_VARIANTS: [&str; 17] = [
+pub const VEM_VARIANTS: [&str; 18] = [
     "hello",
     "enroll",
     "heartbeat",
@@ -33,6 +33,7 @@ pub const VEM_VARIANTS: [&str; 17] = [
     "answer-done",
     "answer-failed",
     "answer-text",
+    "answer-applied",
 ];
 
 pub fn vem_variant(message: &FromVem) -> &'static str {
@@ -55,11 +56,12 @@ pub fn vem_variant(message: &FromVem) -> &'static str {
             Answer::Done => "answer-done",
             Answer::Failed(_) => "answer-failed",
             Answer::Text(_) => "answer-text",
+            Answer::Applied(_) => "answer-applied",
         },
     }
 }
 
-pub const VSM_VARIANTS: [&str; 18] = [
+pub const VSM_VARIANTS: [&str; 19] = [
     "welcome",
     "refuse",
     "enrolled",
@@ -78,6 +80,7 @@ pub const VSM_VARIANTS: [&str; 18] = [
     "query-clear-counters",
     "query-clear-macs",
     "query-show",
+    "query-applied",
 ];
 
 pub fn vsm_variant(message: &FromVsm) -> &'static str {
@@ -101,6 +104,7 @@ pub fn vsm_variant(message: &FromVsm) -> &'static str {
             Query::ClearCounters(_) => "query-clear-counters",
             Query::ClearMacs { .. } => "query-clear-macs",
             Query::Show(_) => "query-show",
+            Query::Applied => "query-applied",
         },
     }
 }
@@ -258,6 +262,12 @@ fn answers() -> Vec<Answer> {
         Answer::Done,
         Answer::Failed("no such port".to_owned()),
         Answer::Text("Host : host1\n".to_owned()),
+        Answer::Applied(Applied {
+            version: 7,
+            hash: hash(),
+            config: Some(vec![1, 2, 3]),
+            faults: vec!["Vethernet12: device tap0 is gone".to_owned()],
+        }),
     ]
 }
 
@@ -319,6 +329,7 @@ fn queries() -> Vec<Query> {
         Query::ClearCounters(Some(IfName::Mgmt0)),
         Query::ClearMacs { vlan: Some(vlan(10)), mac: Some(mac(1)) },
         Query::Show("show card".to_owned()),
+        Query::Applied,
     ]
 }
 

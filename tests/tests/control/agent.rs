@@ -12,6 +12,7 @@ use proto::report::{Answer, PortRow, PortState};
 use proto::vemcmd;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
+use vem::headless::{LastGood, Store};
 use vem::local::{Request, client};
 use vsm::cli::session::Session;
 use vsm::config::model::{Model, Profile, Settings, Vlan};
@@ -108,8 +109,12 @@ fn module_and_host_show_the_same(world: &World, agent: &Running) {
         match show.words {
             "heap" => assert_eq!(names(local()), names(remote())),
             _ => wait_for(&words, || {
-                let here = local();
-                !here.is_empty() && remote() == here && here == local()
+                // How long ago a frame was dropped is another number each time.
+                let timeless = |text: String| -> String {
+                    text.lines().map(|line| line.split_once(" ms ago ").map_or(line, |(_, rest)| rest)).collect()
+                };
+                let here = timeless(local());
+                !here.is_empty() && timeless(remote()) == here && here == timeless(local())
             }),
         }
     }
@@ -119,6 +124,38 @@ fn module_and_host_show_the_same(world: &World, agent: &Running) {
     assert!(session.run_line("show port | json").contains(r#""command":"show port""#));
     session.run_line("exit");
     assert_eq!(session.prompt(), "switch# ");
+}
+
+/// What is altered by hand on the host is named by the audit.
+fn audits_name_what_was_altered(world: &World, agent: Running, file: &Path, state: &Path) -> Running {
+    let mut session = Session::new(world.handle());
+    session.run_line("golden save base");
+    let mut audit = || (session.run_line("audit golden base module 3"), session.went_well());
+    let (text, passed) = audit();
+    assert!(passed && text.starts_with("Audit passed: 0 lines"), "{text}");
+
+    // The stored configuration becomes another, sound in itself, in which VLAN 10 does not exist.
+    let (path, kept) = (state.join("config"), std::fs::read(state.join("config")).unwrap());
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::write(elsewhere.path().join("config"), &kept).unwrap();
+    let store = Store::open(elsewhere.path()).unwrap();
+    let (last, mut host) = store.load_config().unwrap().unwrap();
+    host.vlans.remove(VlanId::new(10).unwrap());
+    store.save_config(&LastGood::of(last.version + 1000, &host)).unwrap();
+    std::fs::copy(elsewhere.path().join("config"), &path).unwrap();
+    let (text, passed) = audit();
+    assert!(!passed && text.contains("stored configuration: version") && text.contains("Audit failed"), "{text}");
+    std::fs::write(&path, b"VEMSTAT1 nonsense").unwrap();
+    let (text, passed) = audit();
+    assert!(!passed && text.contains("stored configuration: ") && text.contains("is cut short"), "{text}");
+
+    // With the altered file it comes back altered, which is logged and put right.
+    std::fs::copy(elsewhere.path().join("config"), &path).unwrap();
+    drop(agent);
+    let agent = Running::start(file);
+    world.wait_logged("Module 3 runs another configuration than version");
+    wait_for("the right configuration", || audit().1);
+    agent
 }
 
 fn follow_the_supervisor(host: &str, vm: &str) {
@@ -166,6 +203,8 @@ fn follow_the_supervisor(host: &str, vm: &str) {
     let applied = world.handle().inventory().modules[&3].applied;
     assert!(agent.card().contains(&format!("version {}, ", applied.0)));
 
+    let agent = audits_name_what_was_altered(&world, agent, &file, state.path());
+
     // The supervisor goes: nothing changes, and a restart brings back the same.
     let model = (*world.handle().model()).clone();
     world.stop();
@@ -181,6 +220,13 @@ fn follow_the_supervisor(host: &str, vm: &str) {
         inventory.modules.get(&3).is_some_and(|m| m.applied.0 > 0 && m.applied == m.intended)
     });
     assert_eq!(agent.port()["state"], "up");
+
+    // The card is taken away.
+    let mut session = Session::new(world.handle());
+    assert!(session.run_line("show consistency").starts_with("Consistency passed"));
+    ip(&format!("-n {vm} link del tap0"));
+    wait_for("the lost card", || session.run_line("show consistency").contains("Vethernet1: device tap0 is gone"));
+    assert!(!session.went_well());
 }
 
 #[test]

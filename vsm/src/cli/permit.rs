@@ -186,5 +186,5 @@ const ATTACHING: &[&str] = &[CONFIGURE, INTERFACE, INHERIT];
 
 fn moves(command: &Command) -> bool {
     let first = command.syntax.split(' ').next().unwrap_or_default();
-    command.modes == [Mode::Exec] && (MOVES.contains(&first) || command.syntax == CONFIGURE)
+    matches!(command.modes, [Mode::Exec | Mode::Vem]) && (MOVES.contains(&first) || command.syntax == CONFIGURE)
 }

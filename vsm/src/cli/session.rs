@@ -83,6 +83,8 @@ pub struct Session {
     closed: bool,
     failed: bool,
     denied: bool,
+    /// The last line was an audit that has found something.
+    findings: bool,
 }
 
 impl Session {
@@ -101,6 +103,7 @@ impl Session {
             closed: false,
             failed: false,
             denied: false,
+            findings: false,
         }
     }
 
@@ -239,6 +242,16 @@ impl Session {
         self.denied
     }
 
+    /// An audit has found something: a program that runs it shall know by the exit status.
+    pub fn note_findings(&mut self) {
+        self.findings = true;
+    }
+
+    /// The last line was carried out, and what it looked for is there: for the exit status.
+    pub fn went_well(&self) -> bool {
+        !self.failed && !self.findings
+    }
+
     /// What `terminal ...` has set.
     pub fn settings(&self) -> Settings {
         self.settings
@@ -289,6 +302,7 @@ impl Session {
         if let Some(login) = self.login {
             self.handle.logins().typed(login, SystemTime::now());
         }
+        self.findings = false;
         let result = self.run(line);
         self.failed = result.is_err();
         self.denied = result.as_ref().is_err_and(|error| *error == Error::Denied);

@@ -179,7 +179,7 @@ impl Line<'_> {
             Talk::Commands { text, crlf, refused } => {
                 for command in split_commands(&text) {
                     let mut printed = session.run_line(command);
-                    if session.has_failed() {
+                    if !session.went_well() {
                         refused.store(true, Ordering::Relaxed);
                     }
                     if crlf {
@@ -283,7 +283,7 @@ impl Line<'_> {
             }
             let line = String::from_utf8_lossy(&line).into_owned();
             let text = session.run_line(line.trim_end_matches(['\r', '\n']));
-            let status = match (session.is_closed(), session.has_failed()) {
+            let status = match (session.is_closed(), !session.went_well()) {
                 (true, _) => STATUS_CLOSED,
                 (_, true) => STATUS_REFUSED,
                 _ => STATUS_DONE,

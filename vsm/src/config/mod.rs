@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod compile;
 pub mod flow;
+pub mod hostdiff;
 pub mod ifindex;
 pub mod line;
 pub mod model;

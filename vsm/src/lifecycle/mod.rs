@@ -31,12 +31,17 @@ use trial::Trial;
 /// Most files of `bootflash:`.
 pub const FILES_MAX: usize = 100;
 
+/// Most golden configurations.
+pub const GOLDEN_MAX: usize = 20;
+
 /// What there is beside the running configuration.
 pub struct Lifecycle {
     /// The configuration of the next start.
     pub startup: Startup,
     /// Checkpoints.
     pub checkpoints: Folder,
+    /// Golden configurations, each written as a checkpoint is.
+    pub golden: Folder,
     /// `bootflash:`
     pub files: Folder,
     /// Configuration sessions.
@@ -51,6 +56,7 @@ impl Lifecycle {
         Lifecycle {
             startup: Startup::in_memory(),
             checkpoints: Folder::in_memory(CHECKPOINTS_MAX),
+            golden: Folder::in_memory(GOLDEN_MAX),
             files: Folder::in_memory(FILES_MAX),
             drafts: Drafts::default(),
             trial: Trial::default(),
@@ -66,6 +72,7 @@ impl Lifecycle {
         Ok(Lifecycle {
             startup: Startup::open(boot, startup)?,
             checkpoints: Folder::open(&folder("checkpoints"), CHECKPOINTS_MAX)?,
+            golden: Folder::open(&folder("golden"), GOLDEN_MAX)?,
             files: Folder::open(&folder("bootflash"), FILES_MAX)?,
             ..Lifecycle::in_memory()
         })

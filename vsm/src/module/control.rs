@@ -291,6 +291,12 @@ impl Control {
         registry.saw_version(hello.version);
         if let Some(module) = registry.inventory.modules.get_mut(&slot) {
             module.applied = (hello.version, hello.hash);
+            let (given, hash) = module.intended;
+            if given > 0 && hash != hello.hash {
+                let text =
+                    format!("Module {slot} runs another configuration than version {given}, which it was given last");
+                self.shared.log.write("VEM_MGR", 3, "CONFIG_DRIFT", &text);
+            }
         }
         Ok(slot)
     }

@@ -7,6 +7,7 @@ pub mod feature;
 pub mod files;
 pub mod flow;
 pub mod flow_monitor;
+pub mod golden;
 pub mod interface;
 pub mod line;
 pub mod mac;
@@ -79,6 +80,7 @@ fn own_files() -> Vec<(&'static str, Vec<Command>)> {
         checkpoint::commands(),
         draft::commands(),
         role::commands(),
+        golden::commands(),
         user::commands(),
         feature::commands(),
         vlan::commands(),

@@ -50,6 +50,11 @@ impl List {
         matches!(self.form, Form::Ip(_))
     }
 
+    /// What it says.
+    pub fn acl(&self) -> &proto::acl::Acl {
+        &self.source.acl
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.source.acl.name
@@ -74,6 +79,11 @@ impl Lists {
 
     fn by_name(&self) -> HashMap<&str, &Arc<List>> {
         self.0.iter().map(|list| (list.name(), list)).collect()
+    }
+
+    /// Every list.
+    pub fn iter(&self) -> impl Iterator<Item = &List> {
+        self.0.iter().map(|list| &**list)
     }
 
     /// The list at `index` of the configuration.
@@ -142,6 +152,11 @@ impl AclPair {
     /// The list for IPv4 and that for everything else.
     pub fn new(ip: Option<Arc<List>>, mac: Option<Arc<List>>) -> Self {
         AclPair { ip, mac }
+    }
+
+    /// The names of the list for IPv4 and of that for everything else.
+    pub fn names(&self) -> [Option<&str>; 2] {
+        [&self.ip, &self.mac].map(|list| list.as_deref().map(List::name))
     }
 
     /// What the lists say of a packet in `vlan`: the IP list judges IPv4, the MAC list everything else.

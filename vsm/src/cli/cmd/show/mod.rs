@@ -5,6 +5,7 @@
 
 pub mod accounting;
 pub mod acl;
+pub mod audit;
 pub mod checkpoint;
 pub mod clear;
 pub mod configuration;
@@ -47,6 +48,7 @@ pub fn files() -> Vec<(&'static str, Vec<Command>)> {
     by_file![
         accounting::commands(),
         acl::commands(),
+        audit::commands(),
         checkpoint::commands(),
         clear::commands(),
         configuration::commands(),
