@@ -11,7 +11,7 @@ FUZZ_DIR := $(if $(filter cli,$(FUZZ)),vsm,vswitch)/fuzz
 
 # The lab's programs, the judges of the tests, and the guest of the QEMU check,
 # by Debian package.
-PACKAGES := iproute2 nftables iputils-ping openssh-client tcpdump tshark nfdump iperf3 ethtool qemu-system-x86 busybox-static cpio
+PACKAGES := iproute2 nftables iputils-ping openssh-client tcpdump tshark nfdump iperf3 ethtool qemu-system-x86 busybox-static cpio rsyslog
 
 # What `make bench` measures against, and with. dpdk-testpmd is in dpdk-dev.
 PACKAGES_BENCH := openvswitch-switch openvswitch-switch-dpdk dpdk dpdk-dev fprobe valgrind
@@ -32,6 +32,7 @@ help:
 	@echo "make clean   remove what was built"
 	@echo "make instructions asan memcheck miri kills   the gates of docs/testing.md; BLESS=1 renews the counts of the first"
 
+# Daemons of the packages are not to start: the lab and the tests start what they need by themselves.
 deps:
 	@scripts/deps $(PACKAGES)
 
@@ -56,9 +57,8 @@ test: deps
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace
 
-# Daemons of the packages are not to start, where the system heeds that: the bench starts what it needs by itself.
 deps-bench: deps
-	@RUNLEVEL=1 scripts/deps $(PACKAGES_BENCH)
+	@scripts/deps $(PACKAGES_BENCH)
 
 bench: deps-bench
 	$(CARGO) build --release --workspace --bins

@@ -146,7 +146,7 @@ impl Handle {
             started: SystemTime::now(),
         };
         let log = Log::in_memory();
-        log.set_hostname(&model.hostname);
+        log.configure(&model);
         let (accounting, lifecycle) = (Accounting::in_memory(), Lifecycle::in_memory());
         let shared = Shared::new(model, inventory, log, facts, accounting, lifecycle);
         Handle { shared: Arc::new(shared), remote: None }
@@ -249,7 +249,7 @@ impl Handle {
                 let _one_at_a_time = self.shared.editing.lock().map_err(|_| EditError::Stopping)?;
                 let mut model = Model::clone(&self.model());
                 let warnings = change(&mut model).map_err(EditError::Refused)?;
-                self.shared.log.set_hostname(&model.hostname);
+                self.shared.log.configure(&model);
                 self.shared.model.store(Arc::new(model));
                 Ok(warnings)
             }
@@ -389,7 +389,7 @@ impl Supervisor {
         store::make_directory(&boot.state_dir)?;
         let lock = store::lock(&boot.state_dir)?;
         let log = Log::open(&boot.log_file())?;
-        log.set_hostname(&model.hostname);
+        log.configure(&model);
         let mut parts = control::Parts::open(boot, lock)?;
         let facts = Facts {
             domain: boot.domain,

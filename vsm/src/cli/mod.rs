@@ -17,6 +17,7 @@ mod account;
 pub mod argument;
 pub mod cmd;
 pub mod complete;
+pub mod configured;
 pub mod console;
 pub mod graph;
 pub mod line;

@@ -6,11 +6,13 @@ use std::time::SystemTime;
 use proto::name::IfName;
 use proto::vlan::VlanSet;
 
+use super::configured::Configured;
 use super::graph::Tree;
 use super::parse::{Parsed, parse};
 use super::pipe;
 use super::render::Output;
 use super::tree::{Error, Mode};
+use crate::config::logging::{CONSOLE, MONITOR};
 use crate::config::startup::{Line, apply};
 use crate::config::user::{ADMIN, without_secrets};
 use crate::lifecycle::drafts::Claim;
@@ -80,6 +82,7 @@ pub struct Session {
     user: Option<String>,
     /// The roles that a server has given him; `None`: those of the local user.
     pub(super) granted: Option<Vec<String>>,
+    configured: Configured,
     closed: bool,
     failed: bool,
     denied: bool,
@@ -91,6 +94,7 @@ impl Session {
     /// A new session in EXEC mode.
     pub fn new(handle: Handle) -> Self {
         Session {
+            configured: Configured::new(handle.clone(), None, None),
             handle,
             tree: Tree::shared(),
             stack: vec![(Mode::Exec, Subject::None)],
@@ -110,7 +114,8 @@ impl Session {
     /// A new session of somebody: his number among the logins, and the user's name unless he is at the console.
     pub fn of(handle: Handle, login: u64, user: Option<String>) -> Self {
         let granted = handle.logins().visitor(login).and_then(|visitor| visitor.granted);
-        Session { login: Some(login), user, granted, ..Session::new(handle) }
+        let configured = Configured::new(handle.clone(), Some(login), user.clone());
+        Session { login: Some(login), user, granted, configured, ..Session::new(handle) }
     }
 
     /// The user who has logged in; `None` at the console.
@@ -126,6 +131,14 @@ impl Session {
     /// Its number among the logins.
     pub fn login(&self) -> Option<u64> {
         self.login
+    }
+
+    /// Severity up to which its terminal is shown the log; `None`: it is shown nothing.
+    pub fn log_severity(&self) -> Option<u8> {
+        let logging = &self.handle.model().logging;
+        let unasked = logging.console.severity(CONSOLE).filter(|_| self.user.is_none());
+        let asked = logging.monitor.severity(MONITOR).filter(|_| self.settings.monitor);
+        unasked.max(asked)
     }
 
     /// The commands.
@@ -199,6 +212,7 @@ impl Session {
     pub fn end(&mut self) {
         self.stack.truncate(1);
         self.draft = None;
+        self.configured.tell();
     }
 
     /// Enters a configuration session. Its commands so far are typed anew into a copy of the running configuration;
@@ -366,7 +380,13 @@ impl Session {
                 let (name, shadow) = (draft.claim.name().to_owned(), draft.shadow.clone());
                 self.collect(parsed, line, &name, shadow)
             }
-            _ => (parsed.command.run)(self, &parsed.args),
+            _ => {
+                let result = (parsed.command.run)(self, &parsed.args);
+                if is_configuration && result.is_ok() {
+                    self.configured.mark();
+                }
+                result
+            }
         };
         if result.is_err() {
             self.stack = before;

@@ -299,12 +299,12 @@ impl Line<'_> {
     }
 }
 
-/// `terminal monitor`: shows the log lines since `seen`, and gives the new place in the log.
+/// Shows the log lines since `seen`: at the console the grave ones, with `terminal monitor` more of them. Gives the new
+/// place in the log.
 fn log_lines(terminal: &mut Terminal, seen: Option<u64>, shown: &mut Vec<u8>) -> Option<u64> {
-    if !terminal.session().settings().monitor {
-        return None;
-    }
-    let (lines, now) = terminal.session().handle.log().since(seen.unwrap_or(u64::MAX));
+    let session = terminal.session();
+    let severity = session.log_severity()?;
+    let (lines, now) = session.handle.log().since(seen.unwrap_or(u64::MAX), severity);
     if seen.is_some() && !lines.is_empty() {
         terminal.notify(&lines.join("\n"), shown);
     }

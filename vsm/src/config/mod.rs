@@ -6,7 +6,9 @@ pub mod flow;
 pub mod hostdiff;
 pub mod ifindex;
 pub mod line;
+pub mod logging;
 pub mod model;
+pub mod narrate;
 pub mod patch;
 pub mod profile;
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub use super::flow::{
 };
 
 use super::line::Lines;
+pub use super::logging::Logging;
 pub use super::role::Role;
 pub use super::user::User;
 
@@ -59,6 +60,8 @@ pub struct Model {
     pub users: BTreeMap<String, User>,
     /// `line console` and `line vty`
     pub lines: Lines,
+    /// What is logged, and where it goes.
+    pub logging: Logging,
     /// `domain id`, 1-4095; `None` leaves it to the start-up file of the supervisor.
     pub domain_id: Option<u16>,
     /// Hosts whose module number is fixed by `vem N` / `host id UUID`.
@@ -284,6 +287,7 @@ impl Default for Model {
             roles: BTreeMap::new(),
             users: BTreeMap::new(),
             lines: Lines::default(),
+            logging: Logging::default(),
             domain_id: None,
             vems: BTreeMap::new(),
             vlans: BTreeMap::from([(VlanId::DEFAULT, Vlan::default())]),

@@ -29,7 +29,14 @@ const REPLACED: &[&str] = &[
     "mac address-table aging-time ",
     "exec-timeout ",
     "session-limit ",
+    "logging console ",
+    "logging monitor ",
+    "logging logfile ",
+    "logging timestamp ",
 ];
+
+/// Lines whose `no` says something too; `default` says that nothing is said.
+const SWITCHED: &[&str] = &["logging console", "logging monitor", "logging logfile"];
 
 #[derive(PartialEq, Eq, Debug, Default)]
 struct Block<'a> {
@@ -214,6 +221,9 @@ fn negated(line: &str) -> String {
     // Without the name: a list that is called `in` would be taken for the way.
     if let Some(head) = APPLIED.iter().find(|head| line.starts_with(**head)) {
         return format!("no {head}{}", line.rsplit(' ').next().unwrap_or_default());
+    }
+    if let Some(head) = SWITCHED.iter().find(|head| line.starts_with(**head)) {
+        return format!("default {head}");
     }
     let line = line.strip_suffix(" type local").filter(|line| line.starts_with("monitor session")).unwrap_or(line);
     // `shutdown` and `no shutdown` both say something; `default` says that nothing is said.

@@ -18,6 +18,7 @@ use proto::vlan::VlanSet;
 
 use super::flow::{NETFLOW_ORIGINAL, ORIGINAL_INPUT};
 use super::line::{Lines, VTY_SESSIONS_MAX};
+use super::logging::{FACILITIES, File, Logfile, Logging, PARTS, Server, Threshold, Timestamp};
 use super::model::{
     AccessList, Entries, Entry, FlowExporter, FlowMonitor, FlowRecord, Interface, Model, MonitorSession, Profile,
     RECORD_ITEMS, SessionSource, Settings, Vlan, kind_of,
@@ -261,6 +262,31 @@ fn add_users(model: &mut Model, roles: BTreeMap<String, Role>, users: BTreeMap<S
     }
 }
 
+fn logging() -> impl Strategy<Value = Logging> {
+    let threshold = || prop_oneof![Just(Threshold::Default), Just(Threshold::Off), (0u8..8).prop_map(Threshold::To)];
+    let file = ("[a-z]{1,9}", 0u8..8, of(4096u32..4_194_305));
+    let file = file.prop_map(|(name, severity, size)| File::Is(Logfile { name, severity, size }));
+    let file = prop_oneof![2 => Just(File::Default), 1 => Just(File::Off), 2 => file];
+    let part = proptest::sample::select(PARTS.to_vec()).prop_map(|(part, _)| part.to_owned());
+    let facility = proptest::sample::select(FACILITIES.to_vec()).prop_map(|(facility, _)| facility.to_owned());
+    let server = (of(0u8..8), of(1u16..), any::<bool>(), of(facility), any::<bool>())
+        .prop_map(|(severity, port, management, facility, tcp)| Server { severity, port, management, facility, tcp });
+    let host =
+        prop_oneof![Just("10.0.0.1"), Just("2001:db8::1"), Just("port"), Just("log.example.net"), Just("facility")];
+    let host = host.prop_map(str::to_owned);
+    let timestamp = proptest::sample::select(Timestamp::ALL.to_vec());
+    let parts =
+        (btree_map(host, server, 0..3), btree_map(part, 0u8..8, 0..4), threshold(), threshold(), file, timestamp);
+    parts.prop_map(|(servers, levels, console, monitor, file, timestamp)| Logging {
+        servers,
+        levels,
+        console,
+        monitor,
+        file,
+        timestamp,
+    })
+}
+
 type Profiles = Vec<(String, bool, Option<String>, Option<Index>, bool, (Settings, [Option<Index>; 6]))>;
 type Interfaces = BTreeMap<IfName, (Option<String>, Option<String>, Option<Index>, (Settings, [Option<Index>; 6]))>;
 
@@ -320,7 +346,7 @@ pub fn model() -> impl Strategy<Value = Model> {
     );
     let profile = (name(), any::<bool>(), of(line()), of(any::<Index>()), any::<bool>(), settings());
     let interfaces = btree_map(if_name(), (of(line()), of(name()), of(any::<Index>()), settings()), 0..6);
-    let named = ("[A-Za-z][A-Za-z0-9._-]{0,20}", (roles(), users(), vec(any::<Index>(), 0..4)));
+    let named = ("[A-Za-z][A-Za-z0-9._-]{0,20}", (roles(), users(), vec(any::<Index>(), 0..4)), logging());
     let minutes = || of(0u32..525_601);
     let lines = (minutes(), minutes(), of(1..=VTY_SESSIONS_MAX)).prop_map(|(console, vty, vty_sessions)| Lines {
         console_timeout_min: console,
@@ -332,7 +358,7 @@ pub fn model() -> impl Strategy<Value = Model> {
     let parts = (domain, vlans(), btree_map(name(), acl(), 0..4), flow, vec(profile, 0..6), interfaces, macs);
     (parts, btree_map(1u8..33, session(), 0..3)).prop_map(|(parts, sessions)| {
         let (
-            ((hostname, (roles, users, picked)), lines, domain_id, vems),
+            ((hostname, (roles, users, picked), logging), lines, domain_id, vems),
             vlans,
             acls,
             (records, exporters, monitors),
@@ -344,6 +370,7 @@ pub fn model() -> impl Strategy<Value = Model> {
         let mut model = Model {
             hostname,
             lines,
+            logging,
             domain_id,
             vems,
             vlans,

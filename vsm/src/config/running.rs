@@ -89,6 +89,7 @@ fn whole(out: &mut Text, model: &Model) {
     for (name, user) in &model.users {
         user::lines(name, user).iter().for_each(|line| out.line(0, line));
     }
+    model.logging.lines().iter().for_each(|line| out.line(0, line));
     out.blank();
     vlans(out, model, None);
     if out.all {

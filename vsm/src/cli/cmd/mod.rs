@@ -10,6 +10,7 @@ pub mod flow_monitor;
 pub mod golden;
 pub mod interface;
 pub mod line;
+pub mod logging;
 pub mod mac;
 pub mod monitor;
 pub mod port;
@@ -49,8 +50,13 @@ fn files() -> Vec<(&'static str, Vec<Command>)> {
 }
 
 /// Files of `show` whose feature has another name.
-const NAMED: &[(&str, &str)] =
-    &[("flow_cache", "flow"), ("interface_table", "interface"), ("port_profile", "profile"), ("user_account", "user")];
+const NAMED: &[(&str, &str)] = &[
+    ("flow_cache", "flow"),
+    ("log", "logging"),
+    ("interface_table", "interface"),
+    ("port_profile", "profile"),
+    ("user_account", "user"),
+];
 
 static FEATURES: LazyLock<HashMap<(&'static [super::tree::Mode], &'static str), &'static str>> = LazyLock::new(|| {
     let name = |file| NAMED.iter().find(|(other, _)| *other == file).map_or(file, |(_, name)| *name);
@@ -82,6 +88,7 @@ fn own_files() -> Vec<(&'static str, Vec<Command>)> {
         role::commands(),
         golden::commands(),
         user::commands(),
+        logging::commands(),
         feature::commands(),
         vlan::commands(),
         profile::commands(),

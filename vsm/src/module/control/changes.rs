@@ -12,9 +12,12 @@ use proto::report::PortReport;
 use sha2::{Digest, Sha256};
 
 use super::{Control, Edit, Running, Work};
-use crate::config::compile::compile;
+use crate::config::compile::{compile, interface_of};
 use crate::config::model::Model;
+use crate::config::narrate;
+use crate::log::Log;
 use crate::module::push::{Action, Parcel, Phase, Push};
+use crate::module::registry::Inventory;
 use crate::supervisor::{Change, EditError};
 
 /// Octets of a prepare that are not the configuration, at most.
@@ -73,7 +76,9 @@ impl Control {
 
     fn begin_ports(&mut self, slot: u8, ports: Vec<PortReport>, now: u64) {
         let Some(member) = self.members.get_mut(&slot) else { return };
+        let before = cards(&self.parts.registry.inventory, slot);
         let placed = self.parts.registry.place(slot, ports);
+        tell_cards(&self.shared.log, slot, &before, &cards(&self.parts.registry.inventory, slot));
         member.has_ports = true;
         let was = std::mem::replace(&mut member.contested, placed.contested);
         if let Some(port) = member.contested.iter().find(|port| !was.contains(port)) {
@@ -230,9 +235,37 @@ impl Control {
 
     fn install(&mut self, model: Model) {
         if model != *self.model {
-            self.shared.log.set_hostname(&model.hostname);
+            self.shared.log.configure(&model);
+            for line in narrate::changes(&self.model, &model) {
+                self.shared.log.write(line.part, line.severity, line.mnemonic, &line.text);
+            }
             self.model = Arc::new(model);
             self.shared.model.store(self.model.clone());
         }
+    }
+}
+
+/// Most lines about the cards of one report.
+const CARD_LINES: usize = 50;
+
+/// The cards of a module with their interfaces.
+fn cards(inventory: &Inventory, slot: u8) -> BTreeMap<IfName, NicId> {
+    let ports = inventory.modules.get(&slot).map(|m| m.ports.as_slice()).unwrap_or_default();
+    ports.iter().filter_map(|port| Some((interface_of(inventory, slot, port)?, port.nic.clone()))).collect()
+}
+
+fn tell_cards(log: &Log, slot: u8, before: &BTreeMap<IfName, NicId>, after: &BTreeMap<IfName, NicId>) {
+    let new = after.iter().filter(|(name, _)| !before.contains_key(name));
+    let new = new.map(|(name, nic)| ("IF_ATTACHED", format!("Interface {name} is attached to {nic} on module {slot}")));
+    let gone = before.iter().filter(|(name, _)| !after.contains_key(name));
+    let gone =
+        gone.map(|(name, nic)| ("IF_DETACHED", format!("Interface {name} is detached from {nic} on module {slot}")));
+    let all: Vec<_> = new.chain(gone).collect();
+    for (mnemonic, text) in all.iter().take(CARD_LINES) {
+        log.write("VIM", 5, mnemonic, text);
+    }
+    if all.len() > CARD_LINES {
+        let text = format!("{} more interfaces of module {slot} were attached or detached", all.len() - CARD_LINES);
+        log.write("VIM", 5, "MORE_CHANGES", &text);
     }
 }
