@@ -4,6 +4,7 @@
 //!   bin/bench ─▶ PARTS      instructions · road · workers     memory   benches of cargo
 //!                           vhost                             vhost    dpdk-testpmd, Open vSwitch with DPDK
 //!                           tap · meter · noisy               tap …    namespaces, iperf3, own generator
+//!                           manage                            SSH      200 of OpenSSH's clients
 //!                  each ─▶ report ─▶ target/bench/PART.json ─▶ page ─▶ docs/performance.md, plot ─▶ *.svg
 //! ```
 //!
@@ -17,6 +18,7 @@ pub mod cpu;
 pub mod flows;
 pub mod ground;
 pub mod machine;
+pub mod manage;
 pub mod memory;
 pub mod meter;
 pub mod noisy;
@@ -63,7 +65,7 @@ pub struct Part {
 }
 
 /// All parts, in their order.
-pub const PARTS: [Part; 7] = [
+pub const PARTS: [Part; 8] = [
     Part {
         name: "instructions",
         words: "Instructions per stage of the frame path, against the bounds that are kept in the tree",
@@ -99,6 +101,11 @@ pub const PARTS: [Part; 7] = [
         name: "noisy",
         words: "A noisy neighbour at full small-frame rate, beside a TCP stream and an idle pair",
         run: |ground, effort| noisy::run(ground, effort.rounds, effort.time),
+    },
+    Part {
+        name: "manage",
+        words: "200 administrators by SSH on a switch of 2,000 profiles and 10,000 VM cards, and frames meanwhile",
+        run: |ground, effort| manage::run(ground, effort.rounds, effort.time),
     },
 ];
 

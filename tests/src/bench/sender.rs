@@ -6,6 +6,7 @@
 //!
 //! The checksums cost an addition each: what a flow's frames have in common is summed once.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::cpu;
@@ -21,6 +22,8 @@ pub const UDP_PORT: u16 = 9;
 /// Source ports of one address; further flows come from further addresses.
 const PORTS: u32 = 60_000;
 const BATCH: usize = 64;
+/// A sender that is ahead of its rate leaves the core to others for so long.
+const SLACK: Duration = Duration::from_micros(100);
 
 /// What is sent.
 #[derive(Clone, Copy, Debug)]
@@ -135,7 +138,7 @@ impl Sender {
                 return Ok(sent);
             }
             if self.traffic.rate.is_some_and(|rate| sent as f64 > rate * elapsed.as_secs_f64()) {
-                std::hint::spin_loop();
+                thread::sleep(SLACK);
                 continue;
             }
             for frame in &mut self.batch {
