@@ -11,7 +11,7 @@
 //! configuration.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -107,11 +107,16 @@ pub(crate) struct Shared {
     editing: Mutex<()>,
 }
 
+/// Stands for a configuration that is being changed.
+static NOTHING: LazyLock<Arc<Model>> = LazyLock::new(Arc::default);
+
 /// A handle; clones share the supervisor.
 #[derive(Clone)]
 pub struct Handle {
     shared: Arc<Shared>,
     remote: Option<Remote>,
+    /// See [`Handle::loading`].
+    in_place: bool,
 }
 
 #[derive(Clone)]
@@ -149,7 +154,13 @@ impl Handle {
         log.configure(&model);
         let (accounting, lifecycle) = (Accounting::in_memory(), Lifecycle::in_memory());
         let shared = Shared::new(model, inventory, log, facts, accounting, lifecycle);
-        Handle { shared: Arc::new(shared), remote: None }
+        Handle { shared: Arc::new(shared), remote: None, in_place: false }
+    }
+
+    /// A copy that a whole text is typed into, which is dropped when a line of it is refused. So a change need not be
+    /// made on a copy of its own: with 10,000 interfaces the copies would take hours.
+    pub fn loading(model: Model, inventory: Inventory) -> Self {
+        Handle { in_place: true, ..Self::shadow(model, inventory) }
     }
 
     /// The same supervisor, with these modules.
@@ -247,11 +258,19 @@ impl Handle {
             Some(remote) => remote.post(|reply| Request::Edit { change, reply }).unwrap_or(Err(EditError::Stopping)),
             None => {
                 let _one_at_a_time = self.shared.editing.lock().map_err(|_| EditError::Stopping)?;
-                let mut model = Model::clone(&self.model());
-                let warnings = change(&mut model).map_err(EditError::Refused)?;
-                self.shared.log.configure(&model);
-                self.shared.model.store(Arc::new(model));
-                Ok(warnings)
+                let mut model = match self.in_place {
+                    // Nobody else holds it, unless a command does while it makes its change.
+                    true => self.shared.model.swap(NOTHING.clone()),
+                    false => self.model(),
+                };
+                let outcome = change(Arc::make_mut(&mut model));
+                if outcome.is_ok() && !self.in_place {
+                    self.shared.log.configure(&model);
+                }
+                if outcome.is_ok() || self.in_place {
+                    self.shared.model.store(model);
+                }
+                outcome.map_err(EditError::Refused)
             }
         }
     }
@@ -407,7 +426,7 @@ impl Supervisor {
         let control = Control::new(parts, shared.clone(), requests);
         let thread = std::thread::Builder::new().name("supervisor".to_owned()).spawn(move || control.run())?;
         let measuring = measure(shared.clone())?;
-        let handle = Handle { shared, remote: Some(Remote { requests: sender, waker }) };
+        let handle = Handle { shared, remote: Some(Remote { requests: sender, waker }), in_place: false };
         Ok(Supervisor { handle, thread, _measuring: measuring })
     }
 

@@ -62,7 +62,7 @@ pub fn lines(text: &str) -> Vec<Line> {
 /// # Errors
 /// As [`load`].
 pub fn apply(model: Model, inventory: Inventory, lines: &[Line]) -> Result<Model, Vec<LineError>> {
-    let mut session = Session::new(Handle::shadow(model, inventory));
+    let mut session = Session::new(Handle::loading(model, inventory));
     session.enter(Mode::Config, Default::default());
     let mut errors = Vec::new();
     for (number, Line { depth, text: typed }) in (1..).zip(lines) {
