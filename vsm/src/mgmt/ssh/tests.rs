@@ -293,3 +293,33 @@ fn stopping_ends_the_sessions() {
     assert!(!child.wait().unwrap().success());
     assert!(world.handle.ssh().is_none());
 }
+
+/// A commit that locks its own author out comes back by itself, and so does he.
+#[test]
+fn a_trial_that_cuts_its_own_session_ends_in_time() {
+    let Some(world) = usual() else { return };
+    let patience = Duration::from_secs(3);
+    let mut child = shell(&world);
+    let typed = "configure session own\nusername spare password A-secret-7 role network-admin\nno username admin\n";
+    child.stdin.as_mut().unwrap().write_all(typed.as_bytes()).unwrap();
+    let begun = Instant::now();
+    while world.handle.lifecycle().drafts.get("own").is_none_or(|draft| draft.lines.len() < 2) {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let committed = Instant::now();
+    // Minutes at the prompt.
+    world.handle.commit("own", Some(patience)).unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"show hostname\n").unwrap();
+    let mut rest = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("% Permission denied for the role") && child.wait().unwrap().success(), "{rest}");
+    assert_eq!(world.exec("admin", "show hostname").2, 255, "nobody of that name");
+    while world.handle.lifecycle().trial.waiting().is_some() {
+        assert!(committed.elapsed() < 5 * patience);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(committed.elapsed() >= patience);
+    assert_eq!(world.exec("admin", "show hostname"), ("switch\n".into(), String::new(), 0));
+    assert_eq!(world.logged("COMMIT_REVERTED"), 1);
+}
