@@ -101,6 +101,7 @@ pub(crate) struct Shared {
     pub(crate) facts: Facts,
     accounting: Accounting,
     lifecycle: Lifecycle,
+    text: running::Memo,
     logins: Logins,
     load: Load,
     ssh: ArcSwapOption<SshFacts>,
@@ -173,6 +174,11 @@ impl Handle {
     /// The running configuration.
     pub fn model(&self) -> Arc<Model> {
         self.shared.model.load_full()
+    }
+
+    /// The text of a running configuration, without a header.
+    pub fn text_of(&self, model: &Arc<Model>) -> Arc<str> {
+        self.shared.text.body(model)
     }
 
     /// Modules and bindings; counters are up to a second old.
@@ -340,6 +346,7 @@ impl Shared {
             facts,
             accounting,
             lifecycle,
+            text: running::Memo::default(),
             logins: Logins::default(),
             load: Load::default(),
             ssh: ArcSwapOption::empty(),

@@ -34,7 +34,8 @@ const AT_ONCE: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The end of a session that nobody has ended.
 const LIFE: Duration = Duration::from_secs(900);
-const PROMPT: &[u8] = b"\nswitch# ";
+const PROMPT: &str = "\nswitch# ";
+const CONFIG: &str = "show running-config\n";
 /// Offered to the switch all the time, frames per second.
 const LOAD: f64 = 100_000.0;
 
@@ -93,17 +94,17 @@ fn round(
     report.add(QUIET, PER_FRAME, "ns", per_frame);
     let mut slowest = [Duration::ZERO; 2];
     for administrator in administrators.iter_mut().step_by(SESSIONS / 10) {
-        let (took, octets) = administrator.show("show running-config\n")?;
+        let (took, octets) = administrator.show(CONFIG)?;
         report.add(ONE, SIZE, "MB", octets as f64 / 1e6);
         slowest[0] = slowest[0].max(took);
-        slowest[1] = slowest[1].max(administrator.show("show ?\u{15}")?.0);
+        slowest[1] = slowest[1].max(administrator.help()?);
         ground.go_on()?;
     }
     report.add(ONE, CONFIGURATION, "s", slowest[0].as_secs_f64());
     report.add(ONE, HELP, "ms", slowest[1].as_secs_f64() * 1e3);
-    let helped = at_once(administrators, "show ?\u{15}")?;
+    let helped = at_once(administrators, Administrator::help)?;
     report.add(ALL, HELP, "ms", helped.as_secs_f64() * 1e3);
-    let ((delivered, per_frame), shown) = frames(vem, time, || at_once(administrators, "show running-config\n"))?;
+    let ((delivered, per_frame), shown) = frames(vem, time, || at_once(administrators, |one| Ok(one.show(CONFIG)?.0)))?;
     report.add(ALL, CONFIGURATION, "s", shown.as_secs_f64());
     report.add(BUSY, DELIVERED, "", delivered);
     report.add(BUSY, PER_FRAME, "ns", per_frame);
@@ -135,12 +136,15 @@ fn frames<T: Send>(vem: &Vem, time: Duration, work: impl FnOnce() -> Result<T> +
     Ok(((arrived as f64 / sent.max(1) as f64, per_frame), done))
 }
 
-/// The slowest answer of all of them, asked in the same instant.
-fn at_once(administrators: &mut [Administrator], typed: &str) -> Result<Duration> {
+/// The slowest answer of all of them, who ask in the same instant.
+fn at_once(
+    administrators: &mut [Administrator],
+    ask: impl Fn(&mut Administrator) -> Result<Duration> + Sync,
+) -> Result<Duration> {
     let start = Barrier::new(administrators.len());
     let ask = |administrator: &mut Administrator| {
         start.wait();
-        administrator.show(typed).map(|(took, _)| took)
+        ask(administrator)
     };
     let panicked = || Error::State("an administrator panicked".to_owned());
     thread::scope(|scope| {
@@ -196,7 +200,7 @@ fn open(plan: &Plan, key: &Path) -> Result<Vec<Administrator>> {
         let some = (0..AT_ONCE.min(SESSIONS - all.len())).map(|_| Administrator::open(plan, key));
         let mut some = some.collect::<Result<Vec<_>>>()?;
         for one in &mut some {
-            one.read()?;
+            one.read(PROMPT)?;
             one.show("terminal length 0\n")?;
         }
         all.append(&mut some);
@@ -222,8 +226,8 @@ impl Administrator {
         Ok(Administrator { client, keys, screen })
     }
 
-    /// What appears until there is a prompt; its size.
-    fn read(&mut self) -> Result<usize> {
+    /// What appears until the screen ends with a text; its size.
+    fn read(&mut self, until: &str) -> Result<usize> {
         let begun = Instant::now();
         let (mut octets, mut end) = (0, Vec::new());
         let mut buffer = vec![0; 64 * 1024];
@@ -237,7 +241,7 @@ impl Administrator {
             end.extend_from_slice(new.get(new.len().saturating_sub(64)..).unwrap_or_default());
             let from = end.len().saturating_sub(64);
             end.drain(..from);
-            if end.ends_with(PROMPT) {
+            if end.ends_with(until.as_bytes()) {
                 return Ok(octets);
             }
         }
@@ -247,7 +251,17 @@ impl Administrator {
     fn show(&mut self, typed: &str) -> Result<(Duration, usize)> {
         let begun = Instant::now();
         self.keys.write_all(typed.as_bytes()).tried("typing")?;
-        let octets = self.read()?;
+        let octets = self.read(PROMPT)?;
         Ok((begun.elapsed(), octets))
+    }
+
+    /// Asks what can follow `show`, and takes the word back; the time until the line stands there again.
+    fn help(&mut self) -> Result<Duration> {
+        let begun = Instant::now();
+        self.keys.write_all(b"show ?").tried("typing")?;
+        self.read(&format!("{PROMPT}show "))?;
+        let took = begun.elapsed();
+        self.keys.write_all(b"\x15").tried("typing")?;
+        Ok(took)
     }
 }

@@ -1,21 +1,21 @@
 //! `--More--`, without I/O.
 
-use std::collections::VecDeque;
-
 const MORE: &str = "--More--";
 
 /// Output that is shown a page at a time.
 #[derive(Debug)]
 pub struct Pager {
-    rest: VecDeque<String>,
+    text: String,
+    /// Octets of the text that have been shown.
+    at: usize,
     length: usize,
     width: usize,
 }
 
 impl Pager {
     /// Output for a terminal of `length` lines and `width` columns; a length of 0 shows all at once.
-    pub fn new(text: &str, length: usize, width: usize) -> Self {
-        Pager { rest: text.lines().map(str::to_owned).collect(), length, width: width.max(1) }
+    pub fn new(text: String, length: usize, width: usize) -> Self {
+        Pager { text, at: 0, length, width: width.max(1) }
     }
 
     /// Shows the first page; `true` when there is more and a key is awaited.
@@ -29,7 +29,7 @@ impl Pager {
         let blank = format!("\r{:1$}\r", "", MORE.len());
         match byte {
             0 => return true,
-            b'q' | b'Q' | 0x03 => self.rest.clear(),
+            b'q' | b'Q' | 0x03 => self.at = self.text.len(),
             _ => {}
         }
         out.extend(blank.as_bytes());
@@ -40,18 +40,26 @@ impl Pager {
     }
 
     fn show(&mut self, rows: usize, out: &mut Vec<u8>) -> bool {
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        if self.length == 0 {
+            // With room for line ends of two octets: large outputs are copied once.
+            out.reserve(rest.len() + rest.len() / 16);
+        }
         let mut shown = 0usize;
-        while shown < rows {
-            let Some(line) = self.rest.pop_front() else { return false };
-            shown += line.chars().count().div_ceil(self.width).max(1);
+        for line in rest.split_inclusive('\n') {
+            if shown >= rows {
+                out.extend(MORE.as_bytes());
+                return true;
+            }
+            self.at += line.len();
+            let line = line.strip_suffix('\n').map_or(line, |line| line.strip_suffix('\r').unwrap_or(line));
+            if self.length > 0 {
+                shown += line.chars().count().div_ceil(self.width).max(1);
+            }
             out.extend(line.as_bytes());
             out.extend(b"\r\n");
         }
-        if self.rest.is_empty() {
-            return false;
-        }
-        out.extend(MORE.as_bytes());
-        true
+        false
     }
 }
 
@@ -63,7 +71,7 @@ mod tests {
     fn pages_lines_and_the_end() {
         let text: String = (1..=9).map(|n| format!("{n}\n")).collect();
         let mut out = Vec::new();
-        let mut pager = Pager::new(&text, 4, 80);
+        let mut pager = Pager::new(text, 4, 80);
         assert!(pager.start(&mut out));
         assert!(pager.key(b'\r', &mut out));
         assert!(pager.key(b' ', &mut out));
@@ -75,12 +83,12 @@ mod tests {
     #[test]
     fn quit_wrapped_and_unpaged() {
         let mut out = Vec::new();
-        let mut pager = Pager::new("aaaaaaaaaa\nb\nc\nd\n", 4, 4);
+        let mut pager = Pager::new("aaaaaaaaaa\nb\nc\nd\n".to_owned(), 4, 4);
         assert!(pager.start(&mut out));
         assert_eq!(out, b"aaaaaaaaaa\r\n--More--");
         assert!(!pager.key(b'q', &mut out));
         let mut out = Vec::new();
-        assert!(!Pager::new("a\nb\n", 0, 80).start(&mut out));
+        assert!(!Pager::new("a\nb\n".to_owned(), 0, 80).start(&mut out));
         assert_eq!(out, b"a\r\nb\r\n");
     }
 }

@@ -87,7 +87,7 @@ impl Terminal {
                 let indent = self.session.prompt().chars().count();
                 let text = self.session.run_line_behind(&line, indent);
                 let settings = self.session.settings();
-                let mut pager = Pager::new(&text, settings.length, settings.width);
+                let mut pager = Pager::new(text, settings.length, settings.width);
                 if pager.start(out) && !self.session.is_closed() {
                     self.pager = Some(pager);
                     return;

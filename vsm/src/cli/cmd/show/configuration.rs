@@ -78,7 +78,11 @@ fn running_config(session: &mut Session, args: &Args) -> Result<Output, Error> {
         () if args.has("monitor") => (Part::Monitor, " monitor".to_owned()),
         () => (Part::Whole, String::new()),
     };
-    let text = running::text(&model, &part, &format!("show running-config{what}"), SystemTime::now());
+    let (command, now) = (format!("show running-config{what}"), SystemTime::now());
+    let text = match part {
+        Part::Whole => running::headed(&session.handle.text_of(&model), &command, now),
+        _ => running::text(&model, &part, &command, now),
+    };
     Ok(Output::text(text))
 }
 
