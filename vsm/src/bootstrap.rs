@@ -11,6 +11,9 @@
 //! listen = "192.0.2.1:22"
 //! admin_password_file = "/etc/vsm/admin"    # password of the first administrator, mode 0600; made when left out
 //! host_keys = ["ed25519", "rsa"]            # made at the first start
+//!
+//! [snmp]                                    # without it there is no SNMP
+//! agentx = "unix:/var/agentx/master"        # snmpd's socket for subagents, or "tcp:127.0.0.1:705"
 //! ```
 //!
 //! Everything else is configured with the command line. An unknown key is an error.
@@ -46,6 +49,9 @@ pub struct Bootstrap {
     /// The SSH server; `None`: there is none.
     #[serde(default)]
     pub ssh: Option<Ssh>,
+    /// The SNMP subagent; `None`: there is none.
+    #[serde(default)]
+    pub snmp: Option<Snmp>,
 }
 
 /// The SSH server.
@@ -60,6 +66,24 @@ pub struct Ssh {
     /// Kinds of keys by which clients know the switch.
     #[serde(default = "default_host_keys")]
     pub host_keys: Vec<HostKey>,
+}
+
+/// The SNMP subagent.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snmp {
+    /// Where snmpd takes subagents: `unix:PATH` or `tcp:ADDRESS:PORT`.
+    pub agentx: String,
+}
+
+impl Snmp {
+    fn is_sound(&self) -> bool {
+        match self.agentx.split_once(':') {
+            Some(("unix", path)) => path.starts_with('/'),
+            Some(("tcp", rest)) => rest.parse::<SocketAddr>().is_ok(),
+            _ => false,
+        }
+    }
 }
 
 /// A kind of host key.
@@ -141,6 +165,9 @@ impl Bootstrap {
         }
         if boot.ssh.as_ref().is_some_and(|ssh| ssh.host_keys.is_empty()) {
             return wrong("host_keys", "\"ed25519\", \"rsa\" or both");
+        }
+        if boot.snmp.as_ref().is_some_and(|snmp| !snmp.is_sound()) {
+            return wrong("agentx", "\"unix:/PATH\" or \"tcp:ADDRESS:PORT\"");
         }
         Ok(boot)
     }

@@ -13,5 +13,6 @@ pub mod load;
 pub mod log;
 pub mod mgmt;
 pub mod module;
+pub mod snmp;
 pub mod store;
 pub mod supervisor;

@@ -62,10 +62,14 @@ fn run(config: &Path) -> Result<(), Box<dyn Error>> {
     if let Some(ssh) = &ssh {
         tracing::info!("SSH at {}", ssh.address());
     }
+    let snmp = boot.snmp.as_ref().map(|snmp| vsm::snmp::serve(snmp, supervisor.handle())).transpose()?;
     if let Some(listen) = supervisor.handle().facts().listen {
         tracing::info!("domain {}: agents at {listen}, console at {}", boot.domain, boot.cli_socket.display());
     }
     let failed = wait(&mut signals, &supervisor)?;
+    if let Some(snmp) = snmp {
+        snmp.stop();
+    }
     drop(ssh);
     console.stop();
     supervisor.stop();

@@ -30,6 +30,7 @@ use crate::load::Load;
 use crate::log::Log;
 use crate::module::control::{self, Control, Request};
 use crate::module::registry::Inventory;
+use crate::snmp;
 use crate::store;
 
 /// Version of this software.
@@ -105,6 +106,7 @@ pub(crate) struct Shared {
     logins: Logins,
     load: Load,
     ssh: ArcSwapOption<SshFacts>,
+    snmp: ArcSwapOption<snmp::Status>,
     editing: Mutex<()>,
 }
 
@@ -230,6 +232,16 @@ impl Handle {
         self.shared.ssh.store(facts.map(Arc::new));
     }
 
+    /// The SNMP subagent, when there is one.
+    pub fn snmp(&self) -> Option<Arc<snmp::Status>> {
+        self.shared.snmp.load_full()
+    }
+
+    /// The SNMP subagent says what it is.
+    pub(crate) fn set_snmp(&self, status: Arc<snmp::Status>) {
+        self.shared.snmp.store(Some(status));
+    }
+
     /// The sessions that somebody sits at.
     pub fn logins(&self) -> &Logins {
         &self.shared.logins
@@ -350,6 +362,7 @@ impl Shared {
             logins: Logins::default(),
             load: Load::default(),
             ssh: ArcSwapOption::empty(),
+            snmp: ArcSwapOption::empty(),
             editing: Mutex::new(()),
         }
     }

@@ -10,7 +10,7 @@ use tests::check;
 use tests::error::{Error, Result, Tried};
 use tests::lab::plan::Plan;
 use tests::lab::summary::Summary;
-use tests::lab::{self, Lab, build, relay};
+use tests::lab::{self, Lab, build, relay, snmp};
 
 /// A distributed switch, its hosts, VMs, collector and IDS, in network namespaces.
 #[derive(Parser)]
@@ -78,6 +78,19 @@ enum Word {
         #[arg(long)]
         told: PathBuf,
     },
+    /// As `relay`, for datagrams.
+    #[command(hide = true)]
+    RelayUdp {
+        /// Namespace to listen in.
+        #[arg(long)]
+        outside: PathBuf,
+        /// Where datagrams go.
+        #[arg(long)]
+        to: SocketAddr,
+        /// File that gets the address.
+        #[arg(long)]
+        told: PathBuf,
+    },
     /// Removes the lab, also a half-built or a broken one.
     Down,
 }
@@ -119,6 +132,7 @@ fn run(args: Args) -> Result<ExitCode> {
             return Ok(if report.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Word::Relay { outside, to, told } => relay::run(&outside, to, &told)?,
+        Word::RelayUdp { outside, to, told } => snmp::relay(&outside, to, &told)?,
         Word::Down => match Lab::find(&args.dir)? {
             Some(lab) => lab.down()?,
             None => eprintln!("lab: there is no lab in {}", args.dir.display()),

@@ -9,7 +9,8 @@ pub mod headless;
 pub mod metering;
 pub mod policy;
 pub mod reach;
-pub mod ssh;
+pub mod snmp;
+mod ssh;
 pub mod trunk;
 pub mod vhost_user;
 mod views;
@@ -69,7 +70,7 @@ impl Report {
 pub type Theme = fn(&mut Lab, &mut Report) -> Result<()>;
 
 /// Every theme by its name, in the order in which they run.
-pub const THEMES: [(&str, Theme); 10] = [
+pub const THEMES: [(&str, Theme); 11] = [
     ("reach", reach::run),
     ("metering", metering::run),
     ("policy", policy::run),
@@ -77,6 +78,7 @@ pub const THEMES: [(&str, Theme); 10] = [
     ("trunk", trunk::run),
     ("bad-input", bad_input::run),
     ("ssh", ssh::run),
+    ("snmp", snmp::run),
     ("guest", guest::run),
     ("vhost-user", vhost_user::run),
     ("headless", headless::run),

@@ -16,8 +16,9 @@ use crate::netns::{self, ip};
 use crate::ping;
 
 /// Programs without which there is no lab, and the Debian package of each.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("ip", "iproute2"),
+    ("snmpd", "snmpd"),
     ("ping", "iputils-ping"),
     ("nfcapd", "nfdump"),
     ("setsid", "util-linux"),
@@ -74,6 +75,11 @@ fn build(lab: &mut Lab, progress: &mut dyn FnMut(&str), part: &mut String) -> Re
     let console = lab.console();
     answers(lab, "vsm", "an answer of the VSM's console", || console.show("show version"))?;
     console.run(&config::start())?;
+    *part = "snmpd".to_owned();
+    lab.start_snmp()?;
+    answers(lab, "relay-udp", "the address of the switch's SNMP", || {
+        fs::read_to_string(plan.snmp_file()).tried(format!("{}", plan.snmp_file().display()))
+    })?;
     *part = "relay".to_owned();
     lab.start_relay()?;
     answers(lab, "relay", "the address of the switch's SSH", || {

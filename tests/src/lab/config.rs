@@ -24,10 +24,11 @@ pub fn ssh_address() -> SocketAddr {
 /// `vsm.toml`
 pub fn vsm(plan: &Plan) -> String {
     format!(
-        "domain = {DOMAIN}\nlisten = \"{VSM_ADDRESS}:{CONTROL_PORT}\"\nstate_dir = \"{}\"\ncli_socket = \"{}\"\n\n[ssh]\nlisten = \"{}\"\n",
+        "domain = {DOMAIN}\nlisten = \"{VSM_ADDRESS}:{CONTROL_PORT}\"\nstate_dir = \"{}\"\ncli_socket = \"{}\"\n\n[ssh]\nlisten = \"{}\"\n\n[snmp]\nagentx = \"unix:{}\"\n",
         plan.vsm_state().display(),
         plan.cli_socket().display(),
         ssh_address(),
+        plan.agentx_socket().display(),
     )
 }
 

@@ -10,6 +10,7 @@ pub mod build;
 pub mod config;
 pub mod plan;
 pub mod relay;
+pub mod snmp;
 pub mod summary;
 
 use std::fs;

@@ -201,6 +201,16 @@ impl Plan {
         self.folder("vsm").join("ssh-address")
     }
 
+    /// Where the switch's SNMP is reached from outside of the lab.
+    pub fn snmp_file(&self) -> PathBuf {
+        self.folder("snmp").join("address")
+    }
+
+    /// Where the VSM is a subagent of snmpd.
+    pub fn agentx_socket(&self) -> PathBuf {
+        self.folder("snmp").join("agentx")
+    }
+
     /// What the supervisor keeps.
     pub fn vsm_state(&self) -> PathBuf {
         self.folder("vsm").join("state")

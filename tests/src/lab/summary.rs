@@ -11,6 +11,7 @@ use super::config::SSH_USER;
 use super::plan::{
     COLLECTOR_ADDRESS, IPFIX_PORT, NETFLOW_PORT, Plan, SPAN_DEVICE, UPLINK, VLAN, VM_PROFILE, VSM_ADDRESS, Vm,
 };
+use super::snmp::COMMUNITY;
 use super::{Lab, vem_role};
 
 /// The form that programs rely on: fields are added, never renamed.
@@ -20,6 +21,7 @@ pub struct Summary {
     hosts: Vec<HostRow>,
     vsm: Vsm,
     ssh: Ssh,
+    snmp: Snmp,
     collector: Collector,
     ids: Ids,
     dir: String,
@@ -72,6 +74,23 @@ struct Ids {
     ifname: String,
 }
 
+/// The switch's SNMP, from outside of the lab.
+#[derive(Debug, Serialize)]
+struct Snmp {
+    address: String,
+    port: u16,
+    community: String,
+}
+
+fn snmp(plan: &Plan) -> Snmp {
+    let address: Option<SocketAddr> = fs::read_to_string(plan.snmp_file()).unwrap_or_default().trim().parse().ok();
+    Snmp {
+        address: address.map(|a| a.ip().to_string()).unwrap_or_default(),
+        port: address.map_or(0, |a| a.port()),
+        community: COMMUNITY.to_owned(),
+    }
+}
+
 fn ssh(plan: &Plan) -> Ssh {
     let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
     let address: Option<SocketAddr> = read(plan.ssh_file()).trim().parse().ok();
@@ -110,6 +129,7 @@ impl Summary {
                 log: plan.log("vsm").display().to_string(),
             },
             ssh: ssh(plan),
+            snmp: snmp(plan),
             collector: Collector {
                 netns: plan.collector_netns(),
                 address: COLLECTOR_ADDRESS.to_string(),
@@ -143,6 +163,11 @@ impl Summary {
         step(
             "the same by SSH",
             format!("ssh -p {} {}@{}   password {}", ssh.port, ssh.user, ssh.address, ssh.password),
+        );
+        let snmp = &self.snmp;
+        step(
+            "its interfaces by SNMP",
+            format!("snmpwalk -v2c -c {} {}:{} 1.3.6.1.2.1.31.1.1.1", snmp.community, snmp.address, snmp.port),
         );
         if let [first, second, ..] = self.vms.as_slice() {
             step("traffic", format!("ip netns exec {} ping {}", first.netns, second.ip));

@@ -45,6 +45,7 @@ impl World {
             state_dir: dir.path().join("vsm"),
             cli_socket: dir.path().join("cli.sock"),
             ssh: None,
+            snmp: None,
         };
         let mut world = World { _dir: dir, boot, supervisor: None };
         world.start(Model::default());

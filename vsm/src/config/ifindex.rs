@@ -7,6 +7,7 @@
 //!
 //! The index that flow records carry is another one: it is the host's, and has 16 bits, as version 5 wants it.
 
+use crate::module::registry::SLOT_FIRST;
 use proto::name::{ETHERNET_PORT_MAX, IfName, VETHERNET_MAX};
 
 const ETHERNET: u32 = 0x0200_0000;
@@ -48,10 +49,24 @@ pub fn name(index: u32) -> Option<IfName> {
     (exists && of(name) == index).then_some(name)
 }
 
+/// The interface's port of the bridge (`dot1dBasePort`, 1-65535): the number of a Vethernet, and beyond 60000 the cards of
+/// the modules. `None`: it has none.
+pub fn bridge_port(name: IfName) -> Option<u32> {
+    const CARDS: u32 = 60_000;
+    match name {
+        IfName::Vethernet(n) => (1..=CARDS).contains(&n).then_some(n),
+        IfName::Ethernet { slot, port } => {
+            let slot = u32::from(slot.checked_sub(SLOT_FIRST)?);
+            Some(CARDS + slot * u32::from(ETHERNET_PORT_MAX) + u32::from(port))
+        }
+        IfName::Mgmt0 => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::module::registry::{SLOT_FIRST, SLOT_LAST};
+    use crate::module::registry::SLOT_LAST;
 
     #[test]
     fn every_interface_has_a_number_of_its_own() {
@@ -69,7 +84,16 @@ mod tests {
         for each in all {
             assert!((1..=0x7fff_ffff).contains(&of(each)));
             assert_eq!(name(of(each)), Some(each));
+            assert!(bridge_port(each).is_none_or(|port| (1..=65_535).contains(&port)), "{each}");
         }
+    }
+
+    #[test]
+    fn ports_of_the_bridge() {
+        assert_eq!(bridge_port(IfName::Vethernet(10_000)), Some(10_000));
+        assert_eq!(bridge_port(IfName::Ethernet { slot: 3, port: 1 }), Some(60_001));
+        assert_eq!(bridge_port(IfName::Ethernet { slot: 66, port: 32 }), Some(62_048));
+        assert_eq!((bridge_port(IfName::Vethernet(60_001)), bridge_port(IfName::Mgmt0)), (None, None));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use time::OffsetDateTime;
 
 use crate::config::logging::{LOGFILE, LOGFILE_SEVERITY, Logfile, Logging, SIZE, Timestamp};
@@ -31,6 +32,20 @@ use server::{Message, Sending, Status};
 pub const LINES_MAX: usize = 10_000;
 /// Characters of the text of a line.
 const TEXT_MAX: usize = 500;
+
+/// A line, for those who do something about it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Event {
+    /// Part of the switch.
+    pub part: String,
+    /// Mnemonic.
+    pub mnemonic: String,
+    /// Text.
+    pub text: String,
+}
+
+/// Events that wait for whoever watches.
+pub const EVENTS_MAX: usize = 1000;
 
 /// The log.
 pub struct Log(Mutex<Inner>);
@@ -45,6 +60,7 @@ struct Inner {
     /// The file of the name that is the default; others lie beside it. `None`: there is no disk, and nothing is sent.
     base: Option<PathBuf>,
     servers: BTreeMap<String, Sending>,
+    watchers: Vec<Sender<Event>>,
 }
 
 struct Line {
@@ -77,6 +93,7 @@ impl Inner {
             disk,
             base,
             servers: BTreeMap::new(),
+            watchers: Vec::new(),
         }
     }
 
@@ -146,6 +163,7 @@ impl Log {
     fn write_at(&self, now: SystemTime, part: &str, severity: u8, mnemonic: &str, text: &str) {
         let (part, mnemonic, severity) = (word(part), word(mnemonic), severity.min(7));
         let text = clean(text, TEXT_MAX);
+        self.tell(&part, &mnemonic, &text);
         let text = format!("%{part}-{severity}-{mnemonic}: {text}");
         match severity {
             0..=3 => tracing::warn!("{text}"),
@@ -173,6 +191,21 @@ impl Log {
         }
         inner.lines.push_back(Line { severity, is_in_logfile, text: line });
         inner.written += 1;
+    }
+
+    /// Whoever has gone is forgotten; who is slow misses what finds no room.
+    fn tell(&self, part: &str, mnemonic: &str, text: &str) {
+        let [part, mnemonic, text] = [part, mnemonic, text].map(str::to_owned);
+        let event = Event { part, mnemonic, text };
+        let is_there = |to: &Sender<Event>| !matches!(to.try_send(event.clone()), Err(TrySendError::Disconnected(_)));
+        self.inner().watchers.retain(is_there);
+    }
+
+    /// All lines from now on, of whatever severity; up to [`EVENTS_MAX`] wait.
+    pub fn watch(&self) -> Receiver<Event> {
+        let (sender, receiver) = bounded(EVENTS_MAX);
+        self.inner().watchers.push(sender);
+        receiver
     }
 
     /// The last `n` lines of the log file, oldest first.

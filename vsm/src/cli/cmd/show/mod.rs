@@ -28,6 +28,7 @@ pub mod port_profile;
 pub mod resources;
 pub mod role;
 pub mod routed;
+pub mod snmp;
 pub mod ssh;
 pub mod svs;
 pub mod terminal;
@@ -70,6 +71,7 @@ pub fn files() -> Vec<(&'static str, Vec<Command>)> {
         resources::commands(),
         role::commands(),
         routed::commands(),
+        snmp::commands(),
         ssh::commands(),
         svs::commands(),
         terminal::commands(),
