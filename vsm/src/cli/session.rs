@@ -118,6 +118,11 @@ impl Session {
         Session { login: Some(login), user, granted, configured, ..Session::new(handle) }
     }
 
+    /// A session of the same person with the same rights, in EXEC mode. It is not told of by itself.
+    pub fn sibling(&self) -> Session {
+        Session { user: self.user.clone(), granted: self.granted.clone(), ..Session::new(self.handle.clone()) }
+    }
+
     /// The user who has logged in; `None` at the console.
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()

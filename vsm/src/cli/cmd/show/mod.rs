@@ -31,6 +31,7 @@ pub mod routed;
 pub mod snmp;
 pub mod ssh;
 pub mod svs;
+pub mod tech_support;
 pub mod terminal;
 pub mod trunk;
 pub mod user_account;
@@ -74,6 +75,7 @@ pub fn files() -> Vec<(&'static str, Vec<Command>)> {
         snmp::commands(),
         ssh::commands(),
         svs::commands(),
+        tech_support::commands(),
         terminal::commands(),
         user_account::commands(),
         users::commands(),
