@@ -23,8 +23,9 @@ Made from the command tree and the golden transcripts by `BLESS=1 cargo test -p 
 Words in small letters are typed as they stand, or shortened as far as they stay unique. `[ ]` may be left out, of
 `{ | }` one is chosen, `[ ]*` may be repeated in any order. Capitals and `<LOW-HIGH>` are arguments; `?` explains them.
 An EXEC command works in every mode, a configuration command in every sub-mode too. Behind any `show` command, `|` and
-`include`, `exclude`, `begin`, `section`, `count`, `head`, `last`, `grep`, `egrep`, `no-more`, `json` or `json-pretty`
-filter what it prints, also several in a chain.
+`include`, `exclude`, `begin`, `section`, `count`, `head`, `last`, `grep`, `egrep`, `no-more`, `diff`, `json` or `json-pretty`
+filter what it prints, also several in a chain; `diff` shows what has changed since the same line was typed before in the
+session. `> bootflash:NAME` behind all of it writes a file, `>> bootflash:NAME` goes on in one.
 
 | page | commands |
 |---|---|

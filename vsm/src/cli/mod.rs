@@ -26,6 +26,7 @@ pub mod pager;
 pub mod parse;
 mod permit;
 pub mod pipe;
+mod piped;
 pub mod render;
 pub mod scp;
 pub mod service;

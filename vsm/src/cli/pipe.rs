@@ -13,23 +13,19 @@ use super::tree::Error;
 /// A filter.
 #[derive(Clone, Debug)]
 pub enum Filter {
-    /// Lines that match, or with `invert` those that don't; with `count` only how many, with `numbers` numbered.
-    Grep {
-        /// What is looked for.
-        pattern: Regex,
-        /// Lines that don't match.
-        invert: bool,
-        /// Their number only.
-        count: bool,
-        /// Each with its line number.
-        numbers: bool,
-    },
+    /// Lines that match.
+    Grep(Grep),
     /// From the first line that matches.
     Begin(Regex),
     /// Top-level lines that match, each with the indented lines below it.
     Section(Regex),
     /// How many lines.
     Count,
+    /// What differs from the output of the same line before; it is the session that knows it.
+    Diff {
+        /// Where the word stands: up to here the line must be the same.
+        column: usize,
+    },
     /// Structured output, at this column of the line.
     Json {
         /// Over several lines.
@@ -45,9 +41,50 @@ pub enum Filter {
     Last(usize),
 }
 
-const FILTERS: [(&str, &str); 12] = [
+/// Which lines `grep`, `include` and `exclude` print, and how.
+#[derive(Clone, Debug)]
+pub struct Grep {
+    pattern: Regex,
+    /// Lines that don't match.
+    invert: bool,
+    /// Their number only.
+    count: bool,
+    /// Each with its line number.
+    numbers: bool,
+    /// Lines around each.
+    prev: usize,
+    next: usize,
+}
+
+impl Grep {
+    fn of(pattern: Regex, invert: bool) -> Self {
+        Grep { pattern, invert, count: false, numbers: false, prev: 0, next: 0 }
+    }
+
+    fn run(&self, text: &str) -> String {
+        let lines: Vec<&str> = text.lines().collect();
+        let is_hit = |line: &&str| self.pattern.is_match(line) != self.invert;
+        if self.count {
+            return format!("{}\n", lines.iter().copied().filter(|line| is_hit(line)).count());
+        }
+        let mut shown = vec![false; lines.len()];
+        for (at, _) in lines.iter().enumerate().filter(|(_, line)| is_hit(line)) {
+            let end = lines.len().min(at.saturating_add(self.next).saturating_add(1));
+            shown[at.saturating_sub(self.prev)..end].fill(true);
+        }
+        let found = lines.iter().zip(shown).enumerate().filter(|(_, (_, shown))| *shown);
+        let line = |(number, (line, _)): (usize, (&&str, bool))| match self.numbers {
+            true => format!("{}:{line}\n", number + 1),
+            false => format!("{line}\n"),
+        };
+        found.map(line).collect()
+    }
+}
+
+const FILTERS: [(&str, &str); 13] = [
     ("begin", "Begin with the line that matches"),
     ("count", "Count number of lines"),
+    ("diff", "Show difference between current and previous invocation of the same line"),
     ("egrep", "Egrep - print lines matching a pattern"),
     ("exclude", "Exclude lines that match"),
     ("grep", "Grep - print lines matching a pattern"),
@@ -77,12 +114,51 @@ pub fn split(line: &str) -> Option<(&str, &str)> {
     Some((&line[..at], &line[at + 1..]))
 }
 
+/// The line without filters and file.
+pub fn command(line: &str) -> &str {
+    let line = to_file(line).map_or(line, |(line, _)| line);
+    split(line).map_or(line, |(command, _)| command)
+}
+
+/// A file that the output goes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct File<'a> {
+    /// Behind what is there.
+    pub append: bool,
+    /// As it was typed.
+    pub name: &'a str,
+    /// Where the name stands, in characters.
+    pub column: usize,
+}
+
+/// What stands before `> FILE` or `>> FILE`, and the file.
+pub fn to_file(line: &str) -> Option<(&str, File<'_>)> {
+    let mut from = 0;
+    let mut last = None;
+    while let Some(at) = unquoted(&line[from..], '>') {
+        last = Some(from + at);
+        from += at + 1;
+    }
+    let at = last?;
+    let name = line[at + 1..].trim();
+    let before = line[..at].strip_suffix('>').unwrap_or(&line[..at]);
+    if name.contains(char::is_whitespace) || !before.ends_with(char::is_whitespace) {
+        return None;
+    }
+    let column = line.chars().count() - line[at + 1..].trim_start().chars().count();
+    Some((before, File { append: before.len() < at, name, column }))
+}
+
 fn unquoted_bar(text: &str) -> Option<usize> {
+    unquoted(text, '|')
+}
+
+fn unquoted(text: &str, mark: char) -> Option<usize> {
     let mut quote = None;
     let mut before = ' ';
     for (at, c) in text.char_indices() {
         match (quote, c) {
-            (None, '|') => return Some(at),
+            (None, c) if c == mark => return Some(at),
             // In the middle of a word it is an apostrophe.
             (None, '"' | '\'') if before.is_whitespace() || before == '|' => quote = Some(c),
             (Some(open), c) if open == c => quote = None,
@@ -132,8 +208,8 @@ fn parse_stage(stage: &str, column: usize) -> Result<Filter, Error> {
         (None, []) => return Err(at(0, "Invalid command")),
         (None, _) => return Err(at(0, "Ambiguous command")),
     };
-    let pattern = |text: &str| read_pattern(text, false).map_err(|what| at(rest_at, &what));
-    let grep = |pattern, invert| Filter::Grep { pattern, invert, count: false, numbers: false };
+    let pattern = |text: &str| read_pattern(text).map_err(|what| at(rest_at, &what));
+    let grep = |pattern, invert| Filter::Grep(Grep::of(pattern, invert));
     let filter = match filter {
         "include" => grep(pattern(rest)?, false),
         "exclude" => grep(pattern(rest)?, true),
@@ -144,6 +220,7 @@ fn parse_stage(stage: &str, column: usize) -> Result<Filter, Error> {
         "last" => return lines(rest).map(Filter::Last).ok_or_else(|| at(rest_at, "Invalid number")),
         _ if !rest.is_empty() => return Err(at(rest_at, "Invalid command")),
         "count" => Filter::Count,
+        "diff" => Filter::Diff { column },
         "no-more" => Filter::NoMore,
         json => Filter::Json { pretty: json == "json-pretty", column },
     };
@@ -158,21 +235,52 @@ fn lines(text: &str) -> Option<usize> {
 
 /// Options as NX-OS words or as Unix flags, then the pattern.
 fn parse_grep(mut rest: &str) -> Result<Filter, String> {
-    let (mut invert, mut count, mut numbers, mut any_case) = (false, false, false, false);
+    let mut any = Regex::new("").map(|pattern| Grep::of(pattern, false)).map_err(|error| error.to_string())?;
+    let mut how = Match::default();
     while let Some((option, more)) = rest.split_once(char::is_whitespace) {
+        let mut more = more.trim_start();
         match option {
-            "-v" | "invert-match" => invert = true,
-            "-c" | "count" => count = true,
-            "-n" | "line-number" => numbers = true,
-            "-i" | "ignore-case" => any_case = true,
+            "-v" | "invert-match" => any.invert = true,
+            "-c" | "count" => any.count = true,
+            "-n" | "line-number" => any.numbers = true,
+            "-i" | "ignore-case" => how.any_case = true,
+            "-w" | "word-exp" => how.word = true,
+            "-x" | "line-exp" => how.line = true,
+            "-A" | "next" | "-B" | "prev" | "-C" => {
+                let (number, behind) = more.split_once(char::is_whitespace).unwrap_or((more, ""));
+                let number = number.parse::<usize>().ok().filter(|number| *number <= AROUND_MAX);
+                let number = number.ok_or_else(|| format!("Invalid number, range is (0:{AROUND_MAX})"))?;
+                if option != "-B" && option != "prev" {
+                    any.next = number;
+                }
+                if option != "-A" && option != "next" {
+                    any.prev = number;
+                }
+                more = behind.trim_start();
+            }
             _ => break,
         }
-        rest = more.trim_start();
+        rest = more;
     }
-    Ok(Filter::Grep { pattern: read_pattern(rest, any_case)?, invert, count, numbers })
+    Ok(Filter::Grep(Grep { pattern: read(rest, how)?, ..any }))
 }
 
-fn read_pattern(text: &str, any_case: bool) -> Result<Regex, String> {
+/// Most lines around one that matches.
+const AROUND_MAX: usize = 999;
+
+/// How a pattern matches.
+#[derive(Clone, Copy, Default)]
+struct Match {
+    any_case: bool,
+    word: bool,
+    line: bool,
+}
+
+fn read_pattern(text: &str) -> Result<Regex, String> {
+    read(text, Match::default())
+}
+
+fn read(text: &str, how: Match) -> Result<Regex, String> {
     let bare = match text.chars().next() {
         None => return Err("Incomplete command".into()),
         Some(quote @ ('"' | '\'')) => {
@@ -185,8 +293,13 @@ fn read_pattern(text: &str, any_case: bool) -> Result<Regex, String> {
         }
         Some(_) => text,
     };
-    let mut builder = RegexBuilder::new(bare);
-    builder.case_insensitive(any_case).size_limit(1 << 20);
+    let whole = match (how.line, how.word) {
+        (true, _) => format!("^(?:{bare})$"),
+        (_, true) => format!(r"\b(?:{bare})\b"),
+        _ => bare.to_owned(),
+    };
+    let mut builder = RegexBuilder::new(&whole);
+    builder.case_insensitive(how.any_case).size_limit(1 << 20);
     builder.build().map_err(|_| "Invalid regular expression".to_owned())
 }
 
@@ -211,14 +324,7 @@ pub fn apply(output: Output, filters: &[Filter]) -> Result<String, Error> {
 fn run(filter: &Filter, text: &str) -> String {
     let ended = |lines: Vec<&str>| lines.into_iter().flat_map(|line| [line, "\n"]).collect::<String>();
     match filter {
-        Filter::Grep { pattern, invert, count, numbers } => {
-            let hits = text.lines().enumerate().filter(|(_, line)| pattern.is_match(line) != *invert);
-            match (count, numbers) {
-                (true, _) => format!("{}\n", hits.count()),
-                (_, true) => hits.map(|(n, line)| format!("{}:{line}\n", n + 1)).collect(),
-                _ => ended(hits.map(|(_, line)| line).collect()),
-            }
-        }
+        Filter::Grep(grep) => grep.run(text),
         Filter::Begin(pattern) => ended(text.lines().skip_while(|line| !pattern.is_match(line)).collect()),
         Filter::Section(pattern) => {
             let mut inside = false;
@@ -236,7 +342,7 @@ fn run(filter: &Filter, text: &str) -> String {
             let all: Vec<&str> = text.lines().collect();
             ended(all[all.len().saturating_sub(*lines)..].to_vec())
         }
-        Filter::NoMore | Filter::Json { .. } => text.to_owned(),
+        Filter::NoMore | Filter::Json { .. } | Filter::Diff { .. } => text.to_owned(),
     }
 }
 
@@ -270,6 +376,10 @@ mod tests {
         assert_eq!(filtered("grep -i VLAN"), "vlan 1\n");
         assert_eq!(filtered("egrep -n \"^vlan 1$\" | no-more"), "7:vlan 1\n");
         assert_eq!(filtered("grep count permit"), "1\n");
+        assert_eq!(filtered("grep next 1 prev 1 shut"), "interface Vethernet1\n  no shutdown\n  mtu 1500\n");
+        assert_eq!(filtered("egrep -n -A 9 ^vlan"), "7:vlan 1\n");
+        assert_eq!(filtered("grep word-exp shut"), "");
+        assert_eq!(filtered("grep line-exp 'vlan .'"), "vlan 1\n");
         assert_eq!(filtered("include nothing-like-it"), "");
         assert_eq!(filtered("json"), "{\"a\":\"b\"}\n");
         assert_eq!(filtered("json-pretty | inc a"), "  \"a\": \"b\"\n");
@@ -280,6 +390,7 @@ mod tests {
         assert_eq!(bad(" frob"), (11, "Invalid command".into()));
         assert_eq!(bad(" "), (11, "Incomplete command".into()));
         assert_eq!(bad(" e x"), (11, "Ambiguous command".into()));
+        assert_eq!(bad(" grep next x y"), (16, "Invalid number, range is (0:999)".into()));
         assert_eq!(bad(" inc"), (14, "Incomplete command".into()));
         assert_eq!(bad(" inc a | frob"), (19, "Invalid command".into()));
         assert_eq!(bad(" inc '("), (15, "Invalid pattern, quote is not closed".into()));
@@ -288,6 +399,16 @@ mod tests {
         let text_only = Output::text("x\n");
         let error = apply(text_only, &parse("json", 7).unwrap()).unwrap_err();
         assert_eq!(error, Error::At { column: 7, what: "Invalid command".into() });
+    }
+
+    #[test]
+    fn files_behind_a_command() {
+        let of = |line| to_file(line).map(|(before, file)| (before, file.append, file.name, file.column));
+        assert_eq!(of("show x > a"), Some(("show x ", false, "a", 9)));
+        assert_eq!(of("show x | inc 'a > b' >> bootflash:a"), Some(("show x | inc 'a > b' ", true, "bootflash:a", 24)));
+        assert_eq!(of("show x >"), Some(("show x ", false, "", 8)));
+        assert_eq!((of("show x | inc a>b"), of("show x > a b"), of("show x")), (None, None, None));
+        assert_eq!((command("show x | inc y > z"), command("show x > z"), command("x")), ("show x ", "show x ", "x"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::configured::Configured;
 use super::graph::Tree;
 use super::parse::{Parsed, parse};
 use super::pipe;
+use super::piped::Outputs;
 use super::render::Output;
 use super::tree::{Error, Mode};
 use crate::config::logging::{CONSOLE, MONITOR};
@@ -76,6 +77,8 @@ pub struct Session {
     /// `configure session NAME`; it is left with the configuration mode.
     draft: Option<Draft>,
     settings: Settings,
+    /// For `| diff`.
+    pub(super) outputs: Outputs,
     /// Its number among the [`super::logins::Logins`], when somebody sits at it.
     login: Option<u64>,
     /// The user who has logged in; `None` at the console, where whoever comes may do everything.
@@ -101,6 +104,7 @@ impl Session {
             way: Vec::new(),
             draft: None,
             settings: Settings::default(),
+            outputs: Outputs::default(),
             login: None,
             user: None,
             granted: None,
@@ -338,14 +342,24 @@ impl Session {
     }
 
     fn run(&mut self, line: &str) -> Result<String, Error> {
-        // A configuration text may hold a bar: only what does not parse with it has a filter.
+        // A configuration text may hold a bar or a `>`: only what does not parse with it has a filter or a file.
         let whole = self.parse(line);
+        if let Some((before, file)) = pipe::to_file(line).filter(|_| whole.is_err()) {
+            let name = self.may_write(file)?;
+            let text = self.run_filtered(before, self.parse(before))?;
+            return self.write_to(&name, file.append, &text, line).map(|()| String::new());
+        }
+        self.run_filtered(line, whole)
+    }
+
+    fn run_filtered(&mut self, line: &str, whole: Result<Option<Parsed<'static>>, Error>) -> Result<String, Error> {
         match pipe::split(line) {
             Some((command, filters)) if whole.is_err() => {
                 let Some(parsed) = self.parse(command)? else { return Ok(String::new()) };
                 let column = command.chars().count() + 1;
                 let filters = pipe::parse(filters, column)?;
-                pipe::apply(self.carry_out(parsed, command)?, &filters)
+                let output = self.carry_out(parsed, command)?;
+                self.filter(output, &filters, line)
             }
             _ => match whole? {
                 Some(parsed) => Ok(self.carry_out(parsed, line)?.text),

@@ -365,6 +365,26 @@ mod tests {
     }
 
     #[test]
+    fn lines_are_configured() {
+        let mut model = Model::default();
+        model.lines.vty_timeout_min = Some(2);
+        model.lines.vty_sessions = Some(1);
+        let sessions = Sessions::with_minute(Handle::detached(model), 9, Duration::from_millis(20));
+        let open = |visitor| {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            ours.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            sessions.open(theirs, visitor, Talk::Terminal(Arc::default())).map(|()| ours)
+        };
+        let ssh = || Visitor { user: Some("x".into()), from: Some([192, 0, 2, 1].into()), ..Visitor::default() };
+        let begun = Instant::now();
+        let first = open(ssh()).unwrap();
+        assert!(open(ssh()).is_err(), "one at a time");
+        open(Visitor::default()).unwrap();
+        rest(first);
+        assert!((Duration::from_millis(30)..Duration::from_secs(10)).contains(&begun.elapsed()));
+    }
+
+    #[test]
     fn there_is_an_end_to_their_number() {
         let (sessions, mut stream) = open(Duration::from_secs(60), Talk::Terminal(Arc::default()));
         stream.read_exact(&mut [0; 10]).unwrap();

@@ -94,7 +94,7 @@ pub fn apply(model: Model, inventory: Inventory, lines: &[Line]) -> Result<Model
 /// The line asks the switch for something instead of configuring it; of these, moving between modes is harmless.
 fn is_foreign(session: &Session, line: &str) -> bool {
     let parsed = |line: &str| parse(session.tree(), session.mode(), line).ok().flatten();
-    let found = parsed(line).or_else(|| parsed(pipe::split(line)?.0));
+    let found = parsed(line).or_else(|| parsed(pipe::command(line)));
     let moves = ["configure [terminal]", "end", "exit"];
     found.is_some_and(|found| found.mode == Mode::Exec && !moves.contains(&found.command.syntax))
 }

@@ -8,7 +8,7 @@ use proto::name::IfName;
 
 use super::exec;
 use super::gather::{Port, asked_ports, known_ports};
-use crate::cli::render::{Output, Table, leaves, object, table};
+use crate::cli::render::{Output, leaves, object, table};
 use crate::cli::tree::Command;
 use crate::config::ifindex;
 
@@ -110,14 +110,13 @@ pub fn errors(ports: &[Port]) -> Output {
 
 /// Rates over half a minute; a virtual port has the speed of its description, 10 Gb/s.
 pub fn rates(ports: &[Port]) -> Output {
-    let mut table = Table::new("interface")
-        .left("Port", "interface", 16)
-        .left("Description", "desc", 20)
-        .left("Intvl", "interval", 7)
-        .right("Rx Mbps", "rx_mbps", 8)
-        .right("Rx %", "rx_percent", 7)
-        .right("Tx Mbps", "tx_mbps", 8)
-        .right("Tx %", "tx_percent", 7);
+    let rule = "-".repeat(86);
+    let header = ["Port", "Description", "Intvl", "Rx Mbps", "Rx %", "Tx Mbps", "Tx %"].map(str::to_owned);
+    let line = |[port, description, interval, rx, rx_share, tx, tx_share]: &[String; 7]| {
+        format!("{port:<17}{description:<21}{interval:<8}{rx:>10}{rx_share:>10}{tx:>10}{tx_share:>10}\n")
+    };
+    let mut text = format!("{rule}\n{}{rule}\n", line(&header));
+    let mut rows = Vec::new();
     for port in ports {
         let (rx, tx) = port.row.as_ref().map_or((0, 0), |row| (row.rx_bps, row.tx_bps));
         let description: String = port.settings.description.split_whitespace().collect::<Vec<_>>().join("_");
@@ -127,9 +126,11 @@ pub fn rates(ports: &[Port]) -> Output {
         let percent = |bps: u64| format!("{:.2}%", bps as f64 / 1e8);
         let cells =
             [port.name.to_string(), description, "30/30".to_owned(), mbps(rx), percent(rx), mbps(tx), percent(tx)];
-        table.row(cells);
+        text.push_str(&line(&cells));
+        let keys = ["interface", "desc", "interval", "rx_mbps", "rx_percent", "tx_mbps", "tx_percent"];
+        rows.push(leaves(keys.into_iter().zip(cells)));
     }
-    table.output()
+    Output::with_json(text, table("interface", rows))
 }
 
 /// The numbers by which management systems know interfaces.

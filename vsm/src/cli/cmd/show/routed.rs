@@ -116,14 +116,17 @@ fn arp(_: &mut Session, args: &Args) -> Result<Output, Error> {
         Some(name) => format!("for context {name}"),
         None => "for context default".to_owned(),
     };
+    // Parsers of the long form know no static entries.
+    let detail = args.has("detail");
+    let fixed = if detail { "" } else { "       D - Static Adjacencies attached to down interface\n" };
     let text = format!(
         "\nFlags: * - Adjacencies learnt on non-active FHRP router\n       + - Adjacencies synced via CFSoE\n       \
-         # - Adjacencies Throttled for Glean\n       D - Static Adjacencies attached to down interface\n\n\
+         # - Adjacencies Throttled for Glean\n{fixed}\n\
          IP ARP Table {whose}\nTotal number of entries: 0\n{:<16}{:<10}{:<16}{}\n",
         "Address",
         "Age",
         "MAC Address",
-        if args.has("detail") { "Interface         Physical Interface" } else { "Interface" },
+        if detail { "Interface         Physical Interface" } else { "Interface" },
     );
     Ok(Output::with_json(text, leaves([("cnt-total", "0")])))
 }
