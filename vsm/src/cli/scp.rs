@@ -199,7 +199,9 @@ fn send(session: &Session, request: &Request, stream: &mut (impl Read + Write)) 
         stream.write_all(format!("T{time} 0 {time} 0\n").as_bytes())?;
         agreed(stream)?;
     }
-    stream.write_all(format!("C0600 {} {name}\n", octets.len()).as_bytes())?;
+    // OpenSSH takes no other name than the last part of what it has asked for.
+    let said = request.path.rsplit('/').next().unwrap_or(&name);
+    stream.write_all(format!("C0600 {} {said}\n", octets.len()).as_bytes())?;
     agreed(stream)?;
     stream.write_all(&octets)?;
     stream.write_all(&[0])?;
@@ -266,7 +268,8 @@ mod tests {
         assert_eq!(up("scp -t bootflash:/", b"C0644 2 z\n\xff\x00\0"), (Some(true), "\0\0\0".into()));
         let (done, text) = up("scp -pf bootflash:x", &[0; 9]);
         let (times, rest) = text.split_once('\n').unwrap();
-        assert_eq!((done, times.starts_with('T'), rest), (Some(true), true, "C0600 3 x\nabc\0"));
+        assert_eq!((done, times.starts_with('T'), rest), (Some(true), true, "C0600 3 bootflash:x\nabc\0"));
+        assert!(up("scp -f bootflash:/x", &[0; 9]).1.starts_with("C0600 3 x\n"));
         let list = session.handle.lifecycle().files.list().unwrap();
         assert_eq!(list.iter().map(|e| (e.name.as_str(), e.octets)).collect::<Vec<_>>(), [("x", 3), ("z", 2)]);
     }

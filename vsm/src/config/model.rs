@@ -151,7 +151,7 @@ impl Interface {
     }
 }
 
-/// What a profile or an interface says of its ports. `None` (and `false` for `protected`) is "not said here".
+/// What a profile or an interface says of its ports. `None` (and `false` for `protected` and `no_cdp`) is "not said here".
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Settings {
     /// `no shutdown` is `true`.
@@ -166,6 +166,8 @@ pub struct Settings {
     pub allowed_vlans: Option<VlanSet>,
     /// `switchport protected`
     pub protected: bool,
+    /// `no cdp enable`
+    pub no_cdp: bool,
     /// `ip port access-group NAME in`
     pub ip_acl_in: Option<String>,
     /// `ip port access-group NAME out`

@@ -57,6 +57,7 @@ impl Settings {
             native_vlan: self.native_vlan.or(parent.native_vlan),
             allowed_vlans: self.allowed_vlans.as_ref().or(parent.allowed_vlans.as_ref()).cloned(),
             protected: self.protected || parent.protected,
+            no_cdp: self.no_cdp || parent.no_cdp,
             ip_acl_in: name(&self.ip_acl_in, &parent.ip_acl_in),
             ip_acl_out: name(&self.ip_acl_out, &parent.ip_acl_out),
             mac_acl_in: name(&self.mac_acl_in, &parent.mac_acl_in),

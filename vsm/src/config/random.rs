@@ -166,8 +166,8 @@ fn settings() -> impl Strategy<Value = (Settings, [Option<Index>; 6])> {
     ];
     let vlans = (of(vlan()), of(vlan()), of(vlan_set));
     let names: [_; 6] = std::array::from_fn(|_| of(any::<Index>()));
-    (of(any::<bool>()), of(any::<bool>()), vlans, any::<bool>(), of(576u16..9217), names).prop_map(
-        |(admin_up, trunk, (access_vlan, native_vlan, allowed_vlans), protected, mtu, names)| {
+    (of(any::<bool>()), of(any::<bool>()), vlans, any::<(bool, bool)>(), of(576u16..9217), names).prop_map(
+        |(admin_up, trunk, (access_vlan, native_vlan, allowed_vlans), (protected, no_cdp), mtu, names)| {
             let own = Settings {
                 admin_up,
                 trunk,
@@ -175,6 +175,7 @@ fn settings() -> impl Strategy<Value = (Settings, [Option<Index>; 6])> {
                 native_vlan,
                 allowed_vlans,
                 protected,
+                no_cdp,
                 mtu,
                 ..Settings::default()
             };

@@ -397,6 +397,7 @@ pub fn setting_lines(settings: &Settings) -> Vec<String> {
         said("switchport trunk native vlan", &settings.native_vlan),
         said("switchport trunk allowed vlan", &settings.allowed_vlans),
         settings.protected.then(|| "switchport protected".to_owned()),
+        settings.no_cdp.then(|| "no cdp enable".to_owned()),
     ]
     .into_iter()
     .flatten()

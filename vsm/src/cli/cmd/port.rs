@@ -27,6 +27,8 @@ const WORDS: &[(&str, &str)] = &[
     ("all", "All VLANs"),
     ("none", "No VLAN"),
     ("protected", "No traffic to other protected ports of the VLAN, on whichever host"),
+    ("cdp", "Cisco Discovery Protocol, which is not spoken"),
+    ("enable", "Speak it on the port"),
     ("ip", "IPv4"),
     ("mac", "Everything but IPv4"),
     ("port", "Access list of the port"),
@@ -85,6 +87,14 @@ pub fn commands() -> Vec<Command> {
         port("switchport protected", "Isolate the port", "switchport protected", |session, args| {
             let protected = !args.negated;
             edit_settings(session, move |own, _| own.protected = protected)
+        }),
+        // What is asked for is so anyway; saying it keeps programs content that compare what they said with what they read.
+        port("cdp enable", "CDP is not spoken; 'no cdp enable' says so", "cdp enable", |session, args| {
+            if !args.negated {
+                return Err(Error::Refused("CDP is not spoken; only 'no cdp enable' is possible".to_owned()));
+            }
+            let no_cdp = !args.has("default");
+            edit_settings(session, move |own, _| own.no_cdp = no_cdp)
         }),
         port(
             "<kind=ip|mac> port access-group <name:word> <way=in|out>",
