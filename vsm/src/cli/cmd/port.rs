@@ -49,6 +49,16 @@ const WORDS: &[(&str, &str)] = &[
     ("port-profile", "Port profile"),
 ];
 
+/// One of those that the mode is about says `no cdp enable`.
+fn says_no_cdp(session: &Session) -> Result<bool, Error> {
+    let model = session.handle.model();
+    if session.mode() == Mode::PortProfile {
+        return Ok(model.profiles.get(&target::name(session)?).is_some_and(|profile| profile.own.no_cdp));
+    }
+    let says = |name| model.interfaces.get(name).is_some_and(|interface| interface.own.no_cdp);
+    Ok(target::interfaces(session)?.iter().any(says))
+}
+
 fn port(syntax: &'static str, help: &'static str, no: &'static str, run: Run) -> Command {
     Command { modes: PORT, syntax, help, words: WORDS, no: Some(no), run }
 }
@@ -90,11 +100,14 @@ pub fn commands() -> Vec<Command> {
         }),
         // What is asked for is so anyway; saying it keeps programs content that compare what they said with what they read.
         port("cdp enable", "CDP is not spoken; 'no cdp enable' says so", "cdp enable", |session, args| {
-            if !args.negated {
+            let no_cdp = args.negated && !args.has("default");
+            // Taking 'no cdp enable' back is all that it can do.
+            let warning = (!args.negated).then(|| "CDP is not spoken all the same".to_owned());
+            if warning.is_some() && !says_no_cdp(session)? {
                 return Err(Error::Refused("CDP is not spoken; only 'no cdp enable' is possible".to_owned()));
             }
-            let no_cdp = !args.has("default");
-            edit_settings(session, move |own, _| own.no_cdp = no_cdp)
+            let warnings = warning.into_iter().collect();
+            edit_settings_checked(session, move |_| Ok(warnings), move |own, _| own.no_cdp = no_cdp)
         }),
         port(
             "<kind=ip|mac> port access-group <name:word> <way=in|out>",
