@@ -45,6 +45,8 @@ pub enum Part {
     Netflow,
     /// Monitor sessions.
     Monitor,
+    /// Lines that begin so.
+    Lines(&'static str),
 }
 
 /// The part under its header: `!Command:`, `!Time:` (UTC) and `version`.
@@ -102,6 +104,10 @@ pub fn body(model: &Model, part: &Part) -> String {
         Part::Netflow => {
             flow(&mut out, model);
             out.uses(model, flow_lines);
+        }
+        Part::Lines(start) => {
+            let whole = body(model, &Part::Whole);
+            whole.lines().filter(|line| line.starts_with(start)).for_each(|line| out.line(0, line));
         }
         Part::Monitor => model.sessions.iter().for_each(|(id, session)| out.session(*id, session)),
     }

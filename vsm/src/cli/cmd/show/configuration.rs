@@ -22,6 +22,7 @@ const WORDS: &[(&str, &str)] = &[
     ("ids", "VLANs, such as 1-5,10"),
     ("netflow", "Flow export, and where it is applied"),
     ("monitor", "Monitor sessions"),
+    ("ntp", "Time servers"),
     ("diff", "What differs from the startup configuration"),
 ];
 
@@ -31,7 +32,7 @@ pub fn commands() -> Vec<Command> {
     vec![
         show(
             "show running-config [ all | diff | interface [<names:ifs>] | port-profile [<name:word80>] | vlan [<ids:vlans>] | aclmgr | \
-             netflow | monitor ]",
+             netflow | monitor | ntp ]",
             "The configuration that runs",
             running_config,
         ),
@@ -75,6 +76,7 @@ fn running_config(session: &mut Session, args: &Args) -> Result<Output, Error> {
         }
         () if args.has("aclmgr") => (Part::AccessLists, " aclmgr".to_owned()),
         () if args.has("netflow") => (Part::Netflow, " netflow".to_owned()),
+        () if args.has("ntp") => (Part::Lines("ntp "), " ntp".to_owned()),
         () if args.has("monitor") => (Part::Monitor, " monitor".to_owned()),
         () => (Part::Whole, String::new()),
     };

@@ -24,6 +24,7 @@ pub mod mac;
 pub mod module;
 pub mod monitor;
 pub mod neighbors;
+pub mod ntp;
 pub mod port_profile;
 pub mod resources;
 pub mod role;
@@ -68,6 +69,7 @@ pub fn files() -> Vec<(&'static str, Vec<Command>)> {
         module::commands(),
         monitor::commands(),
         neighbors::commands(),
+        ntp::commands(),
         port_profile::commands(),
         resources::commands(),
         role::commands(),
