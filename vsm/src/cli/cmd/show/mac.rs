@@ -92,10 +92,10 @@ pub fn entries(rows: &[(u8, MacRow)]) -> Output {
             ("disp_mac_addr", row.mac.to_string()),
             ("disp_type", "*".to_owned()),
             ("disp_vlan", row.vlan.to_string()),
-            ("disp_is_static", if row.is_static { "enabled" } else { "disabled" }.to_owned()),
+            ("disp_is_static", u8::from(row.is_static).to_string()),
             ("disp_age", age),
-            ("disp_is_secure", "disabled".to_owned()),
-            ("disp_is_ntfy", "disabled".to_owned()),
+            ("disp_is_secure", "0".to_owned()),
+            ("disp_is_ntfy", "0".to_owned()),
             ("disp_port", long),
             ("disp_module", slot.to_string()),
         ]));
