@@ -12,6 +12,11 @@
 //! admin_password_file = "/etc/vsm/admin"    # password of the first administrator, mode 0600; made when left out
 //! host_keys = ["ed25519", "rsa"]            # made at the first start
 //!
+//! [nxapi]                                   # without it there is no NX-API
+//! listen = "192.0.2.1:443"
+//! certificate = "/etc/vsm/switch.pem"       # with `key`; one of our own is made when both are left out
+//! key = "/etc/vsm/switch.key"
+//!
 //! [snmp]                                    # without it there is no SNMP
 //! agentx = "unix:/var/agentx/master"        # snmpd's socket for subagents, or "tcp:127.0.0.1:705"
 //! ```
@@ -52,6 +57,9 @@ pub struct Bootstrap {
     /// The SNMP subagent; `None`: there is none.
     #[serde(default)]
     pub snmp: Option<Snmp>,
+    /// Commands by HTTPS; `None`: there are none.
+    #[serde(default)]
+    pub nxapi: Option<Nxapi>,
 }
 
 /// The SSH server.
@@ -84,6 +92,20 @@ impl Snmp {
             _ => false,
         }
     }
+}
+
+/// Commands by HTTPS.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nxapi {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// File with the certificate and those that vouch for it, PEM; without it see [`crate::mgmt::http::certificate`].
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// File with the certificate's key, PEM.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
 }
 
 /// A kind of host key.
@@ -169,6 +191,9 @@ impl Bootstrap {
         if boot.snmp.as_ref().is_some_and(|snmp| !snmp.is_sound()) {
             return wrong("agentx", "\"unix:/PATH\" or \"tcp:ADDRESS:PORT\"");
         }
+        if boot.nxapi.as_ref().is_some_and(|nxapi| nxapi.certificate.is_some() != nxapi.key.is_some()) {
+            return wrong("[nxapi]", "`certificate` and `key` come together");
+        }
         Ok(boot)
     }
 
@@ -231,6 +256,19 @@ mod tests {
             assert!(error.contains(&format!("line {line}")), "{error}");
         }
         assert!(parse("[ssh]\nlisten = \"0.0.0.0:22\"\nhost_keys = []\n").unwrap_err().starts_with("line 5"));
+    }
+
+    #[test]
+    fn nxapi_is_there_when_it_is_asked_for() {
+        let parse = |text: &str| Bootstrap::parse(&format!("domain = 1\nlisten = \"192.0.2.1:1\"\n{text}"));
+        assert_eq!(parse("").unwrap().nxapi, None);
+        let nxapi = parse("[nxapi]\nlisten = \"[::]:443\"\n").unwrap().nxapi.unwrap();
+        assert_eq!((nxapi.certificate, nxapi.key), (None, None));
+        let both = "[nxapi]\nlisten = \"[::]:443\"\ncertificate = \"/c\"\nkey = \"/k\"\n";
+        assert_eq!(parse(both).unwrap().nxapi.unwrap().key, Some("/k".into()));
+        let one = "[nxapi]\nlisten = \"[::]:443\"\ncertificate = \"/c\"\n";
+        assert!(parse(one).unwrap_err().starts_with("line 3: `[nxapi]`"));
+        assert!(parse("[nxapi]\n").unwrap_err().contains("line 3"));
     }
 
     #[test]

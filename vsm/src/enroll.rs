@@ -66,6 +66,7 @@ mod tests {
             cli_socket: dir.path().join("cli"),
             ssh: None,
             snmp: None,
+            nxapi: None,
         };
         let token = issue(&boot, None, 10).unwrap();
         assert_eq!((token.domain, token.addresses.as_slice()), (100, &["vsm.example:4785".to_owned()][..]));

@@ -39,8 +39,9 @@ fn run(config: &Path) -> Result<(), Box<dyn Error>> {
     let mut signals = signals()?;
     let boot = Bootstrap::open(config)?;
     let Start { mut model, text, refused } = startup::load(&boot)?;
-    if let Some(ssh) = &boot.ssh
-        && let Some(path) = initial::add(&mut model, ssh, &boot.state_dir)?
+    let own_file = boot.ssh.as_ref().and_then(|ssh| ssh.admin_password_file.as_deref());
+    if (boot.ssh.is_some() || boot.nxapi.is_some())
+        && let Some(path) = initial::add(&mut model, own_file, &boot.state_dir)?
     {
         tracing::warn!("the first administrator is '{ADMIN}', with the password in {}", path.display());
     }
@@ -58,11 +59,8 @@ fn run(config: &Path) -> Result<(), Box<dyn Error>> {
     }
     let console = console::serve(&boot.cli_socket, supervisor.handle())
         .map_err(|e| format!("{}: {e}", boot.cli_socket.display()))?;
-    let ssh = boot.ssh.as_ref().map(|ssh| mgmt::ssh::serve(ssh, &boot.state_dir, supervisor.handle())).transpose()?;
-    if let Some(ssh) = &ssh {
-        tracing::info!("SSH at {}", ssh.address());
-    }
     let snmp = boot.snmp.as_ref().map(|snmp| vsm::snmp::serve(snmp, supervisor.handle())).transpose()?;
+    let management = mgmt::serve(&boot, &supervisor.handle())?;
     if let Some(listen) = supervisor.handle().facts().listen {
         tracing::info!("domain {}: agents at {listen}, console at {}", boot.domain, boot.cli_socket.display());
     }
@@ -70,7 +68,7 @@ fn run(config: &Path) -> Result<(), Box<dyn Error>> {
     if let Some(snmp) = snmp {
         snmp.stop();
     }
-    drop(ssh);
+    drop(management);
     console.stop();
     supervisor.stop();
     if failed { Err("the supervisor's thread has failed".into()) } else { Ok(()) }

@@ -10,6 +10,8 @@
 //! log. The running configuration does not, as on NX-OS: what was not saved is gone, and modules get the startup
 //! configuration.
 
+mod facts;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::JoinHandle;
@@ -32,6 +34,8 @@ use crate::module::control::{self, Control, Request};
 use crate::module::registry::Inventory;
 use crate::snmp;
 use crate::store;
+
+pub use facts::{Facts, NxapiFacts, SshFacts, SshKey};
 
 /// Version of this software.
 pub const SOFTWARE: &str = env!("CARGO_PKG_VERSION");
@@ -59,41 +63,6 @@ pub enum EditError {
     Stopping,
 }
 
-/// What does not change while the supervisor runs.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Facts {
-    /// Domain id, 1-4095.
-    pub domain: u16,
-    /// Address that it listens on; `None` for a detached one.
-    pub listen: Option<SocketAddr>,
-    /// Addresses that join tokens name.
-    pub addresses: Vec<String>,
-    /// Version of the software.
-    pub software: &'static str,
-    /// When it was started.
-    pub started: SystemTime,
-}
-
-/// The SSH server as it runs.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SshFacts {
-    /// Where it listens.
-    pub listen: SocketAddr,
-    /// Its host keys.
-    pub keys: Vec<SshKey>,
-}
-
-/// The public half of a host key.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SshKey {
-    /// `ed25519` or `rsa`.
-    pub kind: String,
-    /// As OpenSSH writes it.
-    pub line: String,
-    /// As clients show it.
-    pub fingerprint: String,
-}
-
 /// What handles and the supervisor's thread share.
 pub(crate) struct Shared {
     pub(crate) model: ArcSwap<Model>,
@@ -107,6 +76,7 @@ pub(crate) struct Shared {
     load: Load,
     ssh: ArcSwapOption<SshFacts>,
     snmp: ArcSwapOption<snmp::Status>,
+    nxapi: ArcSwapOption<NxapiFacts>,
     editing: Mutex<()>,
 }
 
@@ -242,6 +212,16 @@ impl Handle {
         self.shared.snmp.store(Some(status));
     }
 
+    /// NX-API, when there is one.
+    pub fn nxapi(&self) -> Option<Arc<NxapiFacts>> {
+        self.shared.nxapi.load_full()
+    }
+
+    /// NX-API says what it is; `None`: it has ended.
+    pub(crate) fn set_nxapi(&self, facts: Option<NxapiFacts>) {
+        self.shared.nxapi.store(facts.map(Arc::new));
+    }
+
     /// The sessions that somebody sits at.
     pub fn logins(&self) -> &Logins {
         &self.shared.logins
@@ -363,6 +343,7 @@ impl Shared {
             load: Load::default(),
             ssh: ArcSwapOption::empty(),
             snmp: ArcSwapOption::empty(),
+            nxapi: ArcSwapOption::empty(),
             editing: Mutex::new(()),
         }
     }

@@ -46,6 +46,7 @@ impl World {
             cli_socket: dir.path().join("cli.sock"),
             ssh: None,
             snmp: None,
+            nxapi: None,
         };
         let mut world = World { _dir: dir, boot, supervisor: None };
         world.start(Model::default());

@@ -8,7 +8,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::aaa::secret;
-use crate::bootstrap::Ssh;
 use crate::config::model::Model;
 use crate::config::role::NETWORK_ADMIN;
 use crate::config::user::{ADMIN, User};
@@ -45,20 +44,20 @@ pub enum Error {
     Random,
 }
 
-/// Adds the first administrator to a configuration that has none. The path of a password that was made for him is
-/// returned.
+/// Adds the first administrator to a configuration that has none, with the password of `file` when that is named. The path
+/// of a password that was made for him is returned.
 ///
 /// # Errors
 /// There is no usable password.
-pub fn add(model: &mut Model, ssh: &Ssh, state_dir: &Path) -> Result<Option<PathBuf>, Error> {
+pub fn add(model: &mut Model, file: Option<&Path>, state_dir: &Path) -> Result<Option<PathBuf>, Error> {
     if model.users.values().any(User::administers) {
         return Ok(None);
     }
     let own = state_dir.join(FILE);
-    let path = ssh.admin_password_file.clone().unwrap_or_else(|| own.clone());
+    let path = file.unwrap_or(&own).to_owned();
     let mut made = None;
     if !path.exists() {
-        if ssh.admin_password_file.is_some() {
+        if file.is_some() {
             return Err(Error::Missing(path));
         }
         store::make_directory(state_dir)?;
@@ -94,16 +93,12 @@ fn random() -> Result<String, Error> {
 mod tests {
     use super::*;
 
-    fn ssh(file: Option<PathBuf>) -> Ssh {
-        Ssh { listen: ([127, 0, 0, 1], 0).into(), admin_password_file: file, host_keys: Vec::new() }
-    }
-
     #[test]
     fn a_password_is_made_once_and_is_private() {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("state");
         let mut model = Model::default();
-        let path = add(&mut model, &ssh(None), &dir).unwrap().expect("made");
+        let path = add(&mut model, None, &dir).unwrap().expect("made");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let password = std::fs::read_to_string(&path).unwrap();
         let admin = &model.users[ADMIN];
@@ -111,12 +106,12 @@ mod tests {
         assert!(secret::is_password(admin.secret.as_deref(), password.trim()));
         // The same one after a restart that nothing was saved before.
         let mut again = Model::default();
-        assert_eq!(add(&mut again, &ssh(None), &dir).unwrap(), None);
+        assert_eq!(add(&mut again, None, &dir).unwrap(), None);
         assert!(secret::is_password(again.users[ADMIN].secret.as_deref(), password.trim()));
         // A configuration with an administrator is left as it is.
         let before = again.clone();
         std::fs::remove_file(path).unwrap();
-        assert_eq!(add(&mut again, &ssh(None), &dir).unwrap(), None);
+        assert_eq!(add(&mut again, None, &dir).unwrap(), None);
         assert_eq!(again, before);
     }
 
@@ -124,8 +119,7 @@ mod tests {
     fn a_file_of_ones_own() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
-        let config = ssh(Some(path.clone()));
-        let add = |model: &mut Model| add(model, &config, folder.path());
+        let add = |model: &mut Model| add(model, Some(&path), folder.path());
         assert!(matches!(add(&mut Model::default()), Err(Error::Missing(_))));
         store::write(&path, b"short\n", 0o600).unwrap();
         assert!(matches!(add(&mut Model::default()), Err(Error::Password { .. })));

@@ -4,7 +4,7 @@
 //! `configure terminal ; interface Vethernet1 ; shutdown (SUCCESS)`. Words are spelled in full, and secrets are never
 //! written. What only looks is not recorded, unless the role has no right to it; nor is a line that is no command.
 
-use super::logins::Visitor;
+use super::logins::{Service, Visitor};
 use super::parse::Parsed;
 use super::session::Session;
 use super::tree::{Error, Mode};
@@ -16,9 +16,10 @@ use crate::supervisor::Handle;
 /// The command that moves to configuration mode; by itself it changes nothing.
 const CONFIGURE: &str = "configure [terminal]";
 
-/// From where: `192.0.2.7@pts/3`, `console/0`.
-pub fn place(visitor: &Visitor, login: u64) -> String {
+/// From where: `192.0.2.7@pts/3`, `192.0.2.7@nxapi`, `console/0`.
+fn place(visitor: &Visitor, login: u64, service: Service) -> String {
     match visitor.from {
+        Some(from) if service == Service::Nxapi => format!("{from}@nxapi"),
         Some(from) => format!("{from}@pts/{login}"),
         None => format!("console/{login}"),
     }
@@ -27,14 +28,14 @@ pub fn place(visitor: &Visitor, login: u64) -> String {
 /// Records that a session of somebody begins or ends.
 pub fn session_of(handle: &Handle, visitor: &Visitor, login: u64, kind: Kind) {
     let user = visitor.user.as_deref().unwrap_or(ADMIN);
-    handle.account(&Event { kind, id: &place(visitor, login), user, outcome: "", text: "" });
+    handle.account(&Event { kind, id: &place(visitor, login, Service::Ssh), user, outcome: "", text: "" });
 }
 
 impl Session {
     /// From where it is, for records.
     pub(crate) fn seat(&self) -> String {
-        let login = self.login().and_then(|login| Some((self.handle.logins().visitor(login)?, login)));
-        login.map_or_else(|| "console".to_owned(), |(visitor, login)| place(&visitor, login))
+        let login = self.login().and_then(|id| Some((self.handle.logins().get(id)?, id)));
+        login.map_or_else(|| "console".to_owned(), |(login, id)| place(&login.visitor, id, login.service))
     }
 
     /// The line in full spelling, behind those by which its mode was entered.

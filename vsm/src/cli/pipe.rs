@@ -303,12 +303,14 @@ fn read(text: &str, how: Match) -> Result<Regex, String> {
     builder.build().map_err(|_| "Invalid regular expression".to_owned())
 }
 
-/// Runs the filters over what a command printed.
-pub fn apply(output: Output, filters: &[Filter]) -> Result<String, Error> {
-    let Output { mut text, mut json } = output;
+/// Runs the filters over what a command printed. The structured form is left when nothing but that was asked for.
+pub fn apply(output: Output, filters: &[Filter]) -> Result<Output, Error> {
+    let Output { mut text, json } = output;
+    let is_whole = filters.iter().all(|filter| matches!(filter, Filter::Json { .. } | Filter::NoMore));
+    let mut first = json.as_ref();
     for filter in filters {
         text = match filter {
-            Filter::Json { pretty, column } => match (json.take(), text.is_empty()) {
+            Filter::Json { pretty, column } => match (first.take(), text.is_empty()) {
                 (Some(value), _) if *pretty => format!("{value:#}\n"),
                 (Some(value), _) => format!("{value}\n"),
                 (None, true) => String::new(),
@@ -316,9 +318,9 @@ pub fn apply(output: Output, filters: &[Filter]) -> Result<String, Error> {
             },
             _ => run(filter, &text),
         };
-        json = None;
+        first = None;
     }
-    Ok(text)
+    Ok(Output { text, json: json.filter(|_| is_whole) })
 }
 
 fn run(filter: &Filter, text: &str) -> String {
@@ -355,7 +357,7 @@ mod tests {
 
     fn filtered(filters: &str) -> String {
         let output = Output { text: TEXT.into(), json: Some(serde_json::json!({"a": "b"})) };
-        apply(output, &parse(filters, 0).unwrap()).unwrap()
+        apply(output, &parse(filters, 0).unwrap()).unwrap().text
     }
 
     fn bad(filters: &str) -> (usize, String) {

@@ -77,13 +77,13 @@ fn normal_diff(before: &str, after: &str) -> String {
 
 impl Session {
     /// What the filters leave of an output; `line` is what was typed.
-    pub(super) fn filter(&mut self, output: Output, filters: &[Filter], line: &str) -> Result<String, Error> {
+    pub(super) fn filter(&mut self, output: Output, filters: &[Filter], line: &str) -> Result<Output, Error> {
         let (mut output, mut rest) = (output, filters);
         while let Some((at, column)) = rest.iter().enumerate().find_map(|(at, filter)| match filter {
             Filter::Diff { column } => Some((at, *column)),
             _ => None,
         }) {
-            let text = pipe::apply(output, &rest[..at])?;
+            let text = pipe::apply(output, &rest[..at])?.text;
             let line: String = line.chars().take(column).collect();
             output = Output::text(self.outputs.difference(line.trim(), text)?);
             rest = &rest[at + 1..];

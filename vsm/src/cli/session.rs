@@ -39,6 +39,17 @@ pub enum Subject {
     Address(Ipv4Addr),
 }
 
+/// What a line is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// It looks at something.
+    Shows,
+    /// It does something else that belongs to EXEC mode.
+    Does,
+    /// It changes the configuration, or where that is done.
+    Configures,
+}
+
 /// What `terminal ...` sets, for this session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Settings {
@@ -117,7 +128,7 @@ impl Session {
 
     /// A new session of somebody: his number among the logins, and the user's name unless he is at the console.
     pub fn of(handle: Handle, login: u64, user: Option<String>) -> Self {
-        let granted = handle.logins().visitor(login).and_then(|visitor| visitor.granted);
+        let granted = handle.logins().get(login).and_then(|login| login.visitor.granted);
         let configured = Configured::new(handle.clone(), Some(login), user.clone());
         Session { login: Some(login), user, granted, configured, ..Session::new(handle) }
     }
@@ -206,6 +217,12 @@ impl Session {
     /// Enters a mode on top of whatever the session is at; leaving it leads back there.
     pub fn step_in(&mut self, mode: Mode, subject: Subject) {
         self.stack.push((mode, subject));
+    }
+
+    /// Enters the configuration mode, as `configure terminal` does.
+    pub fn configure(&mut self) {
+        self.enter(Mode::Config, Subject::None);
+        self.way = vec!["configure terminal".to_owned()];
     }
 
     /// One mode up; from EXEC mode the session is closed.
@@ -322,6 +339,14 @@ impl Session {
 
     /// As [`Session::run_line`], for a line that was typed behind a prompt of `indent` columns.
     pub fn run_line_behind(&mut self, line: &str, indent: usize) -> String {
+        self.run_output(line, indent).map_or_else(|(text, _)| text, |output| output.text)
+    }
+
+    /// Runs a line and gives its output, also in structured form where it has one.
+    ///
+    /// # Errors
+    /// What is printed, and why.
+    pub fn run_output(&mut self, line: &str, indent: usize) -> Result<Output, (String, Error)> {
         if let Some(login) = self.login {
             self.handle.logins().typed(login, SystemTime::now());
         }
@@ -330,40 +355,54 @@ impl Session {
         self.failed = result.is_err();
         self.denied = result.as_ref().is_err_and(|error| *error == Error::Denied);
         match result {
-            Ok(mut text) => {
-                if !text.is_empty() && !text.ends_with('\n') {
-                    text.push('\n');
+            Ok(mut output) => {
+                if !output.text.is_empty() && !output.text.ends_with('\n') {
+                    output.text.push('\n');
                 }
-                text
+                Ok(output)
             }
-            Err(error @ Error::At { column, .. }) => format!("{:1$}^\n{error}\n", "", column + indent),
-            Err(error) => format!("{error}\n"),
+            Err(error @ Error::At { column, .. }) => Err((format!("{:1$}^\n{error}\n", "", column + indent), error)),
+            Err(error) => Err((format!("{error}\n"), error)),
         }
     }
 
-    fn run(&mut self, line: &str) -> Result<String, Error> {
+    /// What the line is for, if it is a command here.
+    pub fn kind(&self, line: &str) -> Option<Kind> {
+        let of = |line: &str| self.parse(line).ok().flatten().map(|parsed| parsed.command);
+        let command = of(line).or_else(|| {
+            let before = pipe::to_file(line).map_or(line, |(before, _)| before);
+            of(pipe::split(before).map_or(before, |(command, _)| command))
+        })?;
+        Some(match command.syntax.split(' ').next() {
+            Some("show") => Kind::Shows,
+            _ if command.modes == [Mode::Exec] => Kind::Does,
+            _ => Kind::Configures,
+        })
+    }
+
+    fn run(&mut self, line: &str) -> Result<Output, Error> {
         // A configuration text may hold a bar or a `>`: only what does not parse with it has a filter or a file.
         let whole = self.parse(line);
         if let Some((before, file)) = pipe::to_file(line).filter(|_| whole.is_err()) {
             let name = self.may_write(file)?;
-            let text = self.run_filtered(before, self.parse(before))?;
-            return self.write_to(&name, file.append, &text, line).map(|()| String::new());
+            let text = self.run_filtered(before, self.parse(before))?.text;
+            return self.write_to(&name, file.append, &text, line).map(|()| Output::none());
         }
         self.run_filtered(line, whole)
     }
 
-    fn run_filtered(&mut self, line: &str, whole: Result<Option<Parsed<'static>>, Error>) -> Result<String, Error> {
+    fn run_filtered(&mut self, line: &str, whole: Result<Option<Parsed<'static>>, Error>) -> Result<Output, Error> {
         match pipe::split(line) {
             Some((command, filters)) if whole.is_err() => {
-                let Some(parsed) = self.parse(command)? else { return Ok(String::new()) };
+                let Some(parsed) = self.parse(command)? else { return Ok(Output::none()) };
                 let column = command.chars().count() + 1;
                 let filters = pipe::parse(filters, column)?;
                 let output = self.carry_out(parsed, command)?;
                 self.filter(output, &filters, line)
             }
             _ => match whole? {
-                Some(parsed) => Ok(self.carry_out(parsed, line)?.text),
-                None => Ok(String::new()),
+                Some(parsed) => self.carry_out(parsed, line),
+                None => Ok(Output::none()),
             },
         }
     }

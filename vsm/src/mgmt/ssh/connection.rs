@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use russh::keys::{Algorithm, PublicKey};
 use russh::server::{self, Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
@@ -14,13 +14,13 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::limits::{Connected, LOGIN_TIME};
 use super::pump::{self, Far, Input};
 use super::{Shared, key, methods};
 use crate::aaa::login;
-use crate::cli::logins::Visitor;
+use crate::cli::logins::{Service, Visitor};
 use crate::cli::scp;
 use crate::cli::sessions::{TOO_MANY, Talk, Window};
+use crate::mgmt::limits::{Connected, LOGIN_TIME};
 
 /// Most channels of a connection.
 const CHANNELS_MAX: usize = 10;
@@ -151,11 +151,8 @@ struct Connection {
 impl Connection {
     fn reject(&self, user: &str, how: &str) -> Auth {
         self.shared.handle.login_failed(&format!("{}@ssh", self.peer), user, how);
-        if let Some(unlogged) = self.shared.limits.failed(Instant::now()) {
-            let more = if unlogged == 0 { String::new() } else { format!("; {unlogged} more were not logged") };
-            let text = format!("Login of '{user:.64}' from {} by {how} failed{more}", self.peer);
-            self.shared.handle.log().write("SSH", 4, "LOGIN_FAILED", &text);
-        }
+        self.shared.handle.logins().tell(Service::Ssh, false);
+        self.shared.failures.log(self.shared.handle.log(), "SSH", user, self.peer, how);
         refusal()
     }
 
@@ -163,6 +160,7 @@ impl Connection {
         let user = visitor.user.as_deref().unwrap_or_default();
         let text = format!("User {user} logged in from {} by {how}", self.peer);
         self.shared.handle.log().write("SSH", 6, "LOGIN", &text);
+        self.shared.handle.logins().tell(Service::Ssh, true);
         self.visitor = visitor;
         Auth::Accept
     }

@@ -7,13 +7,12 @@
 //! What is spoken in a session is the same as at the console: the channel's octets go to [`crate::cli::sessions`] as they
 //! are. Only sessions are served: no forwarding of ports, agents or displays, no subsystems, no environment.
 //!
-//! Before somebody has logged in he is held to little: see [`limits`]. Keyboard-interactive is off; it asks for what
+//! Before somebody has logged in he is held to little: see [`super::limits`]. Keyboard-interactive is off; it asks for what
 //! `password` asks for, and servers have been stopped through it.
 
 mod connection;
 mod hostkey;
 pub mod key;
-mod limits;
 mod pump;
 #[cfg(test)]
 mod tests;
@@ -22,23 +21,20 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use russh::keys::{Algorithm, PrivateKey};
 use russh::{MethodKind, MethodSet, Preferred, SshId, server};
-use tokio::sync::oneshot;
 
+use super::limits::{self, Failures, Limits};
+use super::runtime::Task;
 use crate::bootstrap::{HostKey, Ssh};
 use crate::cli::sessions::Sessions;
 use crate::supervisor::{Handle, SshFacts};
-use limits::Limits;
 
 /// Most sessions at a time.
 pub const SESSIONS_MAX: usize = 256;
-/// Threads that try passwords.
-const PASSWORD_THREADS: usize = 2;
 /// A peer that is silent is asked this often whether it is there, and given up the fourth time.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// A login that fails is answered this late.
@@ -65,29 +61,34 @@ struct Shared {
     handle: Handle,
     sessions: Arc<Sessions>,
     limits: Limits,
+    failures: Failures,
     config: ArcSwap<server::Config>,
 }
 
-/// The running server; it stops when it is dropped.
+/// The server; its sessions end when it is dropped.
 pub struct Server {
     address: SocketAddr,
     handle: Handle,
     sessions: Arc<Sessions>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
-/// Listens, with the host keys of the state directory. An RSA key that has yet to be made is offered when it is there,
-/// which takes a while.
+/// Listens, with the host keys of the state directory; the task serves. An RSA key that has yet to be made is offered when
+/// it is there, which takes a while.
 ///
 /// # Errors
 /// See [`Error`]; nothing runs then.
-pub fn serve(ssh: &Ssh, state_dir: &Path, handle: Handle) -> Result<Server, Error> {
+pub fn open(ssh: &Ssh, state_dir: &Path, handle: Handle, failures: Failures) -> Result<(Server, Task), Error> {
     let sessions = Sessions::new(handle.clone(), SESSIONS_MAX);
-    serve_with(ssh, state_dir, handle, sessions)
+    open_with(ssh, state_dir, handle, failures, sessions)
 }
 
-fn serve_with(ssh: &Ssh, state_dir: &Path, handle: Handle, sessions: Arc<Sessions>) -> Result<Server, Error> {
+fn open_with(
+    ssh: &Ssh,
+    state_dir: &Path,
+    handle: Handle,
+    failures: Failures,
+    sessions: Arc<Sessions>,
+) -> Result<(Server, Task), Error> {
     let ready: Vec<HostKey> =
         ssh.host_keys.iter().copied().filter(|kind| hostkey::is_quick(*kind, state_dir)).collect();
     let keys = hostkey::open_all(&ready, state_dir)?;
@@ -96,31 +97,15 @@ fn serve_with(ssh: &Ssh, state_dir: &Path, handle: Handle, sessions: Arc<Session
     let address = listener.local_addr()?;
     handle.set_ssh(Some(SshFacts { listen: address, keys: keys.iter().map(hostkey::facts).collect() }));
     let config = ArcSwap::from_pointee(config(keys));
-    let shared = Arc::new(Shared { handle: handle.clone(), sessions: sessions.clone(), limits: Limits::new(), config });
+    let (limits, sessions_too) = (Limits::new(limits::SSH), sessions.clone());
+    let shared = Arc::new(Shared { handle: handle.clone(), sessions: sessions_too, limits, failures, config });
     if ready.len() < ssh.host_keys.len() {
         let (all, state_dir, shared) = (ssh.host_keys.clone(), state_dir.to_owned(), shared.clone());
         std::thread::Builder::new()
             .name("hostkey".into())
             .spawn(move || complete(&all, &state_dir, address, &shared))?;
     }
-    let (stop, stopped) = oneshot::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .max_blocking_threads(PASSWORD_THREADS)
-        .build()?;
-    let run = move || {
-        runtime.block_on(async {
-            tokio::select! {
-                () = connection::accept(listener, shared) => {}
-                _ = stopped => {}
-            }
-        });
-        // A password that is being tried just now is not waited for.
-        runtime.shutdown_background();
-    };
-    let thread = std::thread::Builder::new().name("mgmt".into()).spawn(run)?;
-    Ok(Server { address, handle, sessions, stop: Some(stop), thread: Some(thread) })
+    Ok((Server { address, handle, sessions }, Box::pin(connection::accept(listener, shared))))
 }
 
 /// Makes the keys that are missing; connections from then on can choose among all.
@@ -140,19 +125,10 @@ impl Server {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
-
-    /// Ends all connections.
-    pub fn stop(self) {}
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
         self.sessions.end();
         self.handle.set_ssh(None);
     }

@@ -13,12 +13,14 @@ use super::*;
 use crate::config::model::Model;
 use crate::config::role::{NETWORK_ADMIN, NETWORK_OPERATOR};
 use crate::config::user::User;
+use crate::mgmt::runtime::Runtime;
 
 const PASSWORD: &str = "correct|horse-7";
 
 struct World {
     folder: tempfile::TempDir,
     handle: Handle,
+    runtime: Runtime,
     server: Server,
 }
 
@@ -45,11 +47,13 @@ fn world(most: usize, minute: Duration) -> Option<World> {
     let handle = Handle::detached(model);
     let ssh = Ssh { listen: ([127, 0, 0, 1], 0).into(), admin_password_file: None, host_keys: vec![HostKey::Ed25519] };
     let sessions = Sessions::with_minute(handle.clone(), most, minute);
-    let server = serve_with(&ssh, &folder.path().join("state"), handle.clone(), sessions).unwrap();
+    let state_dir = folder.path().join("state");
+    let (server, task) = open_with(&ssh, &state_dir, handle.clone(), Failures::default(), sessions).unwrap();
+    let runtime = Runtime::start(vec![task]).unwrap();
     let askpass = folder.path().join("askpass");
     fs::write(&askpass, "#!/bin/sh\nprintf '%s\\n' \"$PASSWORD\"\n").unwrap();
     fs::set_permissions(&askpass, fs::Permissions::from_mode(0o700)).unwrap();
-    Some(World { folder, handle, server })
+    Some(World { folder, handle, runtime, server })
 }
 
 fn usual() -> Option<World> {
@@ -274,7 +278,7 @@ fn strangers_are_few() {
         let mut octets = [0; 9];
         stream.read(&mut octets).unwrap_or(0)
     };
-    let waiting: Vec<TcpStream> = (0..limits::WAITING_MAX_OF_ADDRESS).map(|_| connect()).collect();
+    let waiting: Vec<TcpStream> = (0..limits::SSH.waiting_of_address).map(|_| connect()).collect();
     assert!(waiting.iter().all(|stream| greeting(stream) == 9));
     assert_eq!(greeting(&connect()), 0, "one more is closed without a word");
     drop(waiting);
@@ -289,6 +293,7 @@ fn stopping_ends_the_sessions() {
     let Some(world) = usual() else { return };
     let mut child = shell(&world);
     assert!(world.handle.ssh().is_some());
+    drop(world.runtime);
     drop(world.server);
     assert!(!child.wait().unwrap().success());
     assert!(world.handle.ssh().is_none());

@@ -12,20 +12,24 @@ const WORDS: &[(&str, &str)] =
 /// The commands.
 pub fn commands() -> Vec<Command> {
     vec![
-        exec("show feature", "Display features", WORDS, |_, _| Ok(features())),
+        exec("show feature", "Display features", WORDS, |session, _| {
+            Ok(features(session.handle.nxapi().is_some(), session.handle.ssh().is_some()))
+        }),
         exec("show inventory", "Display the switch and its modules", WORDS, |session, _| {
             Ok(inventory(&session.handle.inventory(), &Machine::read().board))
         }),
     ]
 }
 
-/// The one feature that other switches of the kind switch on and off; here it is always on.
-pub fn features() -> Output {
+/// What other switches of the kind switch on and off. Here flow export is always on, and `vsm.toml` says which servers run.
+pub fn features(nxapi: bool, ssh: bool) -> Output {
     let mut table = Table::new("cfcFeatureCtrlTable")
         .left("Feature Name", "cfcFeatureCtrlName2", 20)
         .left("Instance", "cfcFeatureCtrlInstanceNum2", 8)
         .left("State", "cfcFeatureCtrlOpStatus2", 8);
-    table.row(["netflow", "1", "enabled"]);
+    for (name, is_on) in [("netflow", true), ("nxapi", nxapi), ("sshServer", ssh)] {
+        table.row([name, "1", if is_on { "enabled" } else { "disabled" }]);
+    }
     table.output()
 }
 
@@ -59,7 +63,7 @@ mod tests {
 
     #[test]
     fn rendered() {
-        sample::check("feature", &features());
+        sample::check("feature", &features(true, false));
         sample::check("inventory", &inventory(&sample::inventory(), "0123456789A"));
     }
 }

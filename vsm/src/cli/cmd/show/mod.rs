@@ -25,6 +25,7 @@ pub mod module;
 pub mod monitor;
 pub mod neighbors;
 pub mod ntp;
+pub mod nxapi;
 pub mod port_profile;
 pub mod resources;
 pub mod role;
@@ -70,6 +71,7 @@ pub fn files() -> Vec<(&'static str, Vec<Command>)> {
         monitor::commands(),
         neighbors::commands(),
         ntp::commands(),
+        nxapi::commands(),
         port_profile::commands(),
         resources::commands(),
         role::commands(),

@@ -35,7 +35,7 @@ pub fn users(open: &BTreeMap<u64, Login>, own: Option<u64>, supervisor: u32, now
             minutes => format!("{:02}:{:02}", minutes / 60, minutes % 60),
         };
         let pid = visitor.pid.unwrap_or(supervisor).to_string();
-        let from = visitor.from.map(|from| format!("({from}) session=ssh")).unwrap_or_default();
+        let from = visitor.from.map(|from| format!("({from}) session={}", login.service.name())).unwrap_or_default();
         let mark = if own == Some(*id) { "*" } else { "" };
         let comment: String =
             [from.as_str(), mark].iter().filter(|part| !part.is_empty()).map(|p| format!(" {p}")).collect();
@@ -59,7 +59,7 @@ mod tests {
 
     use super::*;
     use crate::cli::cmd::show::sample;
-    use crate::cli::logins::Visitor;
+    use crate::cli::logins::{Service, Visitor};
 
     #[test]
     fn rendered() {
@@ -68,9 +68,9 @@ mod tests {
         let console = |pid| Visitor { pid: Some(pid), ..Visitor::default() };
         let ssh = Visitor { user: Some("ops".into()), from: Some([192, 0, 2, 7].into()), ..Visitor::default() };
         let open = [
-            (0, Login { visitor: console(4811), since: before(90), typed: before(75) }),
-            (2, Login { visitor: console(4823), since: before(5), typed: now }),
-            (3, Login { visitor: ssh, since: before(4), typed: before(2) }),
+            (0, Login { visitor: console(4811), service: Service::Console, since: before(90), typed: before(75) }),
+            (2, Login { visitor: console(4823), service: Service::Console, since: before(5), typed: now }),
+            (3, Login { visitor: ssh, service: Service::Ssh, since: before(4), typed: before(2) }),
         ];
         sample::check("users", &users(&open.into_iter().collect(), Some(2), 4711, now));
     }
