@@ -19,6 +19,7 @@ pub mod addr;
 pub mod codec;
 pub mod config;
 pub mod flow;
+pub mod metrics;
 pub mod msg;
 pub mod name;
 pub mod query;

@@ -117,6 +117,23 @@ pub struct PortRow {
     /// See `rx_bps`.
     #[n(12)]
     pub tx_pps: u64,
+    /// Of the drops of `rx`, how many for which reason; a module of an older version does not say.
+    #[n(13)]
+    pub rx_reasons: Option<Vec<DropCount>>,
+    /// See `rx_reasons`.
+    #[n(14)]
+    pub tx_reasons: Option<Vec<DropCount>>,
+}
+
+/// Frames of a port that were dropped for one reason.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct DropCount {
+    /// Short name of the reason, such as `acl-deny`.
+    #[n(0)]
+    pub reason: String,
+    /// Frames.
+    #[n(1)]
+    pub frames: u64,
 }
 
 /// A row of [`Answer::Macs`].

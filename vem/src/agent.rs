@@ -37,11 +37,12 @@ use crate::local::{self, Request, Server};
 use crate::switch::Switch;
 use crate::watches::Watches;
 use crate::workers::{self, Workers};
-use crate::{answer, show};
+use crate::{answer, metrics, show};
 
 const WAKER: Token = Token(0);
 const STOP: Token = Token(1);
 const LOCAL: usize = 100;
+const METRICS: usize = 500;
 const NETLINK: usize = 1000;
 /// Time between two looks at counters, devices and states.
 const TICK: Duration = Duration::from_secs(1);
@@ -64,6 +65,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The address of the figures.
+    #[error("metrics on {0}: {1}")]
+    Metrics(std::net::SocketAddr, std::io::Error),
     /// A thread, a poll, a signal.
     #[error("system: {0}")]
     System(#[from] std::io::Error),
@@ -144,6 +148,10 @@ pub fn run_until(bootstrap: Bootstrap, stop: StdStream) -> Result<(), Error> {
     poll.registry().register(&mut stop_signal, STOP, Interest::READABLE)?;
     let server = Server::open(&bootstrap.socket, LOCAL, poll.registry())
         .map_err(|source| Error::Socket { path: bootstrap.socket.display().to_string(), source })?;
+    let open = |listen| {
+        metrics::Server::open(listen, METRICS, poll.registry()).map_err(|source| Error::Metrics(listen, source))
+    };
+    let metrics = bootstrap.metrics.map(open).transpose()?;
 
     let (workers, control, records) = vswitch::worker::switch_of(bootstrap.limits, bootstrap.dataplane.workers);
     let cores = bootstrap.dataplane.cores.clone();
@@ -179,6 +187,7 @@ pub fn run_until(bootstrap: Bootstrap, stop: StdStream) -> Result<(), Error> {
         waker,
         watches: Watches::new(NETLINK),
         server,
+        metrics,
     };
     let ended = agent.turn_until(&mut poll, &mut stop_signal, &workers);
     agent.stop(workers);
@@ -196,6 +205,7 @@ struct Agent {
     waker: Arc<Waker>,
     watches: Watches,
     server: Server,
+    metrics: Option<metrics::Server>,
 }
 
 impl Agent {
@@ -237,7 +247,11 @@ impl Agent {
     /// `true`: there may be more at this token.
     fn on_event(&mut self, token: Token, poll: &Poll) -> bool {
         let now = Instant::now();
-        let Agent { server, switch, status, link, watches, .. } = self;
+        let Agent { server, metrics, switch, status, link, watches, .. } = self;
+        let figures = &mut || metrics::page::page(switch, status, now);
+        if let Some(more) = metrics.as_mut().and_then(|m| m.on_event(token, now, poll.registry(), figures)) {
+            return more;
+        }
         let mut ports_changed = false;
         let ours = server.on_event(token, now, poll.registry(), &mut |request| {
             ports_changed |= matches!(request, Request::Attach { .. } | Request::Detach { .. });
@@ -261,6 +275,9 @@ impl Agent {
             tracing::error!(%error, "tick");
         }
         self.server.tick(now, poll.registry());
+        if let Some(metrics) = &mut self.metrics {
+            metrics.tick(now, poll.registry());
+        }
         self.follow_namespaces(poll);
         self.start_link(now);
     }

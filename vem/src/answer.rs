@@ -12,7 +12,8 @@ use std::time::Instant;
 use proto::name::IfName;
 use proto::query::{FLOWS_MAX, FlowQuery, Query};
 use proto::report::{
-    AclCountRow, Answer, CacheState, Counters, DropRow, DropSample, FlowRow, MacRow, PortRow, RuleRef, SessionRow,
+    AclCountRow, Answer, CacheState, Counters, DropCount, DropRow, DropSample, FlowRow, MacRow, PortRow, RuleRef,
+    SessionRow,
 };
 use vswitch::control::{FlowFilter, LiveFlow, PortCounters, Traffic};
 use vswitch::flow::record::Outcome;
@@ -70,6 +71,8 @@ pub fn ports(switch: &Switch, now: Instant) -> Vec<PortRow> {
             rx_pps: rate.rx_pps,
             tx_bps: rate.tx_bps,
             tx_pps: rate.tx_pps,
+            rx_reasons: Some(reasons(&counters.rx_drops)),
+            tx_reasons: Some(reasons(&counters.tx_drops)),
         }
     };
     switch.ports().map(row).collect()
@@ -83,6 +86,12 @@ fn direction(traffic: Traffic, drops: &[u64]) -> Counters {
         octets: traffic.octets,
         drops: drops.iter().sum(),
     }
+}
+
+/// Those that there were.
+fn reasons(drops: &[u64]) -> Vec<DropCount> {
+    let counted = DropReason::ALL.iter().zip(drops).filter(|(_, frames)| **frames > 0);
+    counted.map(|(reason, frames)| DropCount { reason: reason.name().to_owned(), frames: *frames }).collect()
 }
 
 type Asked = Result<Answer, vswitch::control::Error>;
@@ -175,7 +184,8 @@ fn acl_counters(switch: &Switch) -> Vec<AclCountRow> {
     plan.numbers.rules.iter(None).filter(|((acl, _), _)| !empty(acl)).map(row).collect()
 }
 
-fn sessions(switch: &Switch) -> Vec<SessionRow> {
+/// The rows of [`Query::Sessions`].
+pub fn sessions(switch: &Switch) -> Vec<SessionRow> {
     let row = |session: &crate::apply::SessionPlan| {
         let stats = switch.control().session_stats(session.index);
         SessionRow {
@@ -190,8 +200,13 @@ fn sessions(switch: &Switch) -> Vec<SessionRow> {
 }
 
 fn exporters(switch: &Switch) -> Answer {
+    Answer::Exporters(switch.exporter_rows(), cache(switch))
+}
+
+/// State of the flow cache.
+pub fn cache(switch: &Switch) -> CacheState {
     let cache = switch.control().cache_stats();
-    let state = CacheState {
+    CacheState {
         active: cache.active,
         capacity: cache.capacity,
         added: cache.added,
@@ -201,8 +216,7 @@ fn exporters(switch: &Switch) -> Answer {
         forced: cache.forced,
         evicted: cache.evicted,
         unmetered: Some(cache.unmetered),
-    };
-    Answer::Exporters(switch.exporter_rows(), state)
+    }
 }
 
 fn drops(switch: &Switch) -> Asked {

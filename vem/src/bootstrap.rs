@@ -22,6 +22,9 @@
 //! cores = [2, 3]                  # a core for each; left out: wherever the system puts them
 //! coalesce = "exact"              # or "lenient", "off": which frames a tap may get joined, see below
 //!
+//! [metrics]                       # figures for Prometheus; left out: none
+//! listen = "127.0.0.1:9476"
+//!
 //! [[port]]                        # attached at start
 //! uplink = 1
 //! device = "eth1"
@@ -47,6 +50,7 @@
 //! A key that is not known is an error, and so is a value out of its range: nothing is guessed. Everything else about the
 //! switch comes from the supervisor.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use proto::msg::HostUuid;
@@ -115,6 +119,8 @@ pub struct Bootstrap {
     pub coalesce: coalesce::Mode,
     /// Threads of the dataplane.
     pub dataplane: Dataplane,
+    /// Where figures for Prometheus are served; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// Ports that are attached at start.
     pub ports: Vec<Attachment>,
 }
@@ -149,7 +155,15 @@ struct File {
     #[serde(default)]
     dataplane: Option<toml::Spanned<DataplaneFile>>,
     #[serde(default)]
+    metrics: Option<Metrics>,
+    #[serde(default)]
     port: Vec<toml::Spanned<Request>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Metrics {
+    listen: SocketAddr,
 }
 
 #[derive(Deserialize)]
@@ -285,8 +299,9 @@ pub fn parse(path: &Path, text: &str) -> Result<Bootstrap, Error> {
     for (port, written) in ports.iter().zip(&file.port) {
         seen.add(port.clone()).map_err(|e| at(written.span(), e.to_string()))?;
     }
+    let metrics = file.metrics.map(|metrics| metrics.listen);
     let Host { state_dir, socket, .. } = host;
-    Ok(Bootstrap { vsm, host: name, domain, uuid, state_dir, socket, limits, coalesce, dataplane, ports })
+    Ok(Bootstrap { vsm, host: name, domain, uuid, state_dir, socket, limits, coalesce, dataplane, metrics, ports })
 }
 
 fn check_address(

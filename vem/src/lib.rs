@@ -34,6 +34,7 @@ pub mod identity;
 pub mod link;
 pub mod local;
 pub mod log;
+pub mod metrics;
 pub mod numbers;
 pub mod rates;
 pub mod request;

@@ -17,6 +17,9 @@
 //! certificate = "/etc/vsm/switch.pem"       # with `key`; one of our own is made when both are left out
 //! key = "/etc/vsm/switch.key"
 //!
+//! [metrics]                                 # without it there are none
+//! listen = "192.0.2.1:9475"
+//!
 //! [snmp]                                    # without it there is no SNMP
 //! agentx = "unix:/var/agentx/master"        # snmpd's socket for subagents, or "tcp:127.0.0.1:705"
 //! ```
@@ -60,6 +63,9 @@ pub struct Bootstrap {
     /// Commands by HTTPS; `None`: there are none.
     #[serde(default)]
     pub nxapi: Option<Nxapi>,
+    /// Figures for Prometheus; `None`: there are none.
+    #[serde(default)]
+    pub metrics: Option<Metrics>,
 }
 
 /// The SSH server.
@@ -106,6 +112,14 @@ pub struct Nxapi {
     /// File with the certificate's key, PEM.
     #[serde(default)]
     pub key: Option<PathBuf>,
+}
+
+/// Figures for Prometheus.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Where it listens.
+    pub listen: SocketAddr,
 }
 
 /// A kind of host key.
@@ -269,6 +283,8 @@ mod tests {
         let one = "[nxapi]\nlisten = \"[::]:443\"\ncertificate = \"/c\"\n";
         assert!(parse(one).unwrap_err().starts_with("line 3: `[nxapi]`"));
         assert!(parse("[nxapi]\n").unwrap_err().contains("line 3"));
+        let metrics = parse("[metrics]\nlisten = \"127.0.0.1:9475\"\n").unwrap().metrics.unwrap();
+        assert_eq!(metrics.listen, ([127, 0, 0, 1], 9475).into());
     }
 
     #[test]

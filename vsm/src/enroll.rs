@@ -67,6 +67,7 @@ mod tests {
             ssh: None,
             snmp: None,
             nxapi: None,
+            metrics: None,
         };
         let token = issue(&boot, None, 10).unwrap();
         assert_eq!((token.domain, token.addresses.as_slice()), (100, &["vsm.example:4785".to_owned()][..]));

@@ -173,6 +173,8 @@ fn port_row() -> PortRow {
         rx_pps: 2,
         tx_bps: 3,
         tx_pps: 4,
+        rx_reasons: None,
+        tx_reasons: None,
     }
 }
 

@@ -47,6 +47,7 @@ impl World {
             ssh: None,
             snmp: None,
             nxapi: None,
+            metrics: None,
         };
         let mut world = World { _dir: dir, boot, supervisor: None };
         world.start(Model::default());

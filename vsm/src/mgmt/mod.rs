@@ -12,6 +12,7 @@
 
 pub mod http;
 pub mod limits;
+pub mod metrics;
 pub mod nxapi;
 pub mod runtime;
 pub mod ssh;
@@ -33,6 +34,9 @@ pub enum Error {
     /// NX-API.
     #[error(transparent)]
     Nxapi(#[from] nxapi::Error),
+    /// Metrics.
+    #[error(transparent)]
+    Metrics(#[from] metrics::Error),
     /// The thread.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -65,6 +69,11 @@ pub fn serve(boot: &Bootstrap, handle: &Handle) -> Result<Management, Error> {
         let (server, task) = nxapi::open(section, &boot.state_dir, handle.clone(), failures)?;
         tracing::info!("NX-API at {}", server.address());
         nxapi = Some(server);
+        tasks.push(task);
+    }
+    if let Some(section) = &boot.metrics {
+        let (address, task) = metrics::open(section, handle.clone())?;
+        tracing::info!("metrics at http://{address}/metrics");
         tasks.push(task);
     }
     let runtime = if tasks.is_empty() { None } else { Some(Runtime::start(tasks)?) };

@@ -9,7 +9,7 @@ use proto::config::{ProfileType, SourceKind};
 use proto::flow::Version;
 use proto::msg::{ConfigHash, HostUuid};
 use proto::name::IfName;
-use proto::report::{Counters, PortReport, PortRow, PortState};
+use proto::report::{Counters, DropCount, PortReport, PortRow, PortState};
 
 use super::gather::{self, Port};
 use crate::cli::render::Output;
@@ -221,6 +221,8 @@ pub fn rows() -> Vec<(u8, PortRow)> {
         rx_pps: 10,
         tx_bps: 16_000,
         tx_pps: 20,
+        rx_reasons: Some(vec![DropCount { reason: "acl-deny".into(), frames: 7 }]),
+        tx_reasons: Some(Vec::new()),
     };
     let down = PortState::Down("Administratively down".into());
     vec![
