@@ -7,6 +7,8 @@ pub mod bad_input;
 pub mod guest;
 pub mod headless;
 pub mod metering;
+pub mod metrics;
+pub mod nxapi;
 pub mod policy;
 pub mod reach;
 pub mod snmp;
@@ -70,7 +72,7 @@ impl Report {
 pub type Theme = fn(&mut Lab, &mut Report) -> Result<()>;
 
 /// Every theme by its name, in the order in which they run.
-pub const THEMES: [(&str, Theme); 11] = [
+pub const THEMES: [(&str, Theme); 13] = [
     ("reach", reach::run),
     ("metering", metering::run),
     ("policy", policy::run),
@@ -79,6 +81,8 @@ pub const THEMES: [(&str, Theme); 11] = [
     ("bad-input", bad_input::run),
     ("ssh", ssh::run),
     ("snmp", snmp::run),
+    ("nxapi", nxapi::run),
+    ("metrics", metrics::run),
     ("guest", guest::run),
     ("vhost-user", vhost_user::run),
     ("headless", headless::run),

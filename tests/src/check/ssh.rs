@@ -49,7 +49,7 @@ pub fn run(lab: &mut Lab, report: &mut Report) -> Result<()> {
 
 /// `ssh USER@SWITCH COMMANDS`, whatever comes of it.
 fn ssh(lab: &Lab, user: &str, password: &str, commands: &str) -> Result<Output> {
-    let told = fs::read_to_string(lab.plan.ssh_file()).tried("the address of the switch's SSH")?;
+    let told = fs::read_to_string(lab.plan.address_file("ssh")).tried("the address of the switch's SSH")?;
     let unread = || Error::Unreadable { what: "the address of the switch's SSH".to_owned(), reason: told.clone() };
     let (address, port) = told.trim().rsplit_once(':').ok_or_else(unread)?;
     let dir = lab.plan.folder("vsm").join("ssh-client");

@@ -81,10 +81,13 @@ fn build(lab: &mut Lab, progress: &mut dyn FnMut(&str), part: &mut String) -> Re
         fs::read_to_string(plan.snmp_file()).tried(format!("{}", plan.snmp_file().display()))
     })?;
     *part = "relay".to_owned();
-    lab.start_relay()?;
-    answers(lab, "relay", "the address of the switch's SSH", || {
-        fs::read_to_string(plan.ssh_file()).tried(format!("{}", plan.ssh_file().display()))
-    })?;
+    lab.start_relays()?;
+    for (service, _) in config::services() {
+        let file = plan.address_file(service);
+        answers(lab, &format!("relay-{service}"), &format!("the address of the switch's {service}"), || {
+            fs::read_to_string(&file).tried(format!("{}", file.display()))
+        })?;
+    }
     for host in &plan.hosts {
         progress(&format!("VEM of {}", host.name));
         *part = host.name.clone();

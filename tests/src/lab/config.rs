@@ -11,6 +11,12 @@ use super::plan::{
 pub const CONTROL_PORT: u16 = 4785;
 /// TCP port of the VSM's SSH server.
 pub const SSH_PORT: u16 = 22;
+/// TCP port of the VSM's NX-API.
+pub const NXAPI_PORT: u16 = 443;
+/// TCP port of the VSM's figures for Prometheus.
+pub const METRICS_PORT: u16 = 9475;
+/// TCP port of a VEM's figures, in its namespace.
+pub const VEM_METRICS_PORT: u16 = 9476;
 /// The administrator whom the VSM makes.
 pub const SSH_USER: &str = "admin";
 /// Domain of the lab.
@@ -21,13 +27,20 @@ pub fn ssh_address() -> SocketAddr {
     SocketAddr::from((VSM_ADDRESS, SSH_PORT))
 }
 
+/// What the VSM serves to the outside of the lab: a name, and where in its namespace.
+pub fn services() -> [(&'static str, SocketAddr); 3] {
+    [("ssh", SSH_PORT), ("nxapi", NXAPI_PORT), ("metrics", METRICS_PORT)]
+        .map(|(name, port)| (name, SocketAddr::from((VSM_ADDRESS, port))))
+}
+
 /// `vsm.toml`
 pub fn vsm(plan: &Plan) -> String {
+    let servers = services().map(|(name, address)| format!("\n[{name}]\nlisten = \"{address}\"\n"));
     format!(
-        "domain = {DOMAIN}\nlisten = \"{VSM_ADDRESS}:{CONTROL_PORT}\"\nstate_dir = \"{}\"\ncli_socket = \"{}\"\n\n[ssh]\nlisten = \"{}\"\n\n[snmp]\nagentx = \"unix:{}\"\n",
+        "domain = {DOMAIN}\nlisten = \"{VSM_ADDRESS}:{CONTROL_PORT}\"\nstate_dir = \"{}\"\ncli_socket = \"{}\"\n{}\n[snmp]\nagentx = \"unix:{}\"\n",
         plan.vsm_state().display(),
         plan.cli_socket().display(),
-        ssh_address(),
+        servers.concat(),
         plan.agentx_socket().display(),
     )
 }
@@ -36,7 +49,7 @@ pub fn vsm(plan: &Plan) -> String {
 pub fn vem(plan: &Plan, host: &Host) -> String {
     format!(
         "[vsm]\naddress = \"{VSM_ADDRESS}:{CONTROL_PORT}\"\n\n[host]\nname = \"{}\"\ndomain = {DOMAIN}\nuuid = \"{}\"\n\
-         state_dir = \"{}\"\nsocket = \"{}\"\n",
+         state_dir = \"{}\"\nsocket = \"{}\"\n\n[metrics]\nlisten = \"0.0.0.0:{VEM_METRICS_PORT}\"\n",
         host.name,
         host.uuid,
         plan.folder(&host.name).join("state").display(),

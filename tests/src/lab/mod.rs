@@ -129,12 +129,16 @@ impl Lab {
         self.start("vsm", &netns, &[&binary, "run", "--config", &config], &log)
     }
 
-    /// Starts what makes the switch's SSH reachable from here.
-    pub fn start_relay(&mut self) -> Result<()> {
+    /// Starts what makes the switch's servers reachable from here.
+    pub fn start_relays(&mut self) -> Result<()> {
         let (binary, netns, log) = (self.binary("lab"), self.plan.vsm_netns(), self.plan.log("relay"));
         let outside = format!("/proc/{}/ns/net", std::process::id());
-        let (to, told) = (config::ssh_address().to_string(), self.plan.ssh_file().display().to_string());
-        self.start("relay", &netns, &[&binary, "relay", "--outside", &outside, "--to", &to, "--told", &told], &log)
+        for (service, address) in config::services() {
+            let (to, told) = (address.to_string(), self.plan.address_file(service).display().to_string());
+            let argv = [&binary, "relay", "--outside", &outside, "--to", &to, "--told", &told];
+            self.start(&format!("relay-{service}"), &netns, &argv, &log)?;
+        }
+        Ok(())
     }
 
     /// Starts the VEM of a host.

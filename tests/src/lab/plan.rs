@@ -196,9 +196,9 @@ impl Plan {
         self.folder("vsm").join("vsm.toml")
     }
 
-    /// Where the switch's SSH is reached from outside of the lab.
-    pub fn ssh_file(&self) -> PathBuf {
-        self.folder("vsm").join("ssh-address")
+    /// File with the address at which a service of the switch is reached from outside of the lab: `ssh`, `nxapi`, `metrics`.
+    pub fn address_file(&self, service: &str) -> PathBuf {
+        self.folder("vsm").join(format!("{service}-address"))
     }
 
     /// Where the switch's SNMP is reached from outside of the lab.

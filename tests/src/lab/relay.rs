@@ -1,6 +1,6 @@
-//! The switch's SSH on the loopback of the machine.
+//! The switch's servers on the loopback of the machine.
 //!
-//! The supervisor's addresses are in its namespace, which is no place for the programs that drive it. So a process of that
+//! The supervisor's addresses are in its namespace, which is no place for the programs that drive it. So for each server a process of that
 //! namespace listens on 127.0.0.1 outside of it, at a port that the system chooses, and passes connections on. Being in the
 //! namespace, it goes with the lab whatever happens.
 

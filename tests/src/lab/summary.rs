@@ -20,7 +20,9 @@ pub struct Summary {
     vms: Vec<Vm>,
     hosts: Vec<HostRow>,
     vsm: Vsm,
-    ssh: Ssh,
+    ssh: Login,
+    nxapi: Login,
+    metrics: Metrics,
     snmp: Snmp,
     collector: Collector,
     ids: Ids,
@@ -49,13 +51,21 @@ struct Vsm {
     log: String,
 }
 
-/// The switch's SSH, from outside of the lab.
+/// SSH or NX-API of the switch, from outside of the lab.
 #[derive(Debug, Serialize)]
-struct Ssh {
+struct Login {
     address: String,
     port: u16,
     user: String,
     password: String,
+}
+
+/// The switch's figures for Prometheus, from outside of the lab.
+#[derive(Debug, Serialize)]
+struct Metrics {
+    address: String,
+    port: u16,
+    url: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -91,15 +101,24 @@ fn snmp(plan: &Plan) -> Snmp {
     }
 }
 
-fn ssh(plan: &Plan) -> Ssh {
-    let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
-    let address: Option<SocketAddr> = read(plan.ssh_file()).trim().parse().ok();
-    Ssh {
+fn read(path: PathBuf) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+fn login(plan: &Plan, service: &str) -> Login {
+    let address: Option<SocketAddr> = read(plan.address_file(service)).parse().ok();
+    Login {
         address: address.map(|a| a.ip().to_string()).unwrap_or_default(),
         port: address.map_or(0, |a| a.port()),
         user: SSH_USER.to_owned(),
-        password: read(plan.admin_password_file()).trim().to_owned(),
+        password: read(plan.admin_password_file()),
     }
+}
+
+fn metrics(plan: &Plan) -> Metrics {
+    let Login { address, port, .. } = login(plan, "metrics");
+    let url = format!("http://{address}:{port}/metrics");
+    Metrics { address, port, url }
 }
 
 impl Summary {
@@ -128,7 +147,9 @@ impl Summary {
                 config: plan.vsm_config().display().to_string(),
                 log: plan.log("vsm").display().to_string(),
             },
-            ssh: ssh(plan),
+            ssh: login(plan, "ssh"),
+            nxapi: login(plan, "nxapi"),
+            metrics: metrics(plan),
             snmp: snmp(plan),
             collector: Collector {
                 netns: plan.collector_netns(),
@@ -169,6 +190,12 @@ impl Summary {
             "its interfaces by SNMP",
             format!("snmpwalk -v2c -c {} {}:{} 1.3.6.1.2.1.31.1.1.1", snmp.community, snmp.address, snmp.port),
         );
+        let nxapi = &self.nxapi;
+        step(
+            "commands by NX-API",
+            format!("https://{}:{}/ins   user {}, the same password", nxapi.address, nxapi.port, nxapi.user),
+        );
+        step("figures for Prometheus", format!("curl {}", self.metrics.url));
         if let [first, second, ..] = self.vms.as_slice() {
             step("traffic", format!("ip netns exec {} ping {}", first.netns, second.ip));
         }
