@@ -11,7 +11,7 @@ FUZZ_DIR := $(if $(filter cli,$(FUZZ)),vsm,vswitch)/fuzz
 
 # The lab's programs, the judges of the tests, and the guest of the QEMU check,
 # by Debian package.
-PACKAGES := iproute2 nftables iputils-ping openssh-client curl tcpdump tshark nfdump iperf3 ethtool qemu-system-x86 busybox-static cpio rsyslog snmpd snmp snmptrapd
+PACKAGES := iproute2 nftables iputils-ping openssh-client curl tcpdump tshark nfdump iperf3 ethtool qemu-system-x86 busybox-static cpio rsyslog snmpd snmp snmptrapd freeradius
 
 # What `make bench` measures against, and with. dpdk-testpmd is in dpdk-dev.
 PACKAGES_BENCH := openvswitch-switch openvswitch-switch-dpdk dpdk dpdk-dev fprobe valgrind
@@ -34,7 +34,7 @@ help:
 
 # Daemons of the packages are not to start: the lab and the tests start what they need by themselves.
 deps:
-	@scripts/deps $(PACKAGES)
+	@RUNLEVEL=1 scripts/deps $(PACKAGES)
 
 build: deps
 	$(CARGO) build --release --workspace --bins

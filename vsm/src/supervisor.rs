@@ -23,6 +23,7 @@ use proto::query::Query;
 use proto::report::Answer;
 
 use crate::aaa::accounting::{self, Accounting, Event, Lost};
+use crate::aaa::servers::Servers;
 use crate::bootstrap::Bootstrap;
 use crate::cli::logins::Logins;
 use crate::config::model::Model;
@@ -70,6 +71,7 @@ pub(crate) struct Shared {
     pub(crate) log: Log,
     pub(crate) facts: Facts,
     accounting: Accounting,
+    servers: Servers,
     lifecycle: Lifecycle,
     text: running::Memo,
     logins: Logins,
@@ -166,6 +168,11 @@ impl Handle {
     /// The log.
     pub fn log(&self) -> &Log {
         &self.shared.log
+    }
+
+    /// What is known of RADIUS and TACACS+ servers.
+    pub fn servers(&self) -> &Servers {
+        &self.shared.servers
     }
 
     /// The accounting log, to be read.
@@ -337,6 +344,7 @@ impl Shared {
             log,
             facts,
             accounting,
+            servers: Servers::default(),
             lifecycle,
             text: running::Memo::default(),
             logins: Logins::default(),

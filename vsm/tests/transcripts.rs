@@ -187,6 +187,8 @@ fn command_of(tree: &'static Tree, line: &str) -> Option<&'static str> {
         Mode::Role,
         Mode::RoleInterface,
         Mode::RoleVlan,
+        Mode::RadiusGroup,
+        Mode::TacacsGroup,
         Mode::Config,
         Mode::ConfigSession,
         Mode::Vlan,

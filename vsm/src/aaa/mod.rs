@@ -6,4 +6,15 @@
 pub mod accounting;
 pub mod initial;
 pub mod login;
+pub mod radius;
 pub mod secret;
+pub mod servers;
+
+use crate::module::authority;
+
+/// Random octets; `None`: the system has none.
+fn random<const N: usize>() -> Option<[u8; N]> {
+    let mut octets = [0; N];
+    authority::provider().secure_random.fill(&mut octets).ok()?;
+    Some(octets)
+}

@@ -44,6 +44,10 @@ pub enum Mode {
     RoleInterface,
     /// `switch(config-role-vlan)#`
     RoleVlan,
+    /// `switch(config-radius)#`
+    RadiusGroup,
+    /// `switch(config-tacacs+)#`
+    TacacsGroup,
     /// `switch(config-vlan)#`
     Vlan,
     /// `switch(config-port-prof)#`
@@ -88,6 +92,8 @@ impl Mode {
             Mode::Role => "(config-role)",
             Mode::RoleInterface => "(config-role-interface)",
             Mode::RoleVlan => "(config-role-vlan)",
+            Mode::RadiusGroup => "(config-radius)",
+            Mode::TacacsGroup => "(config-tacacs+)",
             Mode::Vlan => "(config-vlan)",
             Mode::PortProfile => "(config-port-prof)",
             Mode::Interface => "(config-if)",

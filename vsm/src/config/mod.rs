@@ -1,5 +1,6 @@
 //! The configuration as data: pure, no I/O.
 
+pub mod aaa;
 pub mod checkpoint;
 pub mod compile;
 pub mod flow;
@@ -13,6 +14,8 @@ pub mod patch;
 pub mod profile;
 #[cfg(test)]
 mod random;
+#[cfg(test)]
+mod random_aaa;
 pub mod replace;
 pub mod role;
 pub mod rule;

@@ -27,6 +27,7 @@ pub use super::flow::{
     RecordItem,
 };
 
+pub use super::aaa::Aaa;
 use super::line::Lines;
 pub use super::logging::Logging;
 pub use super::role::Role;
@@ -62,6 +63,8 @@ pub struct Model {
     pub lines: Lines,
     /// What is logged, and where it goes.
     pub logging: Logging,
+    /// Servers that say who may come in.
+    pub aaa: Aaa,
     /// `domain id`, 1-4095; `None` leaves it to the start-up file of the supervisor.
     pub domain_id: Option<u16>,
     /// Hosts whose module number is fixed by `vem N` / `host id UUID`.
@@ -290,6 +293,7 @@ impl Default for Model {
             users: BTreeMap::new(),
             lines: Lines::default(),
             logging: Logging::default(),
+            aaa: Aaa::default(),
             domain_id: None,
             vems: BTreeMap::new(),
             vlans: BTreeMap::from([(VlanId::DEFAULT, Vlan::default())]),

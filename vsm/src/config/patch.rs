@@ -33,6 +33,14 @@ const REPLACED: &[&str] = &[
     "logging monitor ",
     "logging logfile ",
     "logging timestamp ",
+    "radius-server key ",
+    "radius-server timeout ",
+    "radius-server retransmit ",
+    "radius-server deadtime ",
+    "tacacs-server key ",
+    "tacacs-server timeout ",
+    "tacacs-server deadtime ",
+    "deadtime ",
 ];
 
 /// Lines whose `no` says something too; `default` says that nothing is said.
@@ -224,6 +232,15 @@ fn negated(line: &str) -> String {
     }
     if let Some(head) = SWITCHED.iter().find(|head| line.starts_with(**head)) {
         return format!("default {head}");
+    }
+    // Neither the key nor what else is said of a server.
+    for command in ["radius-server", "tacacs-server"] {
+        let own = line.strip_prefix(command).map(|rest| rest.split(' ').skip(1).collect::<Vec<_>>());
+        match own.as_deref() {
+            Some(["key", ..]) => return format!("no {command} key"),
+            Some(["host", host, ..]) => return format!("no {command} host {host}"),
+            _ => {}
+        }
     }
     let line = line.strip_suffix(" type local").filter(|line| line.starts_with("monitor session")).unwrap_or(line);
     // `shutdown` and `no shutdown` both say something; `default` says that nothing is said.

@@ -23,6 +23,7 @@ use super::model::{
     AccessList, Entries, Entry, FlowExporter, FlowMonitor, FlowRecord, Interface, Model, MonitorSession, Profile,
     RECORD_ITEMS, SessionSource, Settings, Vlan, kind_of,
 };
+use super::random_aaa::aaa;
 use super::role::{BUILT_IN, Role, Rule, What};
 use super::user::User;
 
@@ -347,7 +348,7 @@ pub fn model() -> impl Strategy<Value = Model> {
     );
     let profile = (name(), any::<bool>(), of(line()), of(any::<Index>()), any::<bool>(), settings());
     let interfaces = btree_map(if_name(), (of(line()), of(name()), of(any::<Index>()), settings()), 0..6);
-    let named = ("[A-Za-z][A-Za-z0-9._-]{0,20}", (roles(), users(), vec(any::<Index>(), 0..4)), logging());
+    let named = ("[A-Za-z][A-Za-z0-9._-]{0,20}", (roles(), users(), vec(any::<Index>(), 0..4), aaa()), logging());
     let minutes = || of(0u32..525_601);
     let lines = (minutes(), minutes(), of(1..=VTY_SESSIONS_MAX)).prop_map(|(console, vty, vty_sessions)| Lines {
         console_timeout_min: console,
@@ -359,7 +360,7 @@ pub fn model() -> impl Strategy<Value = Model> {
     let parts = (domain, vlans(), btree_map(name(), acl(), 0..4), flow, vec(profile, 0..6), interfaces, macs);
     (parts, btree_map(1u8..33, session(), 0..3)).prop_map(|(parts, sessions)| {
         let (
-            ((hostname, (roles, users, picked), logging), lines, domain_id, vems),
+            ((hostname, (roles, users, picked, aaa), logging), lines, domain_id, vems),
             vlans,
             acls,
             (records, exporters, monitors),
@@ -372,6 +373,7 @@ pub fn model() -> impl Strategy<Value = Model> {
             hostname,
             lines,
             logging,
+            aaa,
             domain_id,
             vems,
             vlans,

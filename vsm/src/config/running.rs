@@ -15,6 +15,7 @@ use proto::flow::Version;
 use proto::name::IfName;
 use proto::vlan::VlanSet;
 
+use super::aaa;
 use super::compile::{ACTIVE_S, INACTIVE_S, OPTION_TIMEOUT_S, TEMPLATE_TIMEOUT_S};
 use super::model::{
     COLLECTOR_PORT, FlowExporter, FlowMonitor, Interface, MAC_AGING_S, Model, MonitorSession, Profile, Settings,
@@ -123,6 +124,7 @@ fn whole(out: &mut Text, model: &Model) {
         user::lines(name, user).iter().for_each(|line| out.line(0, line));
     }
     model.logging.lines().iter().for_each(|line| out.line(0, line));
+    aaa::lines(&model.aaa).iter().for_each(|(depth, line)| out.line(*depth, line));
     out.blank();
     vlans(out, model, None);
     if out.all {

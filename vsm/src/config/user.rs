@@ -70,11 +70,25 @@ pub fn lines(name: &str, user: &User) -> Vec<String> {
     lines
 }
 
-/// A configuration text without the hashes of passwords, for those who may read it and are not to try them out at home.
+/// The key in a line about a server, at its place or behind marks of a difference.
+fn server_key(line: &str) -> Option<&str> {
+    let mut words = line.split_whitespace().skip_while(|word| !matches!(*word, "radius-server" | "tacacs-server"));
+    words.find(|word| *word == "key")?;
+    match words.next()? {
+        "0" | "7" => words.next(),
+        key => Some(key),
+    }
+}
+
+/// A configuration text without keys and hashes of passwords, for those who may read it and are not to try them out at home.
 pub fn without_secrets(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
         // Marks of a difference or a number may stand in front.
+        if let Some(key) = server_key(line) {
+            out.push_str(&line.replace(key, "********"));
+            continue;
+        }
         let mut words = line.split_whitespace().skip_while(|word| *word != "username").skip(2);
         let secret = match (words.next(), words.next(), words.next()) {
             (Some("password"), Some("0" | "5"), Some(secret)) | (Some("password"), Some(secret), _) => Some(secret),
@@ -108,6 +122,9 @@ mod tests {
                     - username z password 5 $h role r\n  username z password 5 $h role r\ndescription username password 5 x\n";
         let want = "hostname a\nusername x password 5 ******** role network-admin\nusername y password 5 ! role r\n\
                     - username z password 5 ******** role r\n  username z password 5 ******** role r\ndescription username password 5 x\n";
+        assert_eq!(without_secrets(text), want);
+        let text = "radius-server key 7 0211\n+ tacacs-server host 192.0.2.1 key abc port 7\nkey 7 0211\n";
+        let want = "radius-server key 7 ********\n+ tacacs-server host 192.0.2.1 key ******** port 7\nkey 7 0211\n";
         assert_eq!(without_secrets(text), want);
     }
 }

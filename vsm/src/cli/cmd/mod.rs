@@ -1,5 +1,6 @@
 //! The commands: grammar and handlers, a file per feature; what a feature shows is in `show`.
 
+pub mod aaa;
 pub mod acl;
 pub mod checkpoint;
 pub mod draft;
@@ -17,6 +18,7 @@ pub mod port;
 pub mod profile;
 pub mod role;
 pub mod rule;
+pub mod server;
 pub mod session;
 pub mod show;
 pub mod source;
@@ -89,6 +91,8 @@ fn own_files() -> Vec<(&'static str, Vec<Command>)> {
         golden::commands(),
         user::commands(),
         logging::commands(),
+        server::commands(),
+        aaa::commands(),
         feature::commands(),
         vlan::commands(),
         profile::commands(),

@@ -3,6 +3,7 @@
 //! Each command gathers (the model, the inventory, what the modules answer) and then renders by a pure function, so that
 //! the tests need no modules: what they render is under `tests/show/`, where parsers of other projects can be tried on it.
 
+pub mod aaa;
 pub mod accounting;
 pub mod acl;
 pub mod audit;
@@ -50,6 +51,7 @@ use crate::cli::tree::{Command, Mode, Run};
 /// The commands of each file of this folder, with its name.
 pub fn files() -> Vec<(&'static str, Vec<Command>)> {
     by_file![
+        aaa::commands(),
         accounting::commands(),
         acl::commands(),
         audit::commands(),
