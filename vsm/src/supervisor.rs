@@ -24,6 +24,7 @@ use proto::report::Answer;
 
 use crate::aaa::accounting::{self, Accounting, Event, Lost};
 use crate::aaa::servers::Servers;
+use crate::aaa::tacacs::report::Reports;
 use crate::bootstrap::Bootstrap;
 use crate::cli::logins::Logins;
 use crate::config::model::Model;
@@ -71,7 +72,8 @@ pub(crate) struct Shared {
     pub(crate) log: Log,
     pub(crate) facts: Facts,
     accounting: Accounting,
-    servers: Servers,
+    pub(crate) servers: Servers,
+    reports: Reports,
     lifecycle: Lifecycle,
     text: running::Memo,
     logins: Logins,
@@ -183,6 +185,10 @@ impl Handle {
     /// Writes a record of accounting; when the disk does not take it, the log says so.
     pub fn account(&self, event: &Event<'_>) {
         self.lost(self.shared.accounting.write(event, SystemTime::now()));
+        let is_told = self.model().aaa.accounting.as_ref().is_some_and(|methods| !methods.groups.is_empty());
+        if is_told && !self.shared.reports.send(event, Arc::downgrade(&self.shared)) {
+            self.log().write("AAA", 3, "RECORD_NOT_SENT", "Accounting records come faster than servers take them");
+        }
     }
 
     /// Writes a record of somebody who was not let in; `id` is where he comes from.
@@ -345,6 +351,7 @@ impl Shared {
             facts,
             accounting,
             servers: Servers::default(),
+            reports: Reports::default(),
             lifecycle,
             text: running::Memo::default(),
             logins: Logins::default(),

@@ -8,7 +8,8 @@ use std::net::IpAddr;
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::radius::packet::{Answer, Login};
-use super::{radius, secret};
+use super::tacacs::packet::{Right, Who};
+use super::{radius, secret, tacacs};
 use crate::cli::cmd::role;
 use crate::cli::logins::Visitor;
 use crate::config::aaa::{Protocol, Target};
@@ -78,7 +79,11 @@ pub fn remote(handle: &Handle, groups: &[String], user: &str, password: &str, fr
     let answer =
         handle.servers().ask(&model.aaa, groups, |target: &Target, deadline, statistics| match target.protocol {
             Protocol::Radius => radius::ask(target, &login, model.aaa.takes_unsigned, deadline, statistics),
-            Protocol::Tacacs => None,
+            Protocol::Tacacs => {
+                let who = Who { user, port: "login", from: &from };
+                let (is_ascii, kept) = (model.aaa.asks_in_ascii, handle.servers().kept());
+                tacacs::login(target, &who, password, is_ascii, kept, deadline, statistics)
+            }
         });
     match answer {
         None => Verdict::Silent,
@@ -96,6 +101,19 @@ fn granted(model: &Model, mut roles: Vec<String>, administers: bool) -> Verdict 
         () if model.aaa.no_default_role => Verdict::Refused,
         () => Verdict::Granted(vec![NETWORK_OPERATOR.to_owned()]),
     }
+}
+
+/// Asks the servers of the groups whether a user may type a line, which is in full spelling; `None`: none has answered.
+pub fn may(handle: &Handle, groups: &[String], user: &str, place: &str, line: &str) -> Option<bool> {
+    let model = handle.model();
+    let (from, port) = place.split_once('@').unwrap_or(("", place));
+    let who = Who { user, port, from };
+    let arguments = tacacs::packet::command(line);
+    let kept = handle.servers().kept();
+    let right = handle.servers().ask(&model.aaa, groups, |target, deadline, statistics| {
+        tacacs::may(target, &who, &arguments, kept, deadline, statistics)
+    });
+    right.map(|right| matches!(right, Right::Pass(_)))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod login;
 pub mod radius;
 pub mod secret;
 pub mod servers;
+pub mod tacacs;
 
 use crate::module::authority;
 

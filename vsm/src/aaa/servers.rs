@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::tacacs::Kept;
 use crate::config::aaa::{Aaa, Protocol, Target};
 
 /// Longest time that somebody waits for servers.
@@ -54,12 +55,20 @@ struct Known {
 
 /// What is known of the servers. Any thread may use it; nobody holds it while he asks.
 #[derive(Default)]
-pub struct Servers(Mutex<BTreeMap<(Protocol, IpAddr), Known>>);
+pub struct Servers {
+    known: Mutex<BTreeMap<(Protocol, IpAddr), Known>>,
+    kept: Kept,
+}
 
 impl Servers {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(Protocol, IpAddr), Known>> {
         // Numbers, so what a panicked thread left is sound.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Connections that are kept.
+    pub fn kept(&self) -> &Kept {
+        &self.kept
     }
 
     /// What has come of asking the server.

@@ -12,6 +12,7 @@ use super::cmd;
 use super::parse::Parsed;
 use super::session::{Session, Subject};
 use super::tree::{Command, Error, Mode, Value};
+use crate::aaa::login;
 use crate::config::model::Model;
 use crate::config::role::{NETWORK_ADMIN, NETWORK_OPERATOR, SERVER_ADMIN, What, Wish};
 use crate::config::startup::Line;
@@ -58,6 +59,24 @@ impl Session {
             role => model.roles.get(role).is_some_and(|role| role.permits(&wish)),
         };
         if roles.iter().any(may) { Ok(()) } else { Err(Error::Denied) }
+    }
+
+    /// Asks servers, when the configuration says so. At the console nobody is asked, so that the switch can be reached when
+    /// its servers can't; nor is anybody who only leaves.
+    pub(super) fn authorize(&self, parsed: &Parsed<'static>) -> Result<(), Error> {
+        let model = self.handle.model();
+        let methods = if parsed.mode == Mode::Exec { &model.aaa.commands } else { &model.aaa.config_commands };
+        let (Some(user), Some(methods)) = (self.user(), methods) else { return Ok(()) };
+        if methods.groups.is_empty() || ["exit", "end"].contains(&parsed.command.syntax) {
+            return Ok(());
+        }
+        match login::may(&self.handle, &methods.groups, user, &self.seat(), &parsed.args.line()) {
+            Some(true) => Ok(()),
+            Some(false) => Err(Error::Denied),
+            // The roles have permitted it.
+            None if methods.local => Ok(()),
+            None => Err(Error::Refused("No server has answered whether the command is authorised".to_owned())),
+        }
     }
 
     /// Somebody with these roles might type the command, as far as it can be said of the command alone.

@@ -419,7 +419,8 @@ impl Session {
     /// Carries a command out if it is permitted, and records what has come of it.
     fn carry_out(&mut self, parsed: Parsed<'static>, line: &str) -> Result<Output, Error> {
         let around = self.around(parsed.home());
-        let result = self.permit(&parsed, around).and_then(|()| self.carry_out_here(&parsed, line));
+        let permitted = self.permit(&parsed, around).and_then(|()| self.authorize(&parsed));
+        let result = permitted.and_then(|()| self.carry_out_here(&parsed, line));
         self.record(&parsed, around, result.as_ref().err());
         result
     }

@@ -135,6 +135,8 @@ pub struct Aaa {
     pub groups: BTreeMap<String, Group>,
     /// Who says who may come in.
     pub login: Methods,
+    /// `aaa authentication login ascii-authentication`
+    pub asks_in_ascii: bool,
     /// `no aaa authentication login default fallback error local`
     pub is_strict: bool,
     /// `no aaa user default-role`: whom a server gives no role is not let in.
@@ -259,6 +261,7 @@ pub fn lines(aaa: &Aaa) -> Vec<(usize, String)> {
         lines.push((0, format!("{words} {methods}")));
     }
     let off = [
+        (aaa.asks_in_ascii, "aaa authentication login ascii-authentication"),
         (aaa.is_strict, "no aaa authentication login default fallback error local"),
         (aaa.no_default_role, "no aaa user default-role"),
     ];

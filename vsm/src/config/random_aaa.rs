@@ -56,8 +56,8 @@ fn groups() -> impl Strategy<Value = BTreeMap<String, Group>> {
         servers.dedup();
         servers
     });
-    let group = (servers, of(0u16..1441)).prop_map(|(servers, deadtime_min)| Group {
-        protocol: Protocol::Radius,
+    let group = (servers, of(0u16..1441), any::<bool>()).prop_map(|(servers, deadtime_min, is_radius)| Group {
+        protocol: if is_radius { Protocol::Radius } else { Protocol::Tacacs },
         servers,
         deadtime_min,
     });
@@ -66,19 +66,39 @@ fn groups() -> impl Strategy<Value = BTreeMap<String, Group>> {
 
 /// What commands can make.
 pub fn aaa() -> impl Strategy<Value = Aaa> {
-    let flags = any::<[bool; 5]>();
-    (servers(false), groups(), flags).prop_map(|(radius, groups, [unsigned, strict, no_role, is_remote, local])| {
-        let mut names: Vec<String> = groups.keys().cloned().collect();
-        names.push("radius".to_owned());
-        let login = if is_remote { Methods { groups: names, local } } else { Methods::default() };
+    (servers(false), servers(true), groups(), any::<[bool; 9]>()).prop_map(|(radius, tacacs, mut groups, flags)| {
+        let [on, unsigned, strict, no_role, is_remote, local, ascii, authorizes, accounts] = flags;
+        groups.retain(|_, group| on || group.protocol == Protocol::Radius);
+        let names = |only: Option<Protocol>| -> Vec<String> {
+            let fits = |protocol| only.is_none_or(|only| only == protocol);
+            let own = groups.iter().filter(|(_, group)| fits(group.protocol)).map(|(name, _)| name.clone());
+            own.chain(
+                Protocol::ALL
+                    .into_iter()
+                    .filter(|p| fits(*p) && (on || *p == Protocol::Radius))
+                    .map(|p| p.name().to_owned()),
+            )
+            .collect()
+        };
+        let tacacs_groups = names(Some(Protocol::Tacacs));
+        let list = |is_said: bool| {
+            let methods = Methods { groups: tacacs_groups.clone(), local: local || tacacs_groups.is_empty() };
+            is_said.then_some(methods)
+        };
+        let login = if is_remote { Methods { groups: names(None), local } } else { Methods::default() };
         Aaa {
+            tacacs_is_on: on,
             radius,
+            tacacs: if on { tacacs } else { Servers::default() },
             takes_unsigned: unsigned,
+            commands: list(authorizes),
+            config_commands: list(authorizes && accounts),
+            accounting: list(accounts),
             groups,
             login,
+            asks_in_ascii: ascii,
             is_strict: strict,
             no_default_role: no_role,
-            ..Aaa::default()
         }
     })
 }

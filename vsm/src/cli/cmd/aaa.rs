@@ -7,11 +7,16 @@ use crate::aaa::login::{self, Verdict};
 use crate::cli::render::Output;
 use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error, Mode, Run};
-use crate::config::aaa::{Aaa, METHODS_MAX, Methods};
+use crate::config::aaa::{Aaa, METHODS_MAX, Methods, Protocol};
 
 const WORDS: &[(&str, &str)] = &[
     ("aaa", "Authentication, authorisation and accounting"),
     ("authentication", "Who may come in"),
+    ("ascii-authentication", "Send passwords when they are asked for"),
+    ("authorization", "What users may do"),
+    ("commands", "Commands of EXEC mode"),
+    ("config-commands", "Configuration commands"),
+    ("accounting", "What users have done"),
     ("login", "Logins with a password"),
     ("default", "By SSH and NX-API"),
     ("group", "Ask groups of servers"),
@@ -47,6 +52,33 @@ pub fn commands() -> Vec<Command> {
             "When no server answers, the switch's own users count; so it is unless 'no' is said",
             Some("aaa authentication login default fallback error local"),
             |session, args| switch(session, args, |aaa, is_off| aaa.is_strict = is_off),
+        ),
+        own(
+            "aaa authentication login ascii-authentication",
+            "Send passwords to TACACS+ servers when they ask for them, instead of by PAP",
+            Some("aaa authentication login ascii-authentication"),
+            |session, args| {
+                let is_said = !args.negated;
+                session.edit(Box::new(move |model| {
+                    model.aaa.asks_in_ascii = is_said;
+                    Ok(Vec::new())
+                }))
+            },
+        ),
+        own(
+            "aaa authorization <what=commands|config-commands> default { group <list:line> | local }",
+            "Who is asked before a command is carried out",
+            Some("aaa authorization <what=commands|config-commands> default [ group <list:line> | local ]"),
+            |session, args| match args.text("what") {
+                Some("commands") => set(session, args, |aaa, methods| aaa.commands = methods),
+                _ => set(session, args, |aaa, methods| aaa.config_commands = methods),
+            },
+        ),
+        own(
+            "aaa accounting default { group <list:line> | local }",
+            "Who is told of sessions and commands, beside the switch's own log",
+            Some("aaa accounting default [ group <list:line> | local ]"),
+            |session, args| set(session, args, |aaa, methods| aaa.accounting = methods),
         ),
         own(
             "aaa user default-role",
@@ -89,8 +121,13 @@ fn methods(aaa: &Aaa, args: &Args) -> Result<Methods, String> {
 
 fn set(session: &mut Session, args: &Args, put: fn(&mut Aaa, Option<Methods>)) -> Result<Output, Error> {
     let args = args.clone();
+    let is_login = args.has("authentication");
     session.edit(Box::new(move |model| {
         let methods = if args.negated { None } else { Some(methods(&model.aaa, &args)?) };
+        let is_other = |group: &&String| model.aaa.protocol_of(group) != Some(Protocol::Tacacs);
+        if let Some(group) = methods.iter().flat_map(|list| &list.groups).find(is_other).filter(|_| !is_login) {
+            return Err(format!("Group '{group}' has no TACACS+ servers"));
+        }
         put(&mut model.aaa, methods);
         Ok(Vec::new())
     }))

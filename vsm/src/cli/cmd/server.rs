@@ -39,6 +39,9 @@ const WORDS: &[(&str, &str)] = &[
 const RADIUS_HOST: &str = "radius-server host { <host:ip> | <host6:ip6> } [ key [<form=0|7>] <key:secret> \
     | auth-port <port:num:1-65535> | timeout <timeout:num:1-60> | retransmit <retransmit:num:0-5> ]*";
 
+const TACACS_HOST: &str = "tacacs-server host { <host:ip> | <host6:ip6> } [ key [<form=0|7>] <key:secret> \
+    | port <port:num:1-65535> | timeout <timeout:num:1-60> | single-connection ]*";
+
 /// The commands.
 pub fn commands() -> Vec<Command> {
     let own = |syntax, help, no, run: Run| Command { modes: &[Mode::Config], syntax, help, words: WORDS, no, run };
@@ -83,9 +86,34 @@ pub fn commands() -> Vec<Command> {
             },
         ),
         own(
-            "aaa group server <protocol=radius> <name:word>",
+            "feature tacacs+",
+            "Switch TACACS+ on; 'no' forgets all that is said of it",
+            Some("feature tacacs+"),
+            feature,
+        ),
+        own(TACACS_HOST, "A TACACS+ server", Some("tacacs-server host { <host:ip> | <host6:ip6> }"), server),
+        own(
+            "tacacs-server key [<form=0|7>] <key:secret>",
+            "Key of the servers that have none of their own",
+            Some("tacacs-server key"),
+            shared,
+        ),
+        own(
+            "tacacs-server timeout <timeout:num:1-60>",
+            "Seconds that an answer may take, 5 unless said",
+            Some("tacacs-server timeout [<timeout:num:1-60>]"),
+            shared,
+        ),
+        own(
+            "tacacs-server deadtime <deadtime:num:0-1440>",
+            "Minutes for which a silent server is not asked, 0 unless said",
+            Some("tacacs-server deadtime [<deadtime:num:0-1440>]"),
+            shared,
+        ),
+        own(
+            "aaa group server <protocol=radius|tacacs+> <name:word>",
             "Servers that are asked together",
-            Some("aaa group server <protocol=radius> <name:word>"),
+            Some("aaa group server <protocol=radius|tacacs+> <name:word>"),
             make_group,
         ),
         group(
@@ -109,6 +137,23 @@ pub fn commands() -> Vec<Command> {
             },
         ),
     ]
+}
+
+fn feature(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let is_on = !args.negated;
+    session.edit(Box::new(move |model| {
+        let aaa = &mut model.aaa;
+        if !is_on {
+            let is_tacacs = |group: &String| aaa.protocol_of(group) == Some(Protocol::Tacacs);
+            if let Some((words, _)) = aaa.methods().into_iter().find(|(_, list)| list.groups.iter().any(is_tacacs)) {
+                return Err(format!("TACACS+ is used by '{words}'"));
+            }
+            aaa.tacacs = Default::default();
+            aaa.groups.retain(|_, group| group.protocol == Protocol::Radius);
+        }
+        aaa.tacacs_is_on = is_on;
+        Ok(Vec::new())
+    }))
 }
 
 fn warn_unsigned(is_unsigned: bool) -> Vec<String> {

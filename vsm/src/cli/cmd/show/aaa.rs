@@ -12,6 +12,9 @@ use crate::config::aaa::{Aaa, Methods, Protocol};
 
 const WORDS: &[(&str, &str)] = &[
     ("radius-server", "RADIUS servers"),
+    ("tacacs-server", "TACACS+ servers"),
+    ("authorization", "Who is asked before a command"),
+    ("accounting", "Who is told of sessions and commands"),
     ("statistics", "What has come of asking a server"),
     ("host", "The server"),
     ("host6", "The server"),
@@ -32,6 +35,26 @@ pub fn commands() -> Vec<Command> {
             WORDS,
             |session, args| statistics_of(session, args, Protocol::Radius),
         ),
+        exec("show tacacs-server", "Display TACACS+ servers", WORDS, |session, _| {
+            let model = session.handle.model();
+            match model.aaa.tacacs_is_on {
+                true => Ok(servers(&model.aaa, Protocol::Tacacs, session.handle.servers(), Instant::now())),
+                false => Err(Error::Refused("'feature tacacs+' is off".to_owned())),
+            }
+        }),
+        exec(
+            "show tacacs-server statistics { <host:ip> | <host6:ip6> }",
+            "Display what has come of asking a TACACS+ server",
+            WORDS,
+            |session, args| statistics_of(session, args, Protocol::Tacacs),
+        ),
+        exec("show aaa authorization", "Display who is asked before a command", WORDS, |session, _| {
+            let aaa = &session.handle.model().aaa;
+            Ok(lists("authorization", [("commands", &aaa.commands), ("config-commands", &aaa.config_commands)]))
+        }),
+        exec("show aaa accounting", "Display who is told of sessions and commands", WORDS, |session, _| {
+            Ok(lists("accounting", [("default", &session.handle.model().aaa.accounting)]))
+        }),
         exec("show aaa authentication", "Display who says who may come in", WORDS, |session, _| {
             Ok(authentication(&session.handle.model().aaa))
         }),
@@ -100,10 +123,10 @@ pub fn statistics_of(session: &mut Session, args: &Args, protocol: Protocol) -> 
     if !session.handle.model().aaa.servers(protocol).hosts.iter().any(|server| server.host == host) {
         return Err(Error::Refused(format!("There is no server {host}")));
     }
-    Ok(statistics(&session.handle.servers().statistics(protocol, host)))
+    Ok(statistics(&session.handle.servers().statistics(protocol, host), protocol))
 }
 
-fn statistics(statistics: &Statistics) -> Output {
+fn statistics(statistics: &Statistics, protocol: Protocol) -> Output {
     let lines = [
         ("requests sent", "requests_sent", statistics.sent),
         ("requests answered", "requests_answered", statistics.answered),
@@ -113,8 +136,10 @@ fn statistics(statistics: &Statistics) -> Output {
         ("responses without Message-Authenticator", "responses_unsigned", statistics.unsigned),
         ("responses containing errors", "responses_errors", statistics.malformed),
     ];
+    let lines = lines.into_iter().filter(|(_, key, _)| protocol == Protocol::Radius || *key != "responses_unsigned");
+    let lines: Vec<_> = lines.collect();
     let text: String = lines.iter().map(|(name, _, count)| format!("\t{name}: {count}\n")).collect();
-    let json = leaves(lines.map(|(_, key, count)| (key, count)));
+    let json = leaves(lines.into_iter().map(|(_, key, count)| (key, count)));
     Output::with_json(format!("Authentication Statistics\n{text}"), json)
 }
 
@@ -124,6 +149,15 @@ pub fn methods(methods: &Methods) -> String {
         true => "local".to_owned(),
         false => format!("group {}{}", methods.groups.join(" "), if methods.local { " local" } else { "" }),
     }
+}
+
+/// A line for each list of methods.
+fn lists<const N: usize>(name: &str, lists: [(&str, &Option<Methods>); N]) -> Output {
+    let local = Methods::default();
+    let rows = lists.map(|(service, list)| (service, methods(list.as_ref().unwrap_or(&local))));
+    let text = rows.iter().map(|(service, list)| format!("         {service}: {list}\n")).collect::<String>();
+    let rows = rows.into_iter().map(|(service, list)| leaves([("service", service.to_owned()), ("method", list)]));
+    Output::with_json(text, table(name, rows.collect()))
 }
 
 fn authentication(aaa: &Aaa) -> Output {
@@ -168,13 +202,18 @@ mod tests {
     fn rendered() {
         let text = "radius-server key testing123\nradius-server host 192.0.2.1 key 7 02050D480809 timeout 3\n\
                     radius-server host 2001:db8::1 auth-port 1645\naaa group server radius ours\nserver 2001:db8::1\n\
-                    aaa authentication login default group ours radius local\n";
+                    aaa authentication login default group ours radius local\nfeature tacacs+\n\
+                    tacacs-server host 192.0.2.9 key tac port 4949 single-connection\n\
+                    aaa authorization commands default group tacacs+ local\n";
         let aaa = startup::load(text).unwrap().aaa;
         let known = Servers::default();
         sample::check("radius-server", &servers(&aaa, Protocol::Radius, &known, Instant::now()));
         let counted = Statistics { sent: 3, answered: 1, timed_out: 2, ..Statistics::default() };
-        sample::check("radius-server_statistics", &statistics(&counted));
+        sample::check("radius-server_statistics", &statistics(&counted, Protocol::Radius));
         sample::check("aaa_authentication", &authentication(&aaa));
+        sample::check("tacacs-server", &servers(&aaa, Protocol::Tacacs, &known, Instant::now()));
+        let own = [("commands", &aaa.commands), ("config-commands", &aaa.config_commands)];
+        sample::check("aaa_authorization", &lists("authorization", own));
         sample::check("aaa_groups", &groups(&aaa));
     }
 }

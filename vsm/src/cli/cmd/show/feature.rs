@@ -13,7 +13,8 @@ const WORDS: &[(&str, &str)] =
 pub fn commands() -> Vec<Command> {
     vec![
         exec("show feature", "Display features", WORDS, |session, _| {
-            Ok(features(session.handle.nxapi().is_some(), session.handle.ssh().is_some()))
+            let tacacs = session.handle.model().aaa.tacacs_is_on;
+            Ok(features(session.handle.nxapi().is_some(), session.handle.ssh().is_some(), tacacs))
         }),
         exec("show inventory", "Display the switch and its modules", WORDS, |session, _| {
             Ok(inventory(&session.handle.inventory(), &Machine::read().board))
@@ -22,12 +23,12 @@ pub fn commands() -> Vec<Command> {
 }
 
 /// What other switches of the kind switch on and off. Here flow export is always on, and `vsm.toml` says which servers run.
-pub fn features(nxapi: bool, ssh: bool) -> Output {
+pub fn features(nxapi: bool, ssh: bool, tacacs: bool) -> Output {
     let mut table = Table::new("cfcFeatureCtrlTable")
         .left("Feature Name", "cfcFeatureCtrlName2", 20)
         .left("Instance", "cfcFeatureCtrlInstanceNum2", 8)
         .left("State", "cfcFeatureCtrlOpStatus2", 8);
-    for (name, is_on) in [("netflow", true), ("nxapi", nxapi), ("sshServer", ssh)] {
+    for (name, is_on) in [("netflow", true), ("nxapi", nxapi), ("sshServer", ssh), ("tacacs", tacacs)] {
         table.row([name, "1", if is_on { "enabled" } else { "disabled" }]);
     }
     table.output()
@@ -63,7 +64,7 @@ mod tests {
 
     #[test]
     fn rendered() {
-        sample::check("feature", &features(true, false));
+        sample::check("feature", &features(true, false, true));
         sample::check("inventory", &inventory(&sample::inventory(), "0123456789A"));
     }
 }
