@@ -9,6 +9,8 @@ use super::argument::{self, Piece, Reading, pieces};
 use super::graph::{Edge, Graph, Kind, Token, Tree};
 use super::tree::{Args, Command, Error, Mode, Value};
 
+use proto::name::IfName;
+
 /// What stands for a secret.
 pub const MASK: &str = "********";
 
@@ -24,6 +26,25 @@ pub struct Parsed<'t> {
 }
 
 impl Parsed<'_> {
+    /// The line in full spelling with its secrets: it is told from others by its words alone.
+    pub fn with_secrets(&self) -> String {
+        let is_secret = |name: &str| self.command.syntax.contains(&format!("<{name}:secret>"));
+        let mut secrets = self.args.values.iter().filter(|(name, _)| is_secret(name));
+        let words = self.args.spelled.iter().map(|word| match (word == MASK, secrets.by_ref()) {
+            (true, secrets) => match secrets.next() {
+                Some((_, Value::Text(secret))) => secret.clone(),
+                _ => word.clone(),
+            },
+            _ => word.clone(),
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    /// It holds a secret.
+    pub fn has_secrets(&self) -> bool {
+        self.args.spelled.iter().any(|word| word == MASK)
+    }
+
     /// Where it belongs on the stack of modes: a session's own commands belong to `(config)`.
     pub fn home(&self) -> Mode {
         if self.mode == Mode::ConfigSession { Mode::Config } else { self.mode }
@@ -112,9 +133,33 @@ fn spelled(kind: Kind, value: &Value, typed: &str) -> String {
     match (kind, value) {
         (Kind::Secret, _) => MASK.to_owned(),
         (_, Value::Text(text)) => text.clone(),
-        (_, Value::Interfaces(names)) => names.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        (_, Value::Interfaces(names)) => ranges(names),
         _ => typed.to_owned(),
     }
+}
+
+/// `Vethernet1-4,Ethernet3/1`
+fn ranges(names: &[IfName]) -> String {
+    let next = |name: &IfName| match *name {
+        IfName::Vethernet(n) => Some((IfName::Vethernet(n + 1), n + 1)),
+        IfName::Ethernet { slot, port } => Some((IfName::Ethernet { slot, port: port + 1 }, u32::from(port) + 1)),
+        IfName::Mgmt0 => None,
+    };
+    let mut text = String::new();
+    let mut rest = names.iter().peekable();
+    while let Some(first) = rest.next() {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        text.push_str(&first.to_string());
+        let (mut last, mut end) = (*first, None);
+        while let Some((follows, number)) = next(&last).filter(|(follows, _)| rest.peek() == Some(&follows)) {
+            (last, end) = (follows, Some(number));
+            rest.next();
+        }
+        text.extend(end.map(|end| format!("-{end}")));
+    }
+    text
 }
 
 /// How a word fits a step.
@@ -356,6 +401,8 @@ mod tests {
         let (_, args, _) = good(Mode::Interface, "no shut");
         assert!(args.negated && args.has("shutdown"));
         assert_eq!(args.line(), "no shutdown");
+        let listed = good(Mode::Config, "int veth 1-4,eth3/2,veth6,eth3/1").1.line();
+        assert_eq!(listed, "interface Ethernet3/1-2,Vethernet1-4,Vethernet6");
         assert_eq!(good(Mode::Exec, "SHO int Veth3 STATUS").1.line(), "show interface Vethernet3 status");
         assert_eq!(good(Mode::Interface, "desc  Some  Text! ").1.line(), "description Some  Text!");
         let (_, args, _) = good(Mode::Interface, "default description");

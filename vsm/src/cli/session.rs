@@ -469,7 +469,9 @@ impl Session {
         let result = (parsed.command.run)(self, &parsed.args);
         self.handle = own;
         if result.is_ok() {
-            self.handle.lifecycle().drafts.add(draft, Line { depth: Some(depth), text: line.trim().to_owned() });
+            // Spelled in full, so that whoever may not see the secret is not shown it.
+            let text = if parsed.has_secrets() { parsed.with_secrets() } else { line.trim().to_owned() };
+            self.handle.lifecycle().drafts.add(draft, Line { depth: Some(depth), text });
         }
         result
     }

@@ -253,3 +253,28 @@ fn roles_count_from_the_next_command_on_and_a_given_one_stays() {
     session.run_line("hostname y");
     assert!(session.was_denied());
 }
+
+#[test]
+fn secrets_of_a_shortened_line_are_not_shown_either() {
+    let handle = Handle::detached(startup::load("username ops password 5 ! role network-operator").unwrap());
+    let mut admin = Session::new(handle.clone());
+    for line in [
+        "conf sess mine",
+        "radius-s key Secret-one",
+        "radius-s h 192.0.2.1 k Secret-two timeo 3",
+        "usern ann pass Secret-three",
+    ] {
+        admin.run_line(line);
+        assert!(!admin.has_failed(), "{line}");
+    }
+    assert!(admin.run_line("show configuration session mine").contains("Secret-two"));
+    let mut ops = Session::of(handle.clone(), 0, Some("ops".into()));
+    let shown = ops.run_line("show configuration session mine");
+    assert!(
+        shown.contains("radius-server host 192.0.2.1 key ******** timeout 3") && !shown.contains("Secret"),
+        "{shown}"
+    );
+    assert!(!admin.run_line("show accounting log all").contains("Secret"));
+    admin.run_line("commit");
+    assert_eq!(handle.model().aaa.radius.key.as_deref(), Some("Secret-one"));
+}
