@@ -14,10 +14,8 @@ use super::piped::Outputs;
 use super::render::Output;
 use super::tree::{Error, Mode};
 use crate::config::logging::{CONSOLE, MONITOR};
-use crate::config::startup::{Line, apply};
 use crate::config::user::{ADMIN, without_secrets};
 use crate::lifecycle::drafts::Claim;
-use crate::module::registry::Inventory;
 use crate::supervisor::{Change, Handle};
 
 /// What a configuration sub-mode is about.
@@ -241,27 +239,6 @@ impl Session {
         self.configured.tell();
     }
 
-    /// Enters a configuration session. Its commands so far are typed anew into a copy of the running configuration;
-    /// what is wrong with them by now is said, and left to whoever enters.
-    pub fn enter_draft(&mut self, claim: Claim) -> Vec<String> {
-        let lines = self.handle.lifecycle().drafts.get(claim.name()).map(|draft| draft.lines).unwrap_or_default();
-        let model = self.handle.model();
-        let inventory = Inventory::clone(&self.handle.inventory());
-        let (model, wrong) = match apply(model.as_ref().clone(), inventory.clone(), &lines) {
-            Ok(model) => (model, Vec::new()),
-            Err(errors) => (model.as_ref().clone(), errors.iter().map(ToString::to_string).collect()),
-        };
-        self.end();
-        self.enter(Mode::Config, Subject::None);
-        self.draft = Some(Draft { claim, shadow: Handle::shadow(model, inventory) });
-        wrong
-    }
-
-    /// The configuration session whose commands are collected.
-    pub fn draft(&self) -> Option<&str> {
-        self.draft.as_ref().map(|draft| draft.claim.name())
-    }
-
     /// Ends the session.
     pub fn close(&mut self) {
         self.closed = true;
@@ -456,26 +433,8 @@ impl Session {
             false => result.map(|output| output.map_text(without_secrets)),
         }
     }
-
-    /// Tries the command on the copy; a good one is added to the configuration session.
-    fn collect(&mut self, parsed: &Parsed<'static>, line: &str, draft: &str, shadow: Handle) -> Result<Output, Error> {
-        let depth = self.depth();
-        let life = self.handle.lifecycle();
-        if life.trial.is_of(draft) {
-            return Err(Error::Refused("The commit waits for its confirmation: 'commit' or 'abort'".to_owned()));
-        }
-        life.drafts.make_room().map_err(Error::Refused)?;
-        let own = std::mem::replace(&mut self.handle, shadow);
-        let result = (parsed.command.run)(self, &parsed.args);
-        self.handle = own;
-        if result.is_ok() {
-            // Spelled in full, so that whoever may not see the secret is not shown it.
-            let text = if parsed.has_secrets() { parsed.with_secrets() } else { line.trim().to_owned() };
-            self.handle.lifecycle().drafts.add(draft, Line { depth: Some(depth), text });
-        }
-        result
-    }
 }
 
+mod drafting;
 #[cfg(test)]
 mod tests;
