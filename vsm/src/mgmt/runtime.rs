@@ -7,8 +7,8 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
-/// Threads that try passwords.
-const PASSWORD_THREADS: usize = 2;
+/// Threads that try passwords; most of them wait for servers, and two compute.
+const PASSWORD_THREADS: usize = 16;
 
 /// What a server does for as long as it runs.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
