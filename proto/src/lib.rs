@@ -16,6 +16,7 @@
 
 pub mod acl;
 pub mod addr;
+pub mod capture;
 pub mod codec;
 pub mod config;
 pub mod flow;

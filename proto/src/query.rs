@@ -3,6 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::addr::{MacAddr, VlanId};
+use crate::capture::Wanted;
 use crate::name::IfName;
 
 /// A question; its answer is the [`crate::report::Answer`] of the same name.
@@ -51,6 +52,15 @@ pub enum Query {
     /// What the agent really runs.
     #[n(11)]
     Applied,
+    /// Begins a capture of a port.
+    #[n(12)]
+    CaptureBegin(#[n(0)] Wanted),
+    /// What a capture has seen since.
+    #[n(13)]
+    CaptureRead(#[n(0)] u64),
+    /// Ends a capture.
+    #[n(14)]
+    CaptureEnd(#[n(0)] u64),
 }
 
 impl Query {
@@ -59,6 +69,7 @@ impl Query {
         match self {
             Query::Show(_) => Some(SHOW),
             Query::Applied => Some(APPLIED),
+            Query::CaptureBegin(_) | Query::CaptureRead(_) | Query::CaptureEnd(_) => Some(CAPTURE),
             _ => None,
         }
     }
@@ -68,8 +79,10 @@ impl Query {
 pub const SHOW: &str = "show";
 /// The capability of an agent that answers [`Query::Applied`].
 pub const APPLIED: &str = "applied";
+/// The capability of an agent that captures.
+pub const CAPTURE: &str = "capture";
 /// The capabilities of an agent of this version.
-pub const CAPABILITIES: [&str; 2] = [SHOW, APPLIED];
+pub const CAPABILITIES: [&str; 3] = [SHOW, APPLIED, CAPTURE];
 
 /// Which flows are wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]

@@ -4,6 +4,7 @@ use minicbor::{Decode, Encode};
 
 use crate::acl::Action;
 use crate::addr::{MacAddr, NicId, VlanId};
+use crate::capture::Captured;
 use crate::config::ProfileType;
 use crate::msg::ConfigHash;
 use crate::name::IfName;
@@ -425,4 +426,7 @@ pub enum Answer {
     /// To `Applied`.
     #[n(10)]
     Applied(#[n(0)] Applied),
+    /// To `CaptureBegin` and `CaptureRead`.
+    #[n(11)]
+    Captured(#[n(0)] Captured),
 }

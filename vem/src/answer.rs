@@ -9,6 +9,7 @@
 
 use std::time::Instant;
 
+use proto::capture::Wanted;
 use proto::name::IfName;
 use proto::query::{FLOWS_MAX, FlowQuery, Query};
 use proto::report::{
@@ -21,6 +22,7 @@ use vswitch::port::PortId;
 use vswitch::verdict::DropReason;
 
 use crate::applied::applied;
+use crate::capture;
 use crate::header;
 use crate::switch::Switch;
 
@@ -44,11 +46,30 @@ pub fn answer(switch: &mut Switch, query: &Query, now: Instant) -> Answer {
             Ok(Answer::Done)
         }
         Query::Applied => Ok(Answer::Applied(applied(switch))),
+        Query::CaptureBegin(wanted) => Ok(begin_capture(switch, wanted, now)),
+        Query::CaptureRead(id) => Ok(captured(switch.captures().0.read(*id, now))),
+        Query::CaptureEnd(id) => {
+            let (captures, control) = switch.captures();
+            let ended = captures.end(control, *id);
+            Ok(ended.map_or_else(|error| Answer::Failed(error.to_string()), |()| Answer::Done))
+        }
         // Needs more than the switch: the agent answers it.
         Query::Show(_) => Ok(Answer::Failed("not a question about the switch".to_owned())),
         Query::ClearMacs { vlan, mac } => switch.control().clear_macs(*vlan, *mac).map(|()| Answer::Done),
     };
     answered.unwrap_or_else(|e| Answer::Failed(e.to_string()))
+}
+
+fn begin_capture(switch: &mut Switch, wanted: &Wanted, now: Instant) -> Answer {
+    let Some(port) = switch.plan().by_name(wanted.port) else {
+        return Answer::Failed(format!("{} is not on this host", wanted.port));
+    };
+    let (captures, control) = switch.captures();
+    captured(captures.begin(control, port, wanted, now))
+}
+
+fn captured(outcome: Result<proto::capture::Captured, capture::Error>) -> Answer {
+    outcome.map_or_else(|error| Answer::Failed(error.to_string()), Answer::Captured)
 }
 
 /// The rows of [`Query::Ports`].

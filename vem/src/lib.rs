@@ -25,6 +25,7 @@ pub mod apply;
 pub mod args;
 pub mod attach;
 pub mod bootstrap;
+pub mod capture;
 pub mod enroll;
 pub mod export;
 pub mod header;

@@ -250,7 +250,13 @@ fn write_table(answer: &Answer, out: &mut String) -> std::fmt::Result {
                 writeln!(out, "{ms} ms ago {port} {reason}{rule} {length} octets: {}", sample.headers)?;
             }
         }
-        Answer::Ports(_) | Answer::Done | Answer::Failed(_) | Answer::Text(_) | Answer::Applied(_) => {}
+        // Not asked by any command here.
+        Answer::Ports(_)
+        | Answer::Done
+        | Answer::Failed(_)
+        | Answer::Text(_)
+        | Answer::Applied(_)
+        | Answer::Captured(_) => {}
     }
     Ok(())
 }

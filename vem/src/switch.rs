@@ -38,6 +38,7 @@ use vswitch::snapshot::Snapshot;
 
 use crate::apply::{self, Attached, Numbers, Plan};
 use crate::attach::{self, Attachment, Attachments};
+use crate::capture::Captures;
 use crate::export::{self, ExportHandle};
 use crate::headless::{self, LastGood, Store};
 use crate::hostport::{self, netns};
@@ -162,11 +163,12 @@ pub struct Switch {
     unsettled: bool,
     events: Vec<Event>,
     busy: Busy,
+    captures: Captures,
 }
 
 impl Switch {
     /// A switch with what `store` holds and with the ports that are `fixed` by the configuration file. Every device that is
-    /// there is opened; one that is not is reported and tried again.
+    /// there is opened; one that is not is reported and tried again. The workers' clock began at `now`.
     ///
     /// # Errors
     /// The dataplane does not start. Damaged files are logged and not used.
@@ -203,6 +205,7 @@ impl Switch {
             unsettled: false,
             events: Vec::new(),
             busy: Busy::default(),
+            captures: Captures::new(now),
         };
         switch.merge_fixed(fixed);
         if let Some(last) = &switch.last {
@@ -215,6 +218,11 @@ impl Switch {
     /// The dataplane.
     pub fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// The captures that run, with the dataplane.
+    pub fn captures(&mut self) -> (&mut Captures, &Control) {
+        (&mut self.captures, &self.control)
     }
 
     /// How busy the workers are.
@@ -376,6 +384,7 @@ impl Switch {
                 live.rates.sample(now, totals);
             }
         }
+        self.captures.expire(&self.control, now);
         self.busy.sample(now, &self.control.loads());
         match self.control.replan(now) {
             Ok(Some(it)) => tracing::info!(port = it.port.0, from = it.from, to = it.to, "port moved between workers"),

@@ -4,6 +4,7 @@
 pub mod aaa;
 pub mod args;
 pub mod bootstrap;
+pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod enroll;

@@ -47,6 +47,7 @@ fn argument(kind: Kind, random: &mut Random) -> String {
     let text = match kind {
         Kind::Word | Kind::Word80 | Kind::Line => "zq9",
         Kind::Secret => "zq|secret9",
+        Kind::Quoted => "\"zq9 | x\"",
         Kind::Release => "0.1.0",
         Kind::Number(low, high) => return (low as usize + random.below((high - low) as usize + 1)).to_string(),
         Kind::Vlan => "7",

@@ -84,8 +84,8 @@ fn help_offers_every_word_of_every_line() {
             continue;
         }
         for (at, _) in line.match_indices(' ').filter(|(at, _)| !line[..*at].ends_with(' ')) {
-            if line[..at].ends_with([',', '-']) {
-                // Inside of a list.
+            if line[..at].ends_with([',', '-']) || line[..at].matches('"').count() % 2 == 1 {
+                // Inside of a list, or of a text in quotes.
                 continue;
             }
             let (found, complete) = complete::candidates(tree, mode, &line[..=at], &|_| true);

@@ -22,6 +22,7 @@ use crate::account::counters::Counters;
 use crate::account::load::LoadCells;
 use crate::current::Current;
 use crate::exchange::Exchange;
+use crate::observe::capture::{Capture, Tap, Wanted};
 use crate::port::{PORTS_MAX, Port, PortId};
 use crate::snapshot::Snapshot;
 use crate::time::Instant;
@@ -56,6 +57,9 @@ pub enum Error {
     /// The device can't be shared by the workers.
     #[error("port {0} can't be shared by workers: {1}")]
     PortShared(u16, String),
+    /// There is a capture of the port.
+    #[error("port {0} is being captured already")]
+    PortCaptured(u16),
     /// There are fewer workers.
     #[error("there is no worker {0}")]
     NoWorker(usize),
@@ -80,6 +84,10 @@ pub(crate) enum Ask {
     Swap { id: PortId, deal: Deal, reply: SyncSender<bool> },
     /// Report what was counted under monitors that the running snapshot has taken away.
     Settle { reply: SyncSender<()> },
+    /// Have a tap look on at a port; give it back if that can't be.
+    Tap { id: PortId, tap: Box<Tap>, reply: SyncSender<Result<(), (Error, Box<Tap>)>> },
+    /// Give the tap of a port back.
+    Untap { id: PortId, reply: SyncSender<Option<Box<Tap>>> },
     /// The last dropped frames.
     Drops { into: Vec<DropSample>, reply: SyncSender<Vec<DropSample>> },
     /// The MAC table.
@@ -281,6 +289,34 @@ impl Control {
         samples.sort_by_key(|sample| std::cmp::Reverse(sample.at));
         samples.truncate(kept);
         Ok(samples)
+    }
+
+    /// Begins a capture of port `id`: every worker has a tap there.
+    ///
+    /// # Errors
+    /// The port has no device, or there is a capture of it already.
+    pub fn capture(&self, id: PortId, wanted: Wanted) -> Result<Capture, Error> {
+        let clock = |worker: usize| -> Box<dyn Fn() -> u64 + Send> {
+            let shared = Arc::clone(&self.shared);
+            Box::new(move || shared.seats.get(worker).map_or(0, |seat| seat.now.load(Ordering::Relaxed)))
+        };
+        let (capture, taps) = Capture::new(id, wanted, self.workers(), clock);
+        for (worker, tap) in taps.into_iter().enumerate() {
+            let tap = Box::new(tap);
+            let put = self.ask(worker, |reply| Ask::Tap { id, tap, reply });
+            if let Err(error) = put.and_then(|put| put.map_err(|(error, _)| error)) {
+                for before in 0..worker {
+                    let _freed_here = self.ask(before, |reply| Ask::Untap { id, reply });
+                }
+                return Err(error);
+            }
+        }
+        Ok(capture)
+    }
+
+    /// Ends the capture of port `id`.
+    pub fn end_capture(&self, id: PortId) -> Result<(), Error> {
+        self.ask_all(0, |reply| Ask::Untap { id, reply }).map(drop)
     }
 
     /// The MAC address table, in no order.

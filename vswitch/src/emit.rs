@@ -19,6 +19,7 @@ use crate::account::counters::Tally;
 use crate::egress::vlan::{Head, Rewrite};
 use crate::frame::vnet::{self, VnetHdr};
 use crate::frame::{BATCH, FRAME_MAX, TxFrame};
+use crate::observe::capture::Tap;
 use crate::observe::mirror::copy_tag;
 use crate::offload::{complete_checksum, segment};
 use crate::parse::Parsed;
@@ -42,6 +43,8 @@ pub struct Device {
     changed: bool,
     /// A staged frame is a copy for a session.
     copies: bool,
+    /// Looks on while there is a capture.
+    pub tap: Option<Box<Tap>>,
 }
 
 /// A frame on its way to a port.
@@ -73,6 +76,16 @@ impl Staged {
 }
 
 impl Device {
+    /// Gives frames to the device.
+    #[inline(always)]
+    fn give(&mut self, frames: &[TxFrame<'_>]) -> Sent {
+        let sent = self.port.tx(frames);
+        if let Some(tap) = &mut self.tap {
+            tap.sent(frames, sent);
+        }
+        sent
+    }
+
     /// Makes list entries of the frames that needed none. Who copies them as sent, the run knew and the list does not.
     fn list_run(&mut self, batch: &mut Batch) {
         let run = std::mem::replace(&mut self.run, Run::EMPTY);
@@ -128,7 +141,8 @@ impl Devices {
             Some(slot @ None) => {
                 let offloads = port.offloads();
                 let staged = Vec::with_capacity(BATCH);
-                *slot = Some(Device { port, offloads, staged, run: Run::EMPTY, changed: false, copies: false });
+                *slot =
+                    Some(Device { port, offloads, staged, run: Run::EMPTY, changed: false, copies: false, tap: None });
                 Ok(())
             }
             _ => Err(port),
@@ -301,7 +315,7 @@ impl Devices {
             tally.add(parsed.key.dst_mac, parsed.segments.into(), octets(parsed, staged.rewrite));
             set |= bit(staged.frame);
         }
-        let sent = device.port.tx(&frames);
+        let sent = device.give(&frames);
         if sent.accepted >= list.len() && batch.watched() & set == 0 {
             cx.counters.port(to).tx.add(&tally);
             if copies {
@@ -346,12 +360,12 @@ impl Devices {
         self.whole.clear();
         self.whole.extend_from_slice(view.head);
         self.whole.extend_from_slice(view.rest);
-        let (port, copy) = (&mut device.port, view.copy);
+        let copy = view.copy;
         let mut send = |frame: &[u8]| {
             if outcome.failure.is_some() {
                 return;
             }
-            let sent = port.tx(&[TxFrame { head: &[], rest: frame, vnet: VnetHdr::PLAIN, copy }]);
+            let sent = device.give(&[TxFrame { head: &[], rest: frame, vnet: VnetHdr::PLAIN, copy }]);
             match (sent.accepted, sent.refused) {
                 (0, 0) => outcome.failure = Some(DropReason::TxFull),
                 (0, _) => outcome.failure = Some(DropReason::TxError),

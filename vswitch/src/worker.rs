@@ -209,6 +209,9 @@ impl Worker {
             return 0;
         }
         let frames = self.buffers.get(..received).unwrap_or_default();
+        if let Some(tap) = &mut device.tap {
+            tap.received(frames);
+        }
         self.road.run(&self.snapshot, &mut self.devices, id, frames, self.now);
         received
     }

@@ -2,6 +2,7 @@
 
 use proto::acl::{Acl, Action, AddrMatch, IpRule, MacMatch, MacRule, PortMatch, Rules};
 use proto::addr::{MacAddr, VlanId};
+use proto::capture::{Captured, Frame, Insn, Wanted};
 use proto::config::{
     HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, SessionSource, SourceKind, StaticMac,
 };
@@ -15,7 +16,7 @@ use proto::report::{
 };
 use proto::vlan::PortMode;
 
-pub const VEM_VARIANTS: [&str; 18] = [
+pub const VEM_VARIANTS: [&str; 19] = [
     "hello",
     "enroll",
     "heartbeat",
@@ -34,6 +35,7 @@ pub const VEM_VARIANTS: [&str; 18] = [
     "answer-failed",
     "answer-text",
     "answer-applied",
+    "answer-captured",
 ];
 
 pub fn vem_variant(message: &FromVem) -> &'static str {
@@ -57,11 +59,12 @@ pub fn vem_variant(message: &FromVem) -> &'static str {
             Answer::Failed(_) => "answer-failed",
             Answer::Text(_) => "answer-text",
             Answer::Applied(_) => "answer-applied",
+            Answer::Captured(_) => "answer-captured",
         },
     }
 }
 
-pub const VSM_VARIANTS: [&str; 19] = [
+pub const VSM_VARIANTS: [&str; 22] = [
     "welcome",
     "refuse",
     "enrolled",
@@ -81,6 +84,9 @@ pub const VSM_VARIANTS: [&str; 19] = [
     "query-clear-macs",
     "query-show",
     "query-applied",
+    "query-capture-begin",
+    "query-capture-read",
+    "query-capture-end",
 ];
 
 pub fn vsm_variant(message: &FromVsm) -> &'static str {
@@ -105,6 +111,9 @@ pub fn vsm_variant(message: &FromVsm) -> &'static str {
             Query::ClearMacs { .. } => "query-clear-macs",
             Query::Show(_) => "query-show",
             Query::Applied => "query-applied",
+            Query::CaptureBegin(_) => "query-capture-begin",
+            Query::CaptureRead(_) => "query-capture-read",
+            Query::CaptureEnd(_) => "query-capture-end",
         },
     }
 }
@@ -270,6 +279,19 @@ fn answers() -> Vec<Answer> {
             config: Some(vec![1, 2, 3]),
             faults: vec!["Vethernet12: device tap0 is gone".to_owned()],
         }),
+        Answer::Captured(Captured {
+            id: 5,
+            frames: vec![Frame {
+                at_ns: 1_795_222_923_000_000_001,
+                received: true,
+                length: 60,
+                octets: vec![2, 0, 0],
+                headers: "...".to_owned(),
+            }],
+            seen: 9,
+            lost: 1,
+            ended: Some("the port has lost its device".to_owned()),
+        }),
     ]
 }
 
@@ -332,6 +354,13 @@ fn queries() -> Vec<Query> {
         Query::ClearMacs { vlan: Some(vlan(10)), mac: Some(mac(1)) },
         Query::Show("show card".to_owned()),
         Query::Applied,
+        Query::CaptureBegin(Wanted {
+            port: VETH,
+            filter: vec![Insn { code: 0x15, jt: 1, jf: 2, k: 0x800 }, Insn { code: 6, jt: 0, jf: 0, k: 65_535 }],
+            snap: 128,
+        }),
+        Query::CaptureRead(5),
+        Query::CaptureEnd(5),
     ]
 }
 

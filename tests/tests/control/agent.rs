@@ -1,5 +1,6 @@
 //! The agent as it ships, its dataplane and a real tap, under a real supervisor: in a network namespace of its own.
 
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -126,6 +127,76 @@ fn module_and_host_show_the_same(world: &World, agent: &Running) {
     assert_eq!(session.prompt(), "switch# ");
 }
 
+/// Somebody who asks for 10.0.0.2 again and again, for a minute at most.
+struct Pings(std::process::Child);
+
+impl Pings {
+    fn start(vm: &str) -> Pings {
+        let words = format!("netns exec {vm} ping -q -i 0.2 -W 1 -w 60 10.0.0.2");
+        let ping = Command::new("ip").args(words.split(' ')).stdout(std::process::Stdio::null()).spawn();
+        Pings(ping.unwrap())
+    }
+}
+
+impl Drop for Pings {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A capture from the supervisor's command line: frames with their direction, as text, as JSON and as a file that tshark
+/// reads; and one that a person ends.
+fn captures_of_a_port(world: &World, vm: &str) {
+    ip(&format!("-n {vm} addr add 10.0.0.1/24 dev tap0"));
+    let _pings = Pings::start(vm);
+    let mut session = Session::new(world.handle());
+    let veth = "ethanalyzer local interface vethernet 1";
+    let text = session.run_line(&format!("{veth} capture-filter \"arp\" limit-captured-frames 2 autostop duration 20"));
+    assert_eq!(text.lines().filter(|line| line.contains("Veth1 rx") && line.contains("10.0.0.2")).count(), 2, "{text}");
+    assert!(text.ends_with("2 frames captured\n"), "{text}");
+    let json = session.run_line(&format!("{veth} capture-filter arp limit-captured-frames 1 | json"));
+    let json: Value = serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {json}"));
+    assert_eq!(json["TABLE_frame"]["ROW_frame"]["direction"], "rx");
+    let none = session.run_line(&format!("{veth} capture-filter 'tcp port 4711' autostop duration 1"));
+    assert!(none.ends_with("0 frames captured\n"), "{none}");
+    let bad = session.run_line(&format!("{veth} capture-filter 'tcp port'"));
+    assert!(bad.starts_with("ERROR: capture-filter: ") && bad.contains("syntax error"), "{bad}");
+    let loops = session.run_line(&format!("{veth} capture-filter 'ip6 protochain 17'"));
+    assert!(loops.contains("it jumps behind the end"), "{loops}");
+
+    let written =
+        session.run_line(&format!("{veth} capture-filter arp limit-captured-frames 3 write bootflash:arp.pcapng"));
+    assert!(written.ends_with("3 frames captured\nWritten to bootflash:arp.pcapng\n"), "{written}");
+    let file = world.boot.state_dir.join("bootflash/arp.pcapng");
+    let fields = ["-e", "frame.interface_name", "-e", "frame.packet_flags_direction", "-e", "arp.dst.proto_ipv4"];
+    let tshark = Command::new("tshark").arg("-r").arg(&file).args(["-T", "fields"]).args(fields).output().unwrap();
+    let told = String::from_utf8(tshark.stdout).unwrap();
+    assert_eq!(told.lines().count(), 3, "{told}{}", String::from_utf8_lossy(&tshark.stderr));
+    assert!(told.lines().all(|line| line == "Vethernet1\t0x00000001\t10.0.0.2"), "{told}");
+
+    // A person sees the frames as they come, and ends it.
+    let (typing, stream) = UnixStream::pair().unwrap();
+    typing.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let sessions = vsm::cli::sessions::Sessions::new(world.handle(), 1);
+    let talk = vsm::cli::sessions::Talk::Terminal(Default::default());
+    sessions.open(stream, Default::default(), talk).unwrap();
+    (&typing).write_all(format!("{veth} capture-filter arp limit-captured-frames 100000\n").as_bytes()).unwrap();
+    let mut shown = String::new();
+    let mut read = |until: &str| {
+        while !shown.contains(until) {
+            let mut octets = [0; 4096];
+            let count = (&typing).read(&mut octets).unwrap();
+            shown.push_str(&String::from_utf8_lossy(&octets[..count]));
+        }
+        std::mem::take(&mut shown)
+    };
+    assert!(read("Veth1 rx").contains("Capturing on Vethernet1 (module 3 (host-1), tap0)\r\n"));
+    (&typing).write_all(b"\x03show clock\n").unwrap();
+    read("frames captured\r\n");
+    assert!(read("UTC").contains("show clock"), "what is typed behind it is a command");
+}
+
 /// What is altered by hand on the host is named by the audit.
 fn audits_name_what_was_altered(world: &World, agent: Running, file: &Path, state: &Path) -> Running {
     let mut session = Session::new(world.handle());
@@ -194,6 +265,7 @@ fn follow_the_supervisor(host: &str, vm: &str) {
     world.wait_logged("Interface Vethernet1 is up");
 
     module_and_host_show_the_same(&world, &agent);
+    captures_of_a_port(&world, vm);
 
     // Every further edit is there when it returns, and is what is reported.
     for i in 0..10 {

@@ -85,6 +85,7 @@ pub fn read(kind: Kind, line: &str, rest: &[Piece<'_>]) -> Reading {
         Kind::Word => word(text, 64),
         Kind::Word80 => word(text, 80),
         Kind::Secret => secret(text),
+        Kind::Quoted => quoted(line, rest),
         // With a dot, as `version 9` of a flow exporter is something else.
         Kind::Release if text.starts_with(|c: char| c.is_ascii_digit()) && text.contains('.') => word(text, 64),
         Kind::Release => Reading::No,
@@ -138,6 +139,22 @@ fn word(text: &str, length_max: usize) -> Reading {
     match text.len() <= length_max {
         true => one(Value::Text(text.to_owned())),
         false => Reading::Wrong(format!("Invalid word, its length is (1:{length_max})")),
+    }
+}
+
+/// A word, or words in quotes of either kind, which may hold bars and the other kind of quote.
+fn quoted(line: &str, rest: &[Piece<'_>]) -> Reading {
+    let Some(first) = rest.first() else { return Reading::No };
+    let Some(quote @ ('"' | '\'')) = first.text.chars().next() else { return word(first.text, 255) };
+    let from = first.offset + 1;
+    let Some(end) = line.get(from..).and_then(|inside| inside.find(quote)).map(|at| from + at) else {
+        return Reading::Wrong("Invalid text, quote is not closed".into());
+    };
+    let used = rest.iter().take_while(|piece| piece.offset <= end).count();
+    let ends = rest.get(used - 1).is_some_and(|last| last.offset + last.text.len() == end + 1);
+    match line.get(from..end) {
+        Some(inside) if ends => Reading::Value(Value::Text(inside.to_owned()), used),
+        _ => Reading::Wrong("Invalid text, something is behind the quote".into()),
     }
 }
 

@@ -89,6 +89,7 @@ fn offers(tree: &Tree, edge: &Edge) -> Vec<Candidate> {
     let form = match kind {
         Kind::Word | Kind::Word80 | Kind::Secret | Kind::Release => "WORD".to_owned(),
         Kind::Line => "LINE".to_owned(),
+        Kind::Quoted => "\"TEXT\"".to_owned(),
         Kind::Number(low, high) => format!("<{low}-{high}>"),
         Kind::Vlan => "<1-4094>".to_owned(),
         Kind::Vlans => "<1-4094>[,-]".to_owned(),

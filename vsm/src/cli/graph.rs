@@ -24,6 +24,8 @@ pub enum Kind {
     Word80,
     /// `secret`
     Secret,
+    /// `quoted`
+    Quoted,
     /// `release`
     Release,
     /// `line`
@@ -344,6 +346,7 @@ fn token(lexeme: &'static str) -> Result<Node, String> {
         "word" => Kind::Word,
         "word80" => Kind::Word80,
         "secret" => Kind::Secret,
+        "quoted" => Kind::Quoted,
         "release" => Kind::Release,
         "line" => Kind::Line,
         "vlan" => Kind::Vlan,

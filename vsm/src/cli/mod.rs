@@ -21,6 +21,7 @@ pub mod configured;
 pub mod console;
 pub mod graph;
 pub mod line;
+pub mod live;
 pub mod logins;
 pub mod pager;
 pub mod parse;

@@ -8,6 +8,7 @@ use proto::vlan::VlanSet;
 
 use super::configured::Configured;
 use super::graph::Tree;
+use super::live::Live;
 use super::parse::{Parsed, parse};
 use super::pipe;
 use super::piped::Outputs;
@@ -100,6 +101,8 @@ pub struct Session {
     denied: bool,
     /// The last line was an audit that has found something.
     findings: bool,
+    /// Where a command shows what it has while it runs.
+    live: Option<Live>,
 }
 
 impl Session {
@@ -121,6 +124,7 @@ impl Session {
             failed: false,
             denied: false,
             findings: false,
+            live: None,
         }
     }
 
@@ -259,6 +263,21 @@ impl Session {
         self.denied
     }
 
+    /// Where a command shows what it has while it runs; `None`: everything is shown at the end.
+    pub fn live(&self) -> Option<&Live> {
+        self.live.as_ref()
+    }
+
+    /// As [`Session::live`], to show something.
+    pub fn live_mut(&mut self) -> Option<&mut Live> {
+        self.live.as_mut()
+    }
+
+    /// Gives the session a place to show things while commands run.
+    pub fn set_live(&mut self, live: Option<Live>) {
+        self.live = live;
+    }
+
     /// An audit has found something: a program that runs it shall know by the exit status.
     pub fn note_findings(&mut self) {
         self.findings = true;
@@ -362,8 +381,11 @@ impl Session {
         let whole = self.parse(line);
         if let Some((before, file)) = pipe::to_file(line).filter(|_| whole.is_err()) {
             let name = self.may_write(file)?;
-            let text = self.run_filtered(before, self.parse(before))?.text;
-            return self.write_to(&name, file.append, &text, line).map(|()| Output::none());
+            // The file gets all of it, and the terminal nothing.
+            let live = self.live.take();
+            let text = self.run_filtered(before, self.parse(before));
+            self.live = live;
+            return self.write_to(&name, file.append, &text?.text, line).map(|()| Output::none());
         }
         self.run_filtered(line, whole)
     }
@@ -374,8 +396,11 @@ impl Session {
                 let Some(parsed) = self.parse(command)? else { return Ok(Output::none()) };
                 let column = command.chars().count() + 1;
                 let filters = pipe::parse(filters, column)?;
-                let output = self.carry_out(parsed, command)?;
-                self.filter(output, &filters, line)
+                // Filters work on all of it, so nothing is shown before its end.
+                let live = self.live.take();
+                let output = self.carry_out(parsed, command);
+                self.live = live;
+                self.filter(output?, &filters, line)
             }
             _ => match whole? {
                 Some(parsed) => self.carry_out(parsed, line),

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::account;
 use super::console::{PREAMBLE, STATUS_CLOSED, STATUS_DONE, STATUS_REFUSED, split_commands};
 use super::line::LINE_MAX;
+use super::live::Live;
 use super::logins::Visitor;
 use super::scp;
 use super::session::Session;
@@ -177,6 +178,7 @@ impl Line<'_> {
                 Ok(())
             }
             Talk::Commands { text, crlf, refused } => {
+                session.set_live(Live::new(self.stream, crlf, false).ok());
                 for command in split_commands(&text) {
                     let mut printed = session.run_line(command);
                     if !session.went_well() {
@@ -248,6 +250,7 @@ impl Line<'_> {
     fn terminal(&self, mut session: Session, mut typed: Vec<u8>, window: &Window) -> io::Result<()> {
         let mut size = window.get();
         session.set(|settings| (settings.length, settings.width) = size);
+        session.set_live(Live::new(self.stream, true, true).ok());
         let mut shown = Vec::new();
         let mut terminal = Terminal::new(session, &mut shown);
         let mut since = Instant::now();

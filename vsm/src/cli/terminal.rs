@@ -85,7 +85,13 @@ impl Terminal {
         match event {
             Event::Line(line) => {
                 let indent = self.session.prompt().chars().count();
+                if let Some(live) = self.session.live_mut() {
+                    live.before = std::mem::take(out);
+                }
                 let text = self.session.run_line_behind(&line, indent);
+                if let Some(live) = self.session.live_mut() {
+                    out.splice(0..0, std::mem::take(&mut live.before));
+                }
                 let settings = self.session.settings();
                 let mut pager = Pager::new(text, settings.length, settings.width);
                 if pager.start(out) && !self.session.is_closed() {

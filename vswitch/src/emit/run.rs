@@ -158,7 +158,7 @@ fn give(cx: &Cx<'_>, batch: &Batch, device: &mut Device, run: Run) -> Given {
         tally.add(parsed.key.dst_mac, parsed.segments.into(), parsed.l2_octets.into());
         segments = segments.wrapping_add(parsed.segments.into());
     }
-    Given { sent: device.port.tx(&frames), frames: frames.len(), segments, tally }
+    Given { sent: device.give(&frames), frames: frames.len(), segments, tally }
 }
 
 /// As [`give`], with other tags.
@@ -180,5 +180,5 @@ fn give_changed(cx: &Cx<'_>, batch: &Batch, device: &mut Device, run: Run) -> Gi
         tally.add(parsed.key.dst_mac, parsed.segments.into(), octets(parsed, run.way.rewrite));
         segments = segments.wrapping_add(parsed.segments.into());
     }
-    Given { sent: device.port.tx(&frames), frames: frames.len(), segments, tally }
+    Given { sent: device.give(&frames), frames: frames.len(), segments, tally }
 }

@@ -1,4 +1,6 @@
 //! What looks at frames and never touches them.
 
+pub mod bpf;
+pub mod capture;
 pub mod drops;
 pub mod mirror;

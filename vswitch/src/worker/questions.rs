@@ -53,6 +53,21 @@ impl Worker {
                 let until = Instant::from_ns(self.now.ns().saturating_add(SETTLING.as_nanos() as u64));
                 Some(Job::Settle { from: 0, until, reply })
             }
+            Ask::Tap { id, tap, reply } => {
+                let _ = reply.send(match self.devices.get_mut(id) {
+                    Some(device) if device.tap.is_none() => {
+                        device.tap = Some(tap);
+                        Ok(())
+                    }
+                    Some(_) => Err((Error::PortCaptured(id.0), tap)),
+                    None => Err((Error::PortFree(id.0), tap)),
+                });
+                None
+            }
+            Ask::Untap { id, reply } => {
+                let _ = reply.send(self.devices.get_mut(id).and_then(|device| device.tap.take()));
+                None
+            }
             Ask::Drops { mut into, reply } => {
                 into.extend(self.road.drops.newest_first());
                 let _ = reply.send(into);

@@ -4,6 +4,7 @@ pub mod aaa;
 pub mod acl;
 pub mod checkpoint;
 pub mod draft;
+pub mod ethanalyzer;
 pub mod feature;
 pub mod files;
 pub mod flow;
@@ -88,6 +89,7 @@ fn own_files() -> Vec<(&'static str, Vec<Command>)> {
         checkpoint::commands(),
         draft::commands(),
         role::commands(),
+        ethanalyzer::commands(),
         golden::commands(),
         user::commands(),
         logging::commands(),
