@@ -286,6 +286,22 @@ impl Handle {
         }
     }
 
+    /// Asks every connected module whether it would run this configuration; gives those that would not, and why. Nothing is
+    /// changed.
+    ///
+    /// # Errors
+    /// The supervisor would not.
+    pub fn try_on_modules(&self, next: Model) -> Result<Vec<(u8, String)>, EditError> {
+        let change: Change = Box::new(move |model| {
+            *model = next;
+            Ok(Vec::new())
+        });
+        match &self.remote {
+            Some(remote) => remote.post(|reply| Request::Try { change, reply }).unwrap_or(Err(EditError::Stopping)),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Asks one connected module, or all of them, and waits up to two seconds for the answers; they come by slot. A
     /// module that was asked for and is not connected gives an error.
     pub fn ask(&self, query: Query, slot: Option<u8>) -> Vec<(u8, Result<Answer, String>)> {

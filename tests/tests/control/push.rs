@@ -35,6 +35,35 @@ fn an_edit_returns_when_every_module_runs_it() {
 }
 
 #[test]
+fn a_dry_run_asks_every_module_and_changes_none() {
+    let world = World::new(100);
+    let agents = [world.agent(1), world.agent(2)];
+    world.rename("before").unwrap();
+    agents[1].state().refuse = Some("no room".to_owned());
+    let mut session = vsm::cli::session::Session::new(world.handle());
+    let commits = agents.each_ref().map(|agent| agent.state().commits);
+    for line in ["configure session move", "hostname after", "vlan 10"] {
+        session.run_line(line);
+    }
+    for line in ["commit dry-run", "show configuration session move impact"] {
+        let text = session.run_line(line);
+        assert!(text.contains("3          2  ready") && text.contains("4          2  refuses: no room"), "{text}");
+        assert!(
+            text.contains("before        after") && text.contains("refused by 1 module, and so changed on none"),
+            "{text}"
+        );
+    }
+    assert_eq!(agents.each_ref().map(|agent| agent.state().commits), commits);
+    wait_for("every module has forgotten it", || agents.iter().all(|agent| agent.state().aborts >= 2));
+    assert!(agents.iter().all(|agent| agent.hostname().as_deref() == Some("before")));
+    assert_eq!(world.handle().model().hostname, "before");
+    agents[1].state().refuse = None;
+    assert!(session.run_line("commit dry-run").contains("Every module that is connected would take it"));
+    session.run_line("commit");
+    assert!(agents.iter().all(|agent| agent.hostname().as_deref() == Some("after")));
+}
+
+#[test]
 fn what_one_module_refuses_none_gets() {
     let world = World::new(100);
     let agents = [world.agent(1), world.agent(2)];

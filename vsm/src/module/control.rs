@@ -47,10 +47,14 @@ const LISTENER: Token = Token(1);
 /// What a handle asks of the thread. A reply that is dropped says that the supervisor stops.
 pub(crate) enum Request {
     Edit { change: Change, reply: Sender<Result<Vec<String>, EditError>> },
+    Try { change: Change, reply: Sender<Result<Refusals, EditError>> },
     Ask { query: Query, slot: Option<u8>, reply: Sender<Vec<(u8, Result<Answer, String>)>> },
     Remove { slot: u8, reply: Sender<Result<(), String>> },
     Stop,
 }
+
+/// Modules that would not take a change, and why.
+pub(crate) type Refusals = Vec<(u8, String)>;
 
 /// What the thread is made of.
 pub(crate) struct Parts {
@@ -83,6 +87,7 @@ impl Parts {
 /// A change that waits for the one before it.
 enum Work {
     Edit { change: Change, reply: Sender<Result<Vec<String>, EditError>> },
+    Try { change: Change, reply: Sender<Result<Refusals, EditError>> },
     Ports { slot: u8, ports: Vec<PortReport> },
 }
 
@@ -90,6 +95,8 @@ enum Work {
 struct Running {
     push: Push,
     edit: Option<Edit>,
+    /// Who wants to know what modules would say, and those of which it is known already.
+    tried: Option<(Refusals, Sender<Result<Refusals, EditError>>)>,
     decided: bool,
 }
 
@@ -207,6 +214,7 @@ impl Control {
         loop {
             match self.requests.try_recv() {
                 Ok(Request::Edit { change, reply }) => self.queue.push_back(Work::Edit { change, reply }),
+                Ok(Request::Try { change, reply }) => self.queue.push_back(Work::Try { change, reply }),
                 Ok(Request::Ask { query, slot, reply }) => self.ask(query, slot, reply, now),
                 Ok(Request::Remove { slot, reply }) => {
                     let outcome = self.parts.registry.remove(slot).map_err(|e| e.to_string());

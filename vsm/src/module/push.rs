@@ -45,6 +45,8 @@ pub enum Phase {
     Committing,
     /// Every module that is still there runs it.
     Done,
+    /// Everybody who could be asked has said whether it would run it, and nobody runs it.
+    Tried,
     /// Nobody runs it, because this module can't.
     Aborted {
         /// Slot of the module.
@@ -73,6 +75,8 @@ struct Member {
 pub struct Push {
     version: u64,
     whole: bool,
+    /// It is only asked for, and never committed.
+    dry: bool,
     members: BTreeMap<u8, Member>,
     phase: Phase,
     deadline_ms: u64,
@@ -83,9 +87,25 @@ pub struct Push {
 impl Push {
     /// Begins a push to the modules that have a parcel. `whole`: a refusal aborts it everywhere.
     pub fn begin(version: u64, whole: bool, parcels: BTreeMap<u8, Parcel>, now_ms: u64) -> (Self, Vec<Action>) {
+        Push::begin_as(version, whole, false, parcels, now_ms)
+    }
+
+    /// Asks the modules whether they would take it; whatever they say, none runs it.
+    pub fn begin_dry(version: u64, parcels: BTreeMap<u8, Parcel>, now_ms: u64) -> (Self, Vec<Action>) {
+        Push::begin_as(version, false, true, parcels, now_ms)
+    }
+
+    fn begin_as(
+        version: u64,
+        whole: bool,
+        dry: bool,
+        parcels: BTreeMap<u8, Parcel>,
+        now_ms: u64,
+    ) -> (Self, Vec<Action>) {
         let mut push = Push {
             version,
             whole,
+            dry,
             members: BTreeMap::new(),
             phase: Phase::Preparing,
             deadline_ms: now_ms + ANSWER_MS,
@@ -178,6 +198,10 @@ impl Push {
         let all = |members: &BTreeMap<u8, Member>, stand| {
             members.values().all(|m| m.stand == stand || m.stand == Stand::Refused)
         };
+        if self.phase == Phase::Preparing && self.dry && all(&self.members, Stand::Prepared) {
+            self.phase = Phase::Tried;
+            actions.extend(self.members.keys().map(|slot| Action::Send(*slot, FromVsm::Abort(self.version))));
+        }
         if self.phase == Phase::Preparing && all(&self.members, Stand::Prepared) {
             self.phase = Phase::Committing;
             self.deadline_ms = now_ms + ANSWER_MS;
@@ -292,6 +316,21 @@ mod tests {
         assert_eq!(*push.phase(), Phase::Done);
         assert_eq!(push.refusals(), [(4, "no room".to_owned())]);
         assert_eq!(push.intended().collect::<Vec<_>>(), [(3, hash(3)), (4, hash(4))]);
+    }
+
+    #[test]
+    fn what_is_only_asked_for_is_never_committed() {
+        let parcels = [3, 4].map(|s| (s, Parcel { hash: hash(s), config: vec![s] })).into();
+        let (mut push, _) = Push::begin_dry(7, parcels, 0);
+        assert_eq!(push.on_prepared(4, 7, Some("no room".into()), 1), []);
+        assert_eq!(push.on_prepared(3, 7, None, 2), [abort(3), abort(4)]);
+        assert_eq!((push.phase(), push.refusals()), (&Phase::Tried, &[(4, "no room".to_owned())][..]));
+        assert_eq!(
+            (push.on_applied(3, 7, hash(3), 3), push.on_time(9 * ANSWER_MS), push.due_ms()),
+            (vec![], vec![], None)
+        );
+        let (nobody, _) = Push::begin_dry(8, BTreeMap::new(), 0);
+        assert_eq!(*nobody.phase(), Phase::Tried);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::show::impact::impact;
 use super::source::refused;
 use super::target::text;
 use crate::cli::render::Output;
@@ -18,6 +19,7 @@ const WORDS: &[(&str, &str)] = &[
     ("confirmed", "Come back to the configuration before unless 'commit' confirms"),
     ("minutes", "Minutes"),
     ("abort", "Forget the session"),
+    ("dry-run", "Ask what would happen"),
 ];
 
 /// The commands.
@@ -33,12 +35,21 @@ pub fn commands() -> Vec<Command> {
             no: None,
             run: configure,
         },
-        own("verify", "Check the commands of the session against the running configuration", verify),
+        own(
+            "verify",
+            "Check the commands of the session against the running configuration, and with every module",
+            verify,
+        ),
         own(
             "commit [confirmed <minutes:num:1-1440>]",
             "Apply the commands of the session, all or none; confirm it when it waits",
             commit,
         ),
+        own("commit dry-run", "Ask every module what a commit would do; nothing is changed", |session, _| {
+            let name = drafting(session)?;
+            session.handle.lifecycle().trial.refuse().map_err(Error::Refused)?;
+            impact(session, &name)
+        }),
         own("abort", "Forget the session; a commit that waits for its confirmation is taken back", |session, _| {
             let name = drafting(session)?;
             session.handle.abort(&name)?;
@@ -84,7 +95,11 @@ fn verify(session: &mut Session, _: &Args) -> Result<Output, Error> {
     life.trial.refuse().map_err(Error::Refused)?;
     let lines = life.drafts.get(&name).map(|draft| draft.lines).unwrap_or_default();
     let checked = session.handle.foresee(&lines);
-    checked.map_err(|why| Error::Refused(format!("Verification failed: {why}")))?;
+    let failed = |why: String| Error::Refused(format!("Verification failed: {why}"));
+    let refusals = session.handle.try_on_modules(checked.map_err(failed)?);
+    if let Some((slot, why)) = refusals.map_err(|error| failed(error.to_string()))?.first() {
+        return Err(failed(format!("module {slot}: {}", crate::log::clean(why, 300))));
+    }
     Ok(Output::text("Verification Successful\n"))
 }
 

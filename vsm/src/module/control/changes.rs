@@ -11,7 +11,7 @@ use proto::name::IfName;
 use proto::report::PortReport;
 use sha2::{Digest, Sha256};
 
-use super::{Control, Edit, Running, Work};
+use super::{Control, Edit, Refusals, Running, Work};
 use crate::config::compile::{compile, interface_of};
 use crate::config::model::Model;
 use crate::config::narrate;
@@ -44,13 +44,15 @@ impl Control {
         while self.running.is_none() {
             match self.queue.pop_front() {
                 Some(Work::Edit { change, reply }) => self.begin_edit(change, reply, now),
+                Some(Work::Try { change, reply }) => self.begin_try(change, reply, now),
                 Some(Work::Ports { slot, ports }) => self.begin_ports(slot, ports, now),
                 None => return,
             }
         }
     }
 
-    fn begin_edit(&mut self, change: Change, reply: Sender<Result<Vec<String>, EditError>>, now: u64) {
+    /// The model with a change, and its warnings.
+    fn changed(&mut self, change: Change, now: u64) -> (Model, Result<Vec<String>, EditError>) {
         // The change may look at the inventory, and must find there every card that has an interface in the model.
         self.publish(now);
         let mut model = Model::clone(&self.model);
@@ -63,6 +65,25 @@ impl Control {
                 None => Ok(warnings),
             }
         });
+        (model, outcome)
+    }
+
+    /// Asks the modules whether they would take a change; nothing is changed.
+    fn begin_try(&mut self, change: Change, reply: Sender<Result<Refusals, EditError>>, now: u64) {
+        let (model, outcome) = self.changed(change, now);
+        if let Err(error) = outcome {
+            return drop(reply.send(Err(error)));
+        }
+        let (parcels, too_large) = self.parcels(&model);
+        let version = self.parts.registry.next_version();
+        self.save();
+        let (push, actions) = Push::begin_dry(version, parcels, now);
+        self.running = Some(Running { push, edit: None, tried: Some((too_large, reply)), decided: false });
+        self.perform(actions, now);
+    }
+
+    fn begin_edit(&mut self, change: Change, reply: Sender<Result<Vec<String>, EditError>>, now: u64) {
+        let (model, outcome) = self.changed(change, now);
         let (parcels, too_large) = self.parcels(&model);
         let outcome = outcome.and_then(|warnings| match too_large.into_iter().next() {
             Some((slot, reason)) => Err(EditError::Module { slot, reason }),
@@ -135,7 +156,7 @@ impl Control {
         let version = self.parts.registry.next_version();
         self.save();
         let (push, actions) = Push::begin(version, edit.is_some(), parcels, now);
-        self.running = Some(Running { push, edit, decided: false });
+        self.running = Some(Running { push, edit, tried: None, decided: false });
         self.perform(actions, now);
     }
 
@@ -186,6 +207,13 @@ impl Control {
         }
         match running.push.phase() {
             Phase::Preparing | Phase::Committing => self.running = Some(running),
+            Phase::Tried => {
+                let lost = running.push.lost().iter().map(|slot| (*slot, "it was lost when it was asked".to_owned()));
+                if let Some((mut refusals, reply)) = running.tried {
+                    refusals.extend(running.push.refusals().iter().cloned().chain(lost));
+                    let _ = reply.send(Ok(refusals));
+                }
+            }
             Phase::Aborted { slot, reason } => {
                 let (slot, reason) = (*slot, reason.clone());
                 let text = format!("Module {slot} refused version {}: {reason}", running.push.version());

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use super::configuration::context_diff;
 use super::exec;
+use super::impact::impact;
 use crate::cli::render::{Output, Table, leaves, table};
 use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error};
@@ -16,6 +17,7 @@ const WORDS: &[(&str, &str)] = &[
     ("summary", "One line for each session"),
     ("name", "Name of the session"),
     ("diff", "What the session would change"),
+    ("impact", "What the session would change on each module"),
 ];
 
 /// The commands.
@@ -28,6 +30,12 @@ pub fn commands() -> Vec<Command> {
             sessions,
         ),
         exec("show configuration session <name:word80> diff", "Display what a session would change", WORDS, diff),
+        exec(
+            "show configuration session <name:word80> impact",
+            "Display what a session would change on each module, and who would refuse it",
+            WORDS,
+            |session, args| impact(session, args.text("name").unwrap_or_default()),
+        ),
     ]
 }
 

@@ -17,6 +17,7 @@ pub mod feature;
 pub mod flow;
 pub mod flow_cache;
 pub mod gather;
+pub mod impact;
 pub mod interface;
 pub mod interface_table;
 pub mod link;
