@@ -7,7 +7,7 @@ use super::graph::{Edge, Kind, Token, Tree};
 use super::parse::{Walk, abbreviates, is_no};
 use super::pipe;
 use super::service;
-use super::tree::{Command, Mode};
+use super::tree::{Command, Error, Mode};
 
 /// A word that can follow.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -132,10 +132,16 @@ fn number_offer(tree: &Tree, word: &str, edge: &Edge) -> Candidate {
 }
 
 /// The text that `?` prints behind `line`.
-pub fn help(tree: &Tree, mode: Mode, line: &str, might: Might<'_>) -> String {
+///
+/// # Errors
+/// Nothing can: the column of what is wrong with the line.
+pub fn help(tree: &Tree, mode: Mode, line: &str, might: Might<'_>) -> Result<String, usize> {
     let (candidates, complete) = candidates(tree, mode, line, might);
     if candidates.is_empty() && !complete {
-        return "% Invalid command at '^' marker.\n".to_owned();
+        return Err(match super::parse::parse(tree, mode, line) {
+            Err(Error::At { column, .. }) => column,
+            _ => pieces(line).last().map_or(0, |piece| piece.column),
+        });
     }
     let width = candidates.iter().map(|c| c.word.len()).max().unwrap_or(0).max(4);
     let mut text = String::new();
@@ -148,17 +154,21 @@ pub fn help(tree: &Tree, mode: Mode, line: &str, might: Might<'_>) -> String {
     if complete && pieces(line).first().is_some_and(|piece| abbreviates(piece.text, "show")) {
         text.push_str(&format!("  {:width$}  Filter the output\n", "|"));
     }
-    text
+    Ok(text)
 }
 
 /// What Tab adds to `line`: the rest of the word that is meant, as far as it is clear.
 pub fn completion(tree: &Tree, mode: Mode, line: &str, might: Might<'_>) -> Option<String> {
-    if line.is_empty() || line.ends_with(char::is_whitespace) {
+    if line.trim().is_empty() {
         return None;
     }
     let partial = line.rsplit(char::is_whitespace).next()?;
-    let keywords: Vec<String> =
-        candidates(tree, mode, line, might).0.into_iter().filter(|c| c.keyword).map(|c| c.word).collect();
+    let (found, is_complete) = candidates(tree, mode, line, might);
+    // Behind a blank only what must follow is typed.
+    if partial.is_empty() && (is_complete || found.len() != 1) {
+        return None;
+    }
+    let keywords: Vec<String> = found.into_iter().filter(|c| c.keyword).map(|c| c.word).collect();
     let first = keywords.first()?;
     let shared = keywords.iter().fold(first.len(), |length, word| {
         let same = word.bytes().zip(first.bytes()).take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count();
@@ -167,6 +177,16 @@ pub fn completion(tree: &Tree, mode: Mode, line: &str, might: Might<'_>) -> Opti
     let rest = first.get(partial.len()..shared)?.to_owned();
     let blank = if keywords.len() == 1 { " " } else { "" };
     Some(rest + blank).filter(|rest| !rest.is_empty())
+}
+
+/// The words among which Tab can't choose, a line each; empty when there is no choice.
+pub fn choice(tree: &Tree, mode: Mode, line: &str, might: Might<'_>) -> String {
+    if line.trim().is_empty() {
+        return String::new();
+    }
+    let keywords: Vec<String> =
+        candidates(tree, mode, line, might).0.into_iter().filter(|c| c.keyword).map(|c| c.word).collect();
+    if keywords.len() < 2 { String::new() } else { keywords.iter().map(|word| format!("  {word}\n")).collect() }
 }
 
 #[cfg(test)]
@@ -185,7 +205,9 @@ mod tests {
         assert!(words(Mode::Exec, "show module xx ").is_empty());
         assert!(words(Mode::Interface, "description one | c").is_empty());
         assert_eq!(words(Mode::Exec, "show terminal | inc"), ["include"]);
-        let help = help(Tree::shared(), Mode::Exec, "terminal ", &|_| true);
+        let at = |line| help(Tree::shared(), Mode::Exec, line, &|_| true).unwrap_err();
+        assert_eq!((at("show frob "), at("show mod zz"), at("frob")), (5, 9, 0));
+        let help = help(Tree::shared(), Mode::Exec, "terminal ", &|_| true).unwrap();
         assert!(help.contains("  length           "), "{help}");
         assert!(words(Mode::IpAcl, "permit tcp any any eq ").contains(&"<0-65535>".to_owned()));
         assert_eq!(words(Mode::IpAcl, "permit tcp any any eq te"), ["telnet"]);
@@ -199,5 +221,9 @@ mod tests {
         assert_eq!(tab("sh"), Some("ow ".into()));
         assert_eq!(tab("terminal w"), Some("idth ".into()));
         assert_eq!((tab("zz"), tab(""), tab("show "), tab("show zz v")), (None, None, None, None));
+        assert_eq!((tab("rollback "), tab("configure ")), (Some("running-config ".into()), None));
+        let options = |line| choice(Tree::shared(), Mode::Exec, line, &|_| true);
+        assert_eq!(options("show mac a"), "  access-lists\n  address-table\n");
+        assert_eq!((options(""), options("conf")), (String::new(), String::new()));
     }
 }

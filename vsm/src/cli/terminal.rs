@@ -102,17 +102,32 @@ impl Terminal {
             Event::Help => {
                 let line = self.editor.before_cursor();
                 let might = |command: &Command| self.session.might(command);
-                lines(&complete::help(self.session.tree(), self.mode_of(&line), &line, &might), out);
+                let text = match complete::help(self.session.tree(), self.mode_of(&line), &line, &might) {
+                    Ok(text) => text,
+                    Err(column) => {
+                        let indent = self.session.prompt().chars().count();
+                        format!("{:1$}^\n% Invalid command at '^' marker.\n", "", indent + column)
+                    }
+                };
+                lines(&text, out);
                 self.prompt(out);
                 return self.editor.redraw(out);
             }
             Event::Complete => {
                 let line = self.editor.before_cursor();
                 let might = |command: &Command| self.session.might(command);
-                match complete::completion(self.session.tree(), self.mode_of(&line), &line, &might) {
-                    Some(rest) => return self.editor.insert(&rest, out),
-                    None => return out.push(0x07),
+                let (tree, mode) = (self.session.tree(), self.mode_of(&line));
+                if let Some(rest) = complete::completion(tree, mode, &line, &might) {
+                    return self.editor.insert(&rest, out);
                 }
+                let options = complete::choice(tree, mode, &line, &might);
+                if options.is_empty() {
+                    return out.push(0x07);
+                }
+                out.extend(b"\r\n");
+                lines(&options, out);
+                self.prompt(out);
+                return self.editor.redraw(out);
             }
             Event::Redisplay => {
                 out.extend(b"\r\n");
