@@ -269,10 +269,13 @@ fn what_the_documents_type_parses() {
     files.extend(folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())));
     let mut count = 0;
     for path in files.iter().filter(|path| path.extension().is_some_and(|e| e == "md")) {
-        for line in fs::read_to_string(path).unwrap().lines() {
+        let text = fs::read_to_string(path).unwrap();
+        let next = text.lines().skip(1).chain([""]);
+        for (line, next) in text.lines().zip(next) {
             let Some((mode, words)) = typed(line.trim_start()).filter(|(_, words)| !words.is_empty()) else { continue };
-            // Help is asked for, or the manual of a shell is quoted.
-            if words.ends_with('?') || !line.trim_start().starts_with("switch") {
+            // Help is asked for, or Tab has listed words, or the mistake is shown; or the manual of a shell is quoted.
+            let is_mistake = next.trim() == "^" || (next.starts_with("  ") && line.starts_with("switch"));
+            if words.ends_with('?') || is_mistake || !line.trim_start().starts_with("switch") {
                 continue;
             }
             assert!(command_of(mode, words).is_some(), "{}: '{line}'", path.display());
