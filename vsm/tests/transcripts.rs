@@ -128,7 +128,12 @@ fn replay(transcript: &str, config: &str) -> String {
             // What Tab made of the line stands below it.
             let shown = String::from_utf8(std::mem::take(&mut out)).unwrap();
             let (completed, prompt) = shown.split_once("^C\r\n").unwrap();
-            text.push_str(&format!("{partial}<Tab>\n  becomes: {}\n{prompt}", row(completed)));
+            // The words that it could not choose among are listed, and the line is written anew.
+            let listed = completed.split_once("\r\n").and_then(|(_, rest)| rest.rsplit_once("\r\n"));
+            let (words, line) = listed.map_or((String::new(), row(completed)), |(words, line)| {
+                (format!("{words}\n"), typed(&row(line)).unwrap_or_default().to_owned())
+            });
+            text.push_str(&format!("{partial}<Tab>\n{words}  becomes: {line}\n{prompt}"));
         }
     }
     text.push_str(&String::from_utf8(out).unwrap());
