@@ -135,6 +135,10 @@ fn list(session: &mut Session, args: &Args) -> Result<Output, Error> {
     let name = text(args, "name")?;
     if args.negated {
         return session.edit(Box::new(move |model| {
+            // Tools begin with this, whether there is one or not.
+            if !model.acls.contains_key(&name) {
+                return Ok(Vec::new());
+            }
             find(model, &name, is_ip)?;
             model.acls.remove(&name);
             let users = some(users(model, &name, is_ip));

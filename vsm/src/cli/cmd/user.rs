@@ -99,15 +99,20 @@ fn user(session: &mut Session, args: &Args) -> Result<Output, Error> {
     }))
 }
 
-/// Takes a role away; one stays, as a user without any would be let in for nothing.
+/// Takes a role away. A user without any would be let in for nothing: the last one leaves that of a user who was made
+/// without one, so that tools may take before they give.
 fn take_role(model: &mut Model, name: &str, role: &str) -> Result<Vec<String>, String> {
     let had_one = has_administrator(model);
     let user = model.users.get_mut(name).ok_or_else(|| format!("User '{name}' does not exist"))?;
-    if user.roles.len() == 1 && user.roles.contains(role) {
+    let default = User::default().roles;
+    if user.roles == default && default.contains(role) {
         return Err(format!("'{role}' is the only role of '{name}'"));
     }
     if !user.roles.remove(role) {
         return Err(format!("User '{name}' has no role '{role}'"));
+    }
+    if user.roles.is_empty() {
+        user.roles = default;
     }
     keeps_an_administrator(model, had_one)
 }
