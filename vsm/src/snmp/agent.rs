@@ -21,6 +21,7 @@ use super::pdu::{self, HEADER, Header, Message, PAYLOAD_MAX, Range};
 use super::tables::SUBTREES;
 use super::tree::Tree;
 use crate::log::Event;
+use crate::supervisor::Handle;
 
 /// Most variables of an answer.
 pub const BINDS_MAX: usize = 1000;
@@ -45,6 +46,7 @@ mod error {
 
 /// The subagent's session.
 pub struct Agent {
+    handle: Handle,
     events: Receiver<Event>,
     status: Arc<Status>,
     tree: Arc<ArcSwap<Tree>>,
@@ -95,9 +97,9 @@ struct Session {
 }
 
 impl Agent {
-    /// A subagent that tells of these events.
-    pub fn new(events: Receiver<Event>, status: Arc<Status>, tree: Arc<ArcSwap<Tree>>, ended: Receiver<()>) -> Self {
-        Agent { events, status, tree, ended, packet: 0 }
+    /// A subagent that tells of what the log says.
+    pub fn new(handle: Handle, status: Arc<Status>, tree: Arc<ArcSwap<Tree>>, ended: Receiver<()>) -> Self {
+        Agent { events: handle.log().watch(), handle, status, tree, ended, packet: 0 }
     }
 
     /// Runs until the other end of `ended` is dropped.
@@ -117,7 +119,12 @@ impl Agent {
             let address = &self.status.address;
             let was = self.status.state().error.replace(error.to_string());
             if was.as_deref() != Some(&error.to_string()) {
-                tracing::warn!("SNMP: snmpd at {address}: {error}");
+                self.handle.log().write(
+                    "SNMPD",
+                    4,
+                    "AGENTX_LOST",
+                    &format!("No session with snmpd at {address}: {error}"),
+                );
             }
             self.status.state().connected = None;
             if self.is_over(pause) {
@@ -145,7 +152,8 @@ impl Agent {
             state.connected = Some(Instant::now());
             state.error = None;
         }
-        tracing::info!("SNMP: subagent of snmpd at {}", self.status.address);
+        let text = format!("Subagent of snmpd at {}", self.status.address);
+        self.handle.log().write("SNMPD", 5, "AGENTX_CONNECTED", &text);
         // What happened before is of no use now.
         self.status.lost.fetch_add(
             self.events.try_iter().filter(|e| Notification::of(e).is_some()).count() as u64,

@@ -122,7 +122,7 @@ pub fn serve(snmp: &Snmp, handle: Handle) -> std::io::Result<Subagent> {
     let (picture_end, picture_ended) = bounded(0);
     let (agent_end, agent_ended) = bounded(0);
     let mut picture = Picture::new(handle.clone(), status.clone(), tree.clone());
-    let mut agent = agent::Agent::new(handle.log().watch(), status, tree, agent_ended);
+    let mut agent = agent::Agent::new(handle, status, tree, agent_ended);
     let start = |name: &str, run: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name.into()).spawn(run);
     let threads = vec![
         start("snmp-picture", Box::new(move || picture.run(&picture_ended)))?,
