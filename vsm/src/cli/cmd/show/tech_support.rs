@@ -79,6 +79,11 @@ fn collect(session: &Session) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for line in lines(session) {
         let mut text = mask(&inner.run_line(&line));
+        if inner.has_failed() {
+            // A line that begins as an error does would be taken for one of the whole.
+            let why: Vec<&str> = text.lines().map(|line| line.trim_start_matches(['%', '^', ' '])).collect();
+            text = format!("(not shown: {})\n", why.join(" ").trim().trim_start_matches("ERROR: "));
+        }
         let most = TEXT_MAX.min(WHOLE_MAX - whole);
         if text.len() > most {
             let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
@@ -180,6 +185,7 @@ mod tests {
             for secret in ["Planted-Secret", "c29tZXNhbHQ", "YWJjZGVmZ2h"] {
                 assert!(!text.contains(secret), "{secret} leaks");
             }
+            assert!(!text.lines().any(|line| line.starts_with("ERROR") || line.starts_with("% ")), "{text}");
             assert!(text.contains("PLANTED") && text.contains("username alice password 5 ********"), "{text}");
         }
     }
