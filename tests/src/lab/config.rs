@@ -62,6 +62,7 @@ pub fn start() -> Vec<String> {
     let text = format!(
         "configure terminal
 hostname switch
+mac address-table aging-time 1800
 vlan {VLAN}
 name vms
 exit
