@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::command::Run;
@@ -26,6 +27,23 @@ pub fn two_cores() -> Result<()> {
 /// Every thread of a process, also those that it will start, runs on `core`.
 pub fn pin(process: &Process, core: usize) -> Result<()> {
     Run::new(&format!("taskset -a -c -p {core} {}", process.pid)).text().map(drop)
+}
+
+/// Every thread of a process, with all that it has started, runs on `cores`.
+pub fn keep_to(pid: u32, cores: &[usize]) -> Result<()> {
+    let mut set = CpuSet::new();
+    cores.iter().for_each(|core| set.set(*core));
+    let folder = format!("/proc/{pid}/task");
+    for entry in std::fs::read_dir(&folder).tried(folder.clone())? {
+        let path = entry.tried(folder.clone())?.path();
+        let Some(thread) = path.file_name().and_then(|name| Pid::from_raw(name.to_str()?.parse().ok()?)) else {
+            continue;
+        };
+        sched_setaffinity(Some(thread), &set).tried("cores of a thread")?;
+        let children = std::fs::read_to_string(path.join("children")).unwrap_or_default();
+        children.split_whitespace().filter_map(|pid| pid.parse().ok()).try_for_each(|pid| keep_to(pid, cores))?;
+    }
+    Ok(())
 }
 
 /// The calling thread runs on `core`.
