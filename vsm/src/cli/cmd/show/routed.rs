@@ -128,7 +128,9 @@ fn arp(_: &mut Session, args: &Args) -> Result<Output, Error> {
         "MAC Address",
         if detail { "Interface         Physical Interface" } else { "Interface" },
     );
-    Ok(Output::with_json(text, leaves([("cnt-total", "0")])))
+    let rows = wanted(args, "default").into_iter();
+    let rows = rows.map(|(name, _)| leaves([("vrf-name-out", name), ("cnt-total", "0")])).collect();
+    Ok(Output::with_json(text, table("vrf", rows)))
 }
 
 /// Name, number, state.
