@@ -27,6 +27,7 @@ use crate::aaa::servers::Servers;
 use crate::aaa::tacacs::report::Reports;
 use crate::bootstrap::Bootstrap;
 use crate::cli::logins::Logins;
+use crate::config::memo::Memo;
 use crate::config::model::Model;
 use crate::config::running::{self, Part};
 use crate::lifecycle::Lifecycle;
@@ -75,7 +76,7 @@ pub(crate) struct Shared {
     pub(crate) servers: Servers,
     reports: Reports,
     lifecycle: Lifecycle,
-    text: running::Memo,
+    text: Memo,
     logins: Logins,
     load: Load,
     ssh: ArcSwapOption<SshFacts>,
@@ -369,7 +370,7 @@ impl Shared {
             servers: Servers::default(),
             reports: Reports::default(),
             lifecycle,
-            text: running::Memo::default(),
+            text: Memo::default(),
             logins: Logins::default(),
             load: Load::default(),
             ssh: ArcSwapOption::empty(),

@@ -8,6 +8,7 @@ pub mod hostdiff;
 pub mod ifindex;
 pub mod line;
 pub mod logging;
+pub mod memo;
 pub mod model;
 pub mod narrate;
 pub mod patch;

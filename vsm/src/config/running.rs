@@ -6,7 +6,6 @@
 //! which can't change, are not printed. `show running-config all` fills in the defaults.
 
 use std::fmt::Display;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proto::addr::VlanId;
@@ -59,27 +58,6 @@ pub fn text(model: &Model, part: &Part, command: &str, now: SystemTime) -> Strin
 pub fn headed(body: &str, command: &str, now: SystemTime) -> String {
     let version = env!("CARGO_PKG_VERSION");
     format!("!Command: {command}\n!Time: {}\n\nversion {version}\n{body}", date(now))
-}
-
-/// The whole text of the model that was asked for last: many ask at once what a large configuration is, and it is written
-/// once. Any thread may use it.
-#[derive(Default)]
-pub struct Memo(Mutex<Option<(Arc<Model>, Arc<str>)>>);
-
-impl Memo {
-    /// The whole part without a header.
-    pub fn body(&self, model: &Arc<Model>) -> Arc<str> {
-        // Replaced as a whole, so what a panicked thread left is sound.
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, text)) = &*last
-            && Arc::ptr_eq(known, model)
-        {
-            return text.clone();
-        }
-        let text: Arc<str> = body(model, &Part::Whole).into();
-        *last = Some((model.clone(), text.clone()));
-        text
-    }
 }
 
 /// The part without a header.
