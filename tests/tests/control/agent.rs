@@ -186,10 +186,11 @@ fn captures_of_a_port(world: &World, vm: &str) {
     let mut read = |until: &str| {
         while !shown.contains(until) {
             let mut octets = [0; 4096];
-            let count = (&typing).read(&mut octets).unwrap();
+            let count = (&typing).read(&mut octets).unwrap_or_else(|e| panic!("{e} behind: {shown}"));
             shown.push_str(&String::from_utf8_lossy(&octets[..count]));
         }
-        std::mem::take(&mut shown)
+        let rest = shown.split_off(shown.find(until).unwrap() + until.len());
+        std::mem::replace(&mut shown, rest)
     };
     assert!(read("Veth1 rx").contains("Capturing on Vethernet1 (module 3 (host-1), tap0)\r\n"));
     (&typing).write_all(b"\x03show clock\n").unwrap();
