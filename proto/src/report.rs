@@ -285,6 +285,22 @@ pub struct ExporterRow {
     pub last_error: Option<String>,
 }
 
+impl ExporterRow {
+    /// Its counts, in the order of the fields: datagrams, records, templates, octets, datagrams and records that failed,
+    /// records that the format can't carry.
+    pub fn counts(&self) -> [u64; 7] {
+        [
+            self.datagrams,
+            self.records,
+            self.templates,
+            self.octets,
+            self.failed_datagrams,
+            self.failed_records,
+            self.not_exportable,
+        ]
+    }
+}
+
 /// Part of [`Answer::Exporters`].
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
 pub struct CacheState {

@@ -152,16 +152,7 @@ pub fn cache(page: &mut Page, place: Place<'_>, cache: &CacheState) {
 pub fn exporters(page: &mut Page, place: Place<'_>, rows: &[ExporterRow]) {
     for row in rows {
         let labels = [("exporter", row.name.as_str()), ("destination", &row.destination)];
-        let counts = [
-            row.datagrams,
-            row.records,
-            row.templates,
-            row.octets,
-            row.failed_datagrams,
-            row.failed_records,
-            row.not_exportable,
-        ];
-        for (at, count) in counts.into_iter().enumerate() {
+        for (at, count) in row.counts().into_iter().enumerate() {
             put(page, place, EXPORTER + at, labels, count);
         }
     }

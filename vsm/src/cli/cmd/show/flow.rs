@@ -156,17 +156,8 @@ fn sent(name: &str, states: &[(u8, State)]) -> Table {
         .right("Not exportable", "not_exportable", 14);
     for (slot, (rows, _)) in states {
         for row in rows.iter().filter(|row| row.name == name) {
-            let counts = [
-                row.datagrams,
-                row.records,
-                row.templates,
-                row.octets,
-                row.failed_datagrams,
-                row.failed_records,
-                row.not_exportable,
-            ];
             let cells = [slot.to_string(), row.destination.clone()];
-            table.row(cells.into_iter().chain(counts.map(|n| n.to_string())));
+            table.row(cells.into_iter().chain(row.counts().map(|n| n.to_string())));
         }
     }
     table
