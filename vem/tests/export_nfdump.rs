@@ -43,6 +43,7 @@ fn records() -> Vec<Record> {
             ..FlowKey::default()
         },
         vlan: VlanId::new(10),
+        flows: 1,
         packets: 12,
         octets: 9_000,
         l2_octets: 9_168,

@@ -4,7 +4,7 @@ use netflow_parser::{NetflowPacket, NetflowParser};
 use proto::flow::{Field, Record as UserRecord};
 use vswitch::flow::record::Record;
 
-use super::super::flow::tests::{arp, flow, tcp4, tcp6};
+use super::super::flow::tests::{arp, flow, overflow, tcp4, tcp6};
 use super::super::options::{InterfaceRow, TimeoutRow};
 use super::*;
 
@@ -110,6 +110,14 @@ fn golden_v9_records() {
         "00",
     ];
     assert_eq!(data_set(Version::V9, &arp(), 258), joined(&link));
+    // octets packets flows first last | interfaces | EtherType direction end status
+    let sum = [
+        "0000000000401640 0000000000011170 0000000000011170 000005dc 000008ca",
+        "0000000b 0000000c",
+        "0800 00 05 40",
+        "000000",
+    ];
+    assert_eq!(data_set(Version::V9, &overflow(), 259), joined(&sum));
 }
 
 #[test]
@@ -146,11 +154,13 @@ fn small(version: Version) -> Encoder {
 fn golden_v9_datagram() {
     let out = export(&mut small(Version::V9), &[tcp4()]);
     let expected = [
-        // 12 records, uptime 4750 at second 1700000005, sequence 0, source 3
-        "0009 000c 0000128e 6553f105 00000000 00000003",
+        // 13 records, uptime 4750 at second 1700000005, sequence 0, source 3
+        "0009 000d 0000128e 6553f105 00000000 00000003",
         "0000 0014 256d 0003 0008 0004 0001 0008 0004 0001",
         "0000 0014 3900 0003 001b 0010 0001 0008 0004 0001",
         "0000 000c 4132 0001 0001 0008",
+        "0000 0034 0103 000b 0001 0008 0002 0008 0003 0008 0016 0004 0015 0004 000a 0004 000e 0004",
+        "0100 0002 003d 0001 0088 0001 0059 0001",
         "0001 0018 0200 0004 0008 0002 0004 0052 0020 0053 0040 0000",
         "0001 0018 0201 0004 0008 0001 0004 0022 0004 0023 0001 0000",
         "0001 0028 0202 0004 0018 0001 0004 0028 0008 0029 0008 002a 0008 00a6 0008 00a7 0008 00a8 0008 0000",
@@ -167,18 +177,20 @@ fn golden_v9_datagram() {
     ];
     assert_eq!(out.len(), 1);
     assert_eq!(hex(&out[0].bytes), joined(&expected));
-    assert_eq!(out[0].weight, Weight { templates: 7, options: 4, flows: 1, packets: 3, octets: 1500 });
+    assert_eq!(out[0].weight, Weight { templates: 8, options: 4, flows: 1, packets: 3, octets: 1500 });
 }
 
 #[test]
 fn golden_ipfix_datagram() {
     let out = export(&mut small(Version::Ipfix), &[tcp4()]);
     let expected = [
-        // length 396, second 1700000004, sequence 0, domain 3
-        "000a 018c 6553f104 00000000 00000003",
+        // length 456, second 1700000004, sequence 0, domain 3
+        "000a 01c8 6553f104 00000000 00000003",
         "0002 0014 256d 0003 0008 0004 0001 0008 0004 0001",
         "0002 0014 3900 0003 001b 0010 0001 0008 0004 0001",
         "0002 000c 4132 0001 0001 0008",
+        "0002 003c 0103 000d 0001 0008 0002 0008 0160 0008 0003 0008 0098 0008 0099 0008 00a1 0004",
+        "000a 0004 000e 0004 0100 0002 003d 0001 0088 0001 0059 0001",
         "0003 0018 0200 0003 0001 000a 0004 0052 0020 0053 0040 0000",
         "0003 001c 0201 0004 0001 0095 0004 0130 0002 0131 0004 0132 0004 0000",
         "0003 0028 0202 0007 0001 0090 0004 0028 0008 0029 0008 002a 0008 00a6 0008 00a7 0008 00a8 0008 0000",
@@ -287,7 +299,7 @@ fn templates_come_again_after_an_error_and_after_a_change() {
     let mut out = Vec::new();
     encoder.tick(at(4_500), &mut out);
     assert_eq!(out, [], "an error alone sends nothing");
-    assert_eq!(export(&mut encoder, &[tcp4()])[0].weight.templates, 7);
+    assert_eq!(export(&mut encoder, &[tcp4()])[0].weight.templates, 8);
 
     encoder.push(&flow(&tcp4()), 0, at(5_000), &mut out);
     let fields = vec![Field::Bytes];
@@ -296,7 +308,7 @@ fn templates_come_again_after_an_error_and_after_a_change() {
     assert_eq!(sets(Version::V9, &out[0].bytes)[0].0, 256, "what waits goes as its template says");
     out.clear();
     encoder.tick(at(5_200), &mut out);
-    assert_eq!(out[0].weight.templates, 5, "one for all families, and the tables");
+    assert_eq!(out[0].weight.templates, 6, "one for all families, one for overflows, and the tables");
 }
 
 #[test]

@@ -40,6 +40,7 @@ impl Flow<'_> {
     /// What kind of packets it has.
     pub fn family(&self) -> Family {
         match () {
+            () if self.record.key.is(shape::OVERFLOW) => Family::Overflow,
             () if self.record.key.is(shape::IPV4) => Family::Ipv4,
             () if self.record.key.is(shape::IPV6) => Family::Ipv6,
             () => Family::Link,
@@ -74,6 +75,7 @@ impl Flow<'_> {
             Value::DestinationMac => return out.extend(key.dst_mac),
             Value::Octets => record.octets,
             Value::Packets => record.packets,
+            Value::Flows => record.flows,
             Value::LinkOctets => record.l2_octets,
             Value::First if element.length == 4 => times.base.uptime(record.first).into(),
             Value::Last if element.length == 4 => times.base.uptime(record.last).into(),
@@ -179,6 +181,7 @@ pub(super) mod tests {
                 ..FlowKey::default()
             },
             vlan: VlanId::new(10),
+            flows: 1,
             packets: 3,
             octets: 1500,
             l2_octets: 1542,
@@ -214,6 +217,16 @@ pub(super) mod tests {
         record
     }
 
+    /// 70,000 flows of one packet for which there was no room.
+    pub fn overflow() -> Record {
+        let mut record = tcp4();
+        record.key =
+            FlowKey { in_port: 1, ethertype: 0x0800, shape: shape::IPV4 | shape::OVERFLOW, ..FlowKey::default() };
+        (record.vlan, record.tcp_flags, record.end) = (None, 0, EndReason::LackOfResources);
+        (record.flows, record.packets, record.octets, record.l2_octets) = (70_000, 70_000, 4_200_000, 4_480_000);
+        record
+    }
+
     /// `record`, from interface 11 to interface 12, seen where it enters.
     pub fn flow(record: &Record) -> Flow<'_> {
         let output = if matches!(record.outcome, Outcome::Forwarded(_)) { 12 } else { 0 };
@@ -238,6 +251,7 @@ pub(super) mod tests {
         assert_eq!(flow(&tcp4()).family(), Family::Ipv4);
         assert_eq!(flow(&tcp6()).family(), Family::Ipv6);
         assert_eq!(flow(&arp()).family(), Family::Link);
+        assert_eq!(flow(&overflow()).family(), Family::Overflow);
         assert_eq!(IpAddr::from(Flow::ipv4(tcp4().key.src)), tcp4().key.src_ip().unwrap());
     }
 

@@ -173,8 +173,8 @@ fn only_templates_that_are_used_are_sent() {
     let monitors = vec![monitor("m", Some("talkers"), &["a"])];
     plan.configure(config(vec![exporter("a", Version::V9, &collector)], monitors), at(0));
     plan.tick(at(10));
-    // One for each family, and four of options.
-    assert_eq!(plan.rows()[0].templates, 7);
+    // One for each family, one for overflows, and four of options.
+    assert_eq!(plan.rows()[0].templates, 8);
     plan.push(&tcp4(), at(20));
     plan.flush(at(20));
     assert!(contains(&collector.receive(), &[10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 5, 0xdc]));

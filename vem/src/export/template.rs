@@ -1,7 +1,8 @@
 //! Which fields a record has, and under which number a collector finds their list.
 //!
 //! A flow is IPv4, IPv6 or neither, and a monitor has one [`Layout`] with a template for each. The built-in layout has the
-//! ids 256, 257 and 258. A user's record has ids from 1024, made of a hash of the fields: the same fields have the same id
+//! ids 256, 257 and 258. What the meter could only sum up, because there were too many flows, has 259 in every layout: it
+//! knows no fields but these. A user's record has ids from 1024, made of a hash of the fields: the same fields have the same id
 //! after a restart and on another host, and other fields have another id, so an id never changes its meaning under a
 //! collector that missed a template. (Two lists with the same hash share a configuration only by accident of one in
 //! 64,512; then the list that sorts second gets the next free id.)
@@ -26,6 +27,9 @@ const RECORD_MIN: usize = 4;
 /// paddingOctets.
 const PADDING_ID: u16 = 210;
 
+/// The families of flows, which users' records have fields for.
+const FLOWS: [Family; 3] = [Family::Ipv4, Family::Ipv6, Family::Link];
+
 /// What kind of packet a flow has.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Family {
@@ -35,14 +39,16 @@ pub enum Family {
     Ipv6,
     /// Anything else: no addresses but the MAC addresses.
     Link,
+    /// The sum of flows that found no room in the cache.
+    Overflow,
 }
 
 impl Family {
     /// Every family, in the order of the ids.
-    pub const ALL: [Family; 3] = [Family::Ipv4, Family::Ipv6, Family::Link];
+    pub const ALL: [Family; 4] = [Family::Ipv4, Family::Ipv6, Family::Link, Family::Overflow];
 
     fn is_ip(self) -> bool {
-        self != Family::Link
+        matches!(self, Family::Ipv4 | Family::Ipv6)
     }
 }
 
@@ -53,6 +59,7 @@ pub enum Value {
     Octets,
     Packets,
     LinkOctets,
+    Flows,
     First,
     Last,
     Duration,
@@ -79,10 +86,11 @@ pub enum Value {
 }
 
 /// The fields of the built-in record, where they apply.
-const FULL: [Value; 25] = [
+const FULL: [Value; 26] = [
     Value::Octets,
     Value::Packets,
     Value::LinkOctets,
+    Value::Flows,
     Value::First,
     Value::Last,
     Value::Duration,
@@ -122,10 +130,12 @@ pub struct Element {
 fn element(value: Value, version: Version, family: Family) -> Option<Element> {
     let ipfix = version == Version::Ipfix;
     let ip = family.is_ip();
+    let link = family != Family::Overflow;
     let (id, length) = match value {
         Value::Octets => (1, 8),
         Value::Packets => (2, 8),
         Value::LinkOctets if ipfix => (352, 8),
+        Value::Flows if family == Family::Overflow => (3, 8),
         Value::First => {
             if ipfix {
                 (152, 8)
@@ -151,10 +161,10 @@ fn element(value: Value, version: Version, family: Family) -> Option<Element> {
         Value::Icmp if ipfix && family == Family::Ipv6 => (139, 2),
         Value::Icmp if ip => (32, 2),
         Value::DestinationPort if ip => (11, 2),
-        Value::SourceMac => (56, 6),
-        Value::DestinationMac => (80, 6),
-        Value::Dot1qVlan if ipfix => (243, 2),
-        Value::Vlan => (58, 2),
+        Value::SourceMac if link => (56, 6),
+        Value::DestinationMac if link => (80, 6),
+        Value::Dot1qVlan if ipfix && link => (243, 2),
+        Value::Vlan if link => (58, 2),
         Value::Ethertype => (256, 2),
         Value::Protocol if ip => (4, 1),
         Value::Tos if ip => (5, 1),
@@ -218,6 +228,7 @@ pub struct Layout {
     ipv4: Option<Template>,
     ipv6: Option<Template>,
     link: Option<Template>,
+    overflow: Option<Template>,
 }
 
 impl Layout {
@@ -234,15 +245,18 @@ impl Layout {
 
     /// Layouts of users' records, in their order.
     pub fn custom(version: Version, records: &[Record]) -> Vec<Self> {
-        let lists = |record: &Record| Family::ALL.map(|family| custom_elements(version, family, record));
+        let lists = |record: &Record| FLOWS.map(|family| custom_elements(version, family, record));
         let all: BTreeSet<Vec<Element>> = records.iter().flat_map(lists).filter(|list| !list.is_empty()).collect();
         let ids = assign_ids(all, hash);
         let template = |elements: Vec<Element>| ids.get(&elements).map(|id| Template { id: *id, elements });
-        records.iter().map(|record| Layout::of(|family| template(custom_elements(version, family, record)))).collect()
+        let overflow = Layout::full(version).overflow;
+        let layout = |record| Layout::of(|family| template(custom_elements(version, family, record)));
+        records.iter().map(|record| Layout { overflow: overflow.clone(), ..layout(record) }).collect()
     }
 
     fn of(template: impl Fn(Family) -> Option<Template>) -> Self {
-        Layout { ipv4: template(Family::Ipv4), ipv6: template(Family::Ipv6), link: template(Family::Link) }
+        let [ipv4, ipv6, link, overflow] = Family::ALL.map(template);
+        Layout { ipv4, ipv6, link, overflow }
     }
 
     /// The template for flows of a family.
@@ -251,6 +265,7 @@ impl Layout {
             Family::Ipv4 => self.ipv4.as_ref(),
             Family::Ipv6 => self.ipv6.as_ref(),
             Family::Link => self.link.as_ref(),
+            Family::Overflow => self.overflow.as_ref(),
         }
     }
 }
@@ -312,6 +327,10 @@ mod tests {
         assert_eq!(link.id, 258);
         assert_eq!(ids(link), [1, 2, 22, 21, 10, 14, 56, 80, 58, 256, 61, 136, 89]);
 
+        let overflow = v9.template(Family::Overflow).unwrap();
+        assert_eq!(overflow.id, 259);
+        assert_eq!(ids(overflow), [1, 2, 3, 22, 21, 10, 14, 256, 61, 136, 89]);
+
         let ipfix = Layout::full(Version::Ipfix);
         let expected: [u16; 25] =
             [1, 2, 352, 152, 153, 161, 27, 28, 10, 14, 7, 139, 11, 56, 80, 243, 58, 256, 4, 5, 6, 60, 61, 136, 89];
@@ -339,6 +358,7 @@ mod tests {
         assert_eq!(ids(v4), [8, 1, 22, 256]);
         assert_eq!(ids(layouts[0].template(Family::Ipv6).unwrap()), [27, 1, 22, 256]);
         assert_eq!(ids(layouts[0].template(Family::Link).unwrap()), [1, 22, 256]);
+        assert_eq!(layouts[0].template(Family::Overflow), Layout::full(Version::V9).template(Family::Overflow));
         assert_eq!(v4.id, 44_563, "a changed id breaks collectors over an upgrade");
 
         let more = [record(&[Field::Packets]), asked, record(&[Field::Packets])];

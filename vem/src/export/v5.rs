@@ -3,13 +3,13 @@
 //! The sequence counts flow records sent before the datagram. Counters have 32 bits: a record that holds more is cut into
 //! several, whose sums are the same. What is not IPv4 can't be sent and is counted.
 
+use vswitch::flow::key::shape;
 use vswitch::time::Instant;
 
 use super::clock::{Base, Moment};
 use super::flow::Flow;
 use super::message::{Datagram, Weight};
 use super::options::Lost;
-use super::template::Family;
 
 /// Octets of the header.
 const HEADER: usize = 24;
@@ -69,7 +69,7 @@ impl Stream {
     pub fn push(&mut self, flow: &Flow<'_>, at: Moment, out: &mut Vec<Datagram>) {
         let (packets, octets) = (flow.record.packets, flow.record.octets);
         let parts = packets.div_ceil(COUNT_MAX).max(octets.div_ceil(COUNT_MAX)).max(1);
-        if flow.family() != Family::Ipv4 || parts > PARTS_MAX {
+        if !is_ipv4(flow) || parts > PARTS_MAX {
             self.not_exportable.add(Weight::flow(packets, octets));
             return;
         }
@@ -129,6 +129,11 @@ impl Stream {
     }
 }
 
+/// It has IPv4 addresses, or is the sum of such flows, whose addresses are then 0.0.0.0.
+fn is_ipv4(flow: &Flow<'_>) -> bool {
+    flow.record.key.is(shape::IPV4)
+}
+
 /// The `part`-th share of `total`: all shares together are `total`, and none is above 2^31.
 fn share(total: u64, part: u64, parts: u64) -> u32 {
     (total / parts + u64::from(part < total % parts)) as u32
@@ -136,7 +141,7 @@ fn share(total: u64, part: u64, parts: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::flow::tests::{arp, flow, tcp4, tcp6};
+    use super::super::flow::tests::{arp, flow, overflow, tcp4, tcp6};
     use super::*;
 
     const AT: Moment = Moment { now: Instant::from_ms(3_000), boot_ms: 1_700_000_000_500 };
@@ -203,6 +208,16 @@ mod tests {
         assert_eq!(records.iter().map(|record| u64::from(record[4])).sum::<u64>(), record.packets);
         assert_eq!(records.iter().map(|record| u64::from(record[5])).sum::<u64>(), record.octets);
         assert_eq!(out[0].weight.octets, record.octets);
+    }
+
+    #[test]
+    fn an_overflow_of_ipv4_is_a_flow_without_addresses() {
+        let mut stream = Stream::new(3);
+        let mut out = Vec::new();
+        stream.push(&flow(&overflow()), AT, &mut out);
+        stream.flush(AT, &mut out);
+        let record = words(&out[0].bytes[24..]);
+        assert_eq!(record[..6], [0, 0, 0, 11 << 16 | 12, 70_000, 4_200_000]);
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub fn report(entry: &Entry, end: EndReason) -> Record {
     Record {
         key: entry.key(),
         vlan: j.vlan,
+        flows: 1,
         packets: entry.packets,
         octets: entry.octets,
         l2_octets: entry.l2_octets,

@@ -26,6 +26,9 @@ pub mod shape {
     pub const PORTS: u8 = 32;
     /// The packet is ARP; `src` and `dst` are the v4-mapped sender and target address, `dst_port` the operation.
     pub const ARP: u8 = 64;
+    /// Not of one flow: the sum of flows for which there was no room. Port, EtherType and the bit of the family say what
+    /// they have in common, all else is zero.
+    pub const OVERFLOW: u8 = 128;
 }
 
 /// The key of a flow. Numbers are in host order, fields that do not apply are zero.

@@ -47,6 +47,8 @@ pub struct Record {
     pub key: FlowKey,
     /// VLAN that it is switched in; `None` when the frame was dropped before that was known.
     pub vlan: Option<VlanId>,
+    /// Flows that it stands for: 1, or more in the sum of an overflow ([`super::key::shape::OVERFLOW`]).
+    pub flows: u64,
     /// Packets.
     pub packets: u64,
     /// IP octets: from the IP header to the end of the packet, without padding. For other packets the frame's octets.
