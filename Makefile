@@ -4,7 +4,7 @@
 CARGO   ?= cargo
 LAB     := target/release/lab
 LAB_DIR ?= /run/vswitch-lab
-# Seconds that `make fuzz` fuzzes, and what: road, parse, vhost_ring, vhost_message or cli.
+# Seconds that `make fuzz` fuzzes, and what: road, parse, erspan, vhost_ring, vhost_message or cli.
 FUZZ_SECONDS ?= 600
 FUZZ ?= road
 FUZZ_DIR := $(if $(filter cli,$(FUZZ)),vsm,vswitch)/fuzz
@@ -27,7 +27,7 @@ help:
 	@echo "make test    everything that CI runs"
 	@echo "make bench   measure, write docs/performance.md; parts: PART='instructions road workers vhost tap meter noisy manage'"
 	@echo "make loom    check what the workers share, in every order of their reads and writes"
-	@echo "make fuzz    fuzz the frame path for $(FUZZ_SECONDS) s (FUZZ_SECONDS=); FUZZ='parse', 'vhost_ring', 'vhost_message' or 'cli'"
+	@echo "make fuzz    fuzz the frame path for $(FUZZ_SECONDS) s (FUZZ_SECONDS=); FUZZ='parse', 'erspan', 'vhost_ring', 'vhost_message' or 'cli'"
 	@echo "make deps    install the Debian packages that these need"
 	@echo "make clean   remove what was built"
 	@echo "make instructions asan memcheck miri kills   the gates of docs/testing.md; BLESS=1 renews the counts of the first"

@@ -3,4 +3,5 @@
 pub mod bpf;
 pub mod capture;
 pub mod drops;
+pub mod erspan;
 pub mod mirror;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use vswitch::config::MonitorConfig;
 use vswitch::frame::vnet::{VNET_LEN, VnetHdr};
+use vswitch::observe::erspan::{Direction, Encapsulation, Form, HEADERS_MAX, Received, SESSION_MAX, Sighting, Tag};
 use vswitch::port::memory::{MemoryEnd, pair};
 use vswitch::port::{Offloads, PortId};
 use vswitch::snapshot::Snapshot;
@@ -45,6 +46,42 @@ pub fn parse(octets: &[u8]) {
         assert_eq!((count, sum), (parsed.segments, parsed.l2_octets));
     } else if parsed.vnet.needs_csum() {
         assert_eq!(vswitch::offload::complete_checksum(&mut frame.to_vec(), &parsed.vnet), Ok(()));
+    }
+}
+
+/// Octets from the network as an ERSPAN packet, alone and behind an IPv4 header that is right: what is accepted holds a
+/// frame, and is read as it was when it is sent on as type II.
+pub fn erspan(octets: &[u8]) {
+    let behind = [&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 47, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2][..], octets].concat();
+    let mut whole = behind;
+    let total = whole.len() as u16;
+    whole[2..4].copy_from_slice(&total.to_be_bytes());
+    for packet in [octets, &whole] {
+        let Ok(read) = Received::read(packet) else { continue };
+        assert!(read.frame.len() >= 14 && read.session <= SESSION_MAX);
+        let onward = Encapsulation {
+            origin: read.source,
+            destination: read.destination,
+            session: read.session,
+            form: Form::Two,
+            ttl: 64,
+            dscp: 0,
+        };
+        let sighting = Sighting {
+            tag: read.tci.map_or(Tag::Kept, Tag::Removed),
+            port: read.port.unwrap_or(0),
+            direction: Direction::Ingress,
+            truncated: read.truncated,
+            time: Duration::ZERO,
+        };
+        let mut headers = [0; HEADERS_MAX];
+        let length = onward.write(&sighting, read.sequence.unwrap_or(0), read.frame.len(), &mut headers);
+        let sent = [&headers[..length], read.frame].concat();
+        if sent.len() <= usize::from(u16::MAX) {
+            let again = Received::read(&sent).unwrap();
+            let essence = |it: &Received| (it.session, it.tci, it.truncated, it.source, it.destination);
+            assert_eq!((essence(&again), again.frame), (essence(&read), read.frame));
+        }
     }
 }
 

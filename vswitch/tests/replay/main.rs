@@ -46,3 +46,22 @@ fn parse() {
     assert!(drawn > 1_000, "the drawn frames hold super-frames");
     kept("parse").iter().for_each(|octets| body::parse(octets));
 }
+
+#[test]
+fn erspan() {
+    let mut random = Random(3);
+    for at in 0..20_000 {
+        let mut octets = random.octets(120);
+        // Most begin as one of the three types does, or nothing would come past the first octets.
+        let starts: [&[u8]; 4] = [&[0, 0, 0x88, 0xbe], &[0x10, 0, 0x88, 0xbe], &[0x10, 0, 0x22, 0xeb], &[]];
+        let start = starts[at % 4];
+        if let Some(place) = octets.get_mut(..start.len()) {
+            place.copy_from_slice(start);
+        }
+        if let Some(version) = octets.get_mut(8) {
+            *version = *version & 15 | (at as u8 % 4) << 4;
+        }
+        body::erspan(&octets);
+    }
+    kept("erspan").iter().for_each(|octets| body::erspan(octets));
+}

@@ -1,0 +1,208 @@
+//! The headers of a copy that is received.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::{
+    Direction, FRAME_MIN, GRE_II, GRE_III, GRE_SEQUENCE, PLATFORM_N1KV, PLATFORM_SECONDS, PROTOCOL_GRE, SESSION_MAX,
+    SUB_HEADER, VERSION_II, VERSION_III,
+};
+use crate::wire::ipv4::Ipv4;
+use crate::wire::{u16_at, u32_at};
+
+/// Why a packet is not taken for ERSPAN, in the order in which it is looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
+pub enum Refused {
+    /// The outer header is no IPv4 header, or says more than there is.
+    #[error("outer IPv4 header is cut short or contradicts itself")]
+    Ipv4,
+    /// A fragment of an outer packet.
+    #[error("outer packet is a fragment")]
+    Fragment,
+    /// Another protocol than GRE.
+    #[error("outer packet is not GRE")]
+    NotGre,
+    /// A header ends before it is complete.
+    #[error("GRE or ERSPAN header is cut short")]
+    Short,
+    /// A flag that ERSPAN does not have, another version of GRE, or type III without a sequence number.
+    #[error("GRE flags are not those of ERSPAN")]
+    GreFlags,
+    /// GRE that carries something else.
+    #[error("GRE protocol is not ERSPAN")]
+    GreProtocol,
+    /// The header's version is not that of its GRE protocol.
+    #[error("version of the ERSPAN header is unknown")]
+    Version,
+    /// VLAN 4095.
+    #[error("VLAN 4095 is reserved")]
+    Vlan,
+    /// What follows is no Ethernet frame: an ISL frame, or a packet without a link header.
+    #[error("payload is not an Ethernet frame")]
+    Payload,
+    /// Shorter than an Ethernet header.
+    #[error("mirrored frame is shorter than an Ethernet header")]
+    Runt,
+}
+
+impl Refused {
+    /// All of them.
+    pub const ALL: [Refused; 10] = [
+        Refused::Ipv4,
+        Refused::Fragment,
+        Refused::NotGre,
+        Refused::Short,
+        Refused::GreFlags,
+        Refused::GreProtocol,
+        Refused::Version,
+        Refused::Vlan,
+        Refused::Payload,
+        Refused::Runt,
+    ];
+}
+
+/// The type of a header.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum TypeSeen {
+    /// GRE alone.
+    One,
+    /// Version 1.
+    Two,
+    /// Version 2.
+    Three,
+}
+
+/// A copy as it was received.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Received<'a> {
+    /// Source of the outer packet.
+    pub source: Ipv4Addr,
+    /// Destination of the outer packet.
+    pub destination: Ipv4Addr,
+    /// Type of the header.
+    pub kind: TypeSeen,
+    /// ERSPAN id, 0 to [`SESSION_MAX`]; type I has none, which is 0.
+    pub session: u16,
+    /// Number of the packet among those of its session; type I has none.
+    pub sequence: Option<u32>,
+    /// Tag control information of the header: the frame had this tag and does not have it any more, or it belongs to this
+    /// VLAN. `None` when the header has no VLAN, or the frame has its tag.
+    pub tci: Option<u16>,
+    /// The copy ends before the frame did.
+    pub truncated: bool,
+    /// Which way it went, which type III says.
+    pub direction: Option<Direction>,
+    /// Number of the port: the index of type II, or from a sub-header that is known.
+    pub port: Option<u32>,
+    /// Time of type III in its unit; where a sub-header has the seconds, the time since 1970.
+    pub time: Option<Duration>,
+    /// The mirrored frame.
+    pub frame: &'a [u8],
+}
+
+impl<'a> Received<'a> {
+    /// Reads an outer packet from the first octet of its IPv4 header, as a raw socket gives it.
+    ///
+    /// # Errors
+    /// It is not ERSPAN, or contradicts itself.
+    pub fn read(packet: &'a [u8]) -> Result<Received<'a>, Refused> {
+        let ip = Ipv4::read(packet).map_err(|_| Refused::Ipv4)?;
+        if ip.more || ip.offset != 0 {
+            return Err(Refused::Fragment);
+        }
+        if ip.protocol != PROTOCOL_GRE {
+            return Err(Refused::NotGre);
+        }
+        let gre = packet.get(ip.header..ip.total).ok_or(Refused::Ipv4)?;
+        let (Some(flags), Some(protocol)) = (u16_at(gre, 0), u16_at(gre, 2)) else { return Err(Refused::Short) };
+        let blank = Received {
+            source: ip.src.into(),
+            destination: ip.dst.into(),
+            kind: TypeSeen::One,
+            session: 0,
+            sequence: None,
+            tci: None,
+            truncated: false,
+            direction: None,
+            port: None,
+            time: None,
+            frame: &[],
+        };
+        // No checksum, routing or key, and version 0 (RFC 2784 clause 2.3).
+        let read = match (protocol, flags) {
+            (GRE_II, 0) => blank.framed(gre, 4)?,
+            (GRE_II, GRE_SEQUENCE) => blank.type_two(gre)?,
+            (GRE_III, GRE_SEQUENCE) => blank.type_three(gre)?,
+            (GRE_II | GRE_III, _) => return Err(Refused::GreFlags),
+            _ => return Err(Refused::GreProtocol),
+        };
+        Ok(read)
+    }
+
+    fn framed(mut self, gre: &'a [u8], at: usize) -> Result<Self, Refused> {
+        self.frame = gre.get(at..).ok_or(Refused::Short)?;
+        if self.frame.len() < FRAME_MIN { Err(Refused::Runt) } else { Ok(self) }
+    }
+
+    /// Sequence number and the first word, which both types have; the two bits between class of service and T.
+    fn begin(&mut self, gre: &[u8], kind: TypeSeen, version: u8) -> Result<u16, Refused> {
+        let (Some(sequence), Some(high), Some(low)) = (u32_at(gre, 4), u16_at(gre, 8), u16_at(gre, 10)) else {
+            return Err(Refused::Short);
+        };
+        if high >> 12 != u16::from(version) {
+            return Err(Refused::Version);
+        }
+        let vlan = high & 0x0fff;
+        if vlan == 0x0fff {
+            return Err(Refused::Vlan);
+        }
+        self.kind = kind;
+        self.sequence = Some(sequence);
+        self.session = low & SESSION_MAX;
+        self.truncated = low & 0x0400 != 0;
+        self.tci = (vlan != 0).then_some(low & 0xe000 | vlan);
+        Ok(low >> 11 & 3)
+    }
+
+    fn type_two(mut self, gre: &'a [u8]) -> Result<Self, Refused> {
+        match self.begin(gre, TypeSeen::Two, VERSION_II)? {
+            1 => return Err(Refused::Payload),
+            // The tag is in the frame; the header only repeats it.
+            3 => self.tci = None,
+            _ => {}
+        }
+        self.port = Some(u32_at(gre, 12).ok_or(Refused::Short)? & 0xf_ffff);
+        self.framed(gre, 16)
+    }
+
+    fn type_three(mut self, gre: &'a [u8]) -> Result<Self, Refused> {
+        self.begin(gre, TypeSeen::Three, VERSION_III)?;
+        let (Some(time), Some(flags)) = (u32_at(gre, 12), u16_at(gre, 18)) else { return Err(Refused::Short) };
+        if flags >> 10 & 31 != 0 {
+            return Err(Refused::Payload);
+        }
+        self.direction = Some(if flags & 8 == 0 { Direction::Ingress } else { Direction::Egress });
+        let granularity = flags >> 1 & 3;
+        self.time = match granularity {
+            0 => Some(Duration::from_micros(u64::from(time) * 100)),
+            1 => Some(Duration::from_nanos(u64::from(time) * 100)),
+            2 => Some(Duration::from_nanos(time.into())),
+            _ => None,
+        };
+        if flags & 1 == 0 {
+            return self.framed(gre, 20);
+        }
+        let (Some(first), Some(second)) = (u32_at(gre, 20), u32_at(gre, 24)) else { return Err(Refused::Short) };
+        match (first >> 26) as u8 {
+            PLATFORM_N1KV => self.port = Some(second),
+            PLATFORM_SECONDS => {
+                self.port = Some(first & 0x3fff);
+                if granularity == 2 {
+                    self.time = Some(Duration::new(second.into(), 0) + Duration::from_nanos(time.into()));
+                }
+            }
+            _ => {}
+        }
+        self.framed(gre, 20 + SUB_HEADER)
+    }
+}
