@@ -11,7 +11,7 @@ FUZZ_DIR := $(if $(filter cli,$(FUZZ)),vsm,vswitch)/fuzz
 
 # The lab's programs, the judges of the tests, and the guest of the QEMU check,
 # by Debian package.
-PACKAGES := iproute2 nftables iputils-ping openssh-client curl tcpdump libpcap-dev tshark nfdump iperf3 ethtool qemu-system-x86 busybox-static cpio rsyslog snmpd snmp snmptrapd freeradius
+PACKAGES := iproute2 nftables iputils-ping openssh-client curl tcpdump libpcap-dev tshark nfdump iperf3 ethtool qemu-system-x86 busybox-static cpio rsyslog snmpd snmp snmptrapd freeradius chromium chromium-driver
 
 # What `make bench` measures against, and with. dpdk-testpmd is in dpdk-dev.
 PACKAGES_BENCH := openvswitch-switch openvswitch-switch-dpdk dpdk dpdk-dev fprobe valgrind

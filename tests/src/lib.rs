@@ -5,6 +5,7 @@
 //!          └─▶ check/<theme>                       what the switch must show, by theme
 //!                ├─ console   `vsm cli -c`         the administrator
 //!                ├─ agent     `vem attach`         the server administrator
+//!                ├─ browser   Chromium             whoever looks at the page
 //!                ├─ traffic, ping, packet          the VMs
 //!                ├─ collector `nfdump`             the analyst's flows
 //!                └─ capture   `tcpdump`, `tshark`  the analyst's packets
@@ -15,6 +16,7 @@
 
 pub mod agent;
 pub mod bench;
+pub mod browser;
 pub mod capture;
 pub mod check;
 pub mod collector;

@@ -9,6 +9,7 @@ pub mod headless;
 pub mod metering;
 pub mod metrics;
 pub mod nxapi;
+pub mod page;
 pub mod policy;
 pub mod reach;
 pub mod snmp;
@@ -72,7 +73,7 @@ impl Report {
 pub type Theme = fn(&mut Lab, &mut Report) -> Result<()>;
 
 /// Every theme by its name, in the order in which they run.
-pub const THEMES: [(&str, Theme); 13] = [
+pub const THEMES: [(&str, Theme); 14] = [
     ("reach", reach::run),
     ("metering", metering::run),
     ("policy", policy::run),
@@ -82,6 +83,7 @@ pub const THEMES: [(&str, Theme); 13] = [
     ("ssh", ssh::run),
     ("snmp", snmp::run),
     ("nxapi", nxapi::run),
+    ("page", page::run),
     ("metrics", metrics::run),
     ("guest", guest::run),
     ("vhost-user", vhost_user::run),

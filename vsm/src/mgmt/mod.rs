@@ -14,6 +14,7 @@ pub mod http;
 pub mod limits;
 pub mod metrics;
 pub mod nxapi;
+pub mod page;
 pub mod runtime;
 pub mod ssh;
 

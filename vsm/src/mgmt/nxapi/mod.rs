@@ -32,6 +32,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::http::{self, Answer, Site, Visit, certificate, refuse, reply};
 use super::limits::Failures;
+use super::page;
 use super::runtime::Task;
 use crate::bootstrap::Nxapi;
 use crate::cli::logins::Visitor;
@@ -108,7 +109,8 @@ struct Commands {
 impl Site for Commands {
     async fn answer(&self, request: Request<Incoming>, visit: &Visit) -> Answer {
         if request.uri().path() != "/ins" {
-            return refuse(StatusCode::NOT_FOUND, "404: commands are sent to /ins");
+            let page = if request.method() == Method::GET { page::file(request.uri().path()) } else { None };
+            return page.unwrap_or_else(|| refuse(StatusCode::NOT_FOUND, "404: commands are sent to /ins"));
         }
         if request.method() != Method::POST {
             let mut answer = refuse(StatusCode::METHOD_NOT_ALLOWED, "405: commands are sent by POST");
