@@ -328,10 +328,13 @@ pub struct CacheState {
     /// Reported early to make room.
     #[n(7)]
     pub evicted: u64,
-    /// Packets in no report, because the cache and the ring of reports were both full; a module of an older version does
-    /// not say.
+    /// Packets in no report, because nobody took reports for too long; a module of an older version does not say.
     #[n(8)]
     pub unmetered: Option<u64>,
+    /// Flows that were reported in a sum of such flows, because there were too many; a module of an older version does
+    /// not say.
+    #[n(9)]
+    pub summed: Option<u64>,
 }
 
 /// A row of [`Answer::Drops`]: counts.

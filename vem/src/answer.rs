@@ -237,6 +237,7 @@ pub fn cache(switch: &Switch) -> CacheState {
         forced: cache.forced,
         evicted: cache.evicted,
         unmetered: Some(cache.unmetered),
+        summed: Some(cache.summed),
     }
 }
 

@@ -16,6 +16,7 @@
 //! macs = 32768
 //! macs_per_port = 1024
 //! records = 65536
+//! evicted_per_s = 200000
 //!
 //! [dataplane]
 //! workers = 2                     # threads that move frames, 1-64; default 1
@@ -192,6 +193,7 @@ struct LimitsFile {
     macs: Option<usize>,
     macs_per_port: Option<usize>,
     records: Option<usize>,
+    evicted_per_s: Option<usize>,
 }
 
 #[derive(Deserialize, Default)]
@@ -328,6 +330,7 @@ fn check_limits(given: &LimitsFile) -> Result<Limits, String> {
         macs: check("macs", given.macs, default.macs, 1 << 20)?,
         macs_per_port: check("macs_per_port", given.macs_per_port, default.macs_per_port, 1 << 20)?,
         records: check("records", given.records, default.records, 1 << 22)?,
+        evicted_per_s: check("evicted_per_s", given.evicted_per_s, default.evicted_per_s, 10_000_000)?,
     })
 }
 

@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn threads_are_named_pinned_and_stopped() {
-        let limits = Limits { flows: 64, macs: 64, macs_per_port: 8, records: 64 };
+        let limits = Limits { flows: 64, macs: 64, macs_per_port: 8, records: 64, evicted_per_s: 200_000 };
         let allowed = rustix::thread::sched_getaffinity(None).unwrap();
         let core = (0..CpuSet::MAX_CPU).find(|core| allowed.is_set(*core)).unwrap();
         let (workers, control, _records) = switch_of(limits, 2);
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_core_that_is_not_there_ends_the_start() {
-        let limits = Limits { flows: 64, macs: 64, macs_per_port: 8, records: 64 };
+        let limits = Limits { flows: 64, macs: 64, macs_per_port: 8, records: 64, evicted_per_s: 200_000 };
         for core in [CpuSet::MAX_CPU - 1, CpuSet::MAX_CPU + 7] {
             let (workers, control, _records) = switch_of(limits, 1);
             let error = Workers::start(workers, &[core], Instant::now()).err().unwrap();

@@ -123,7 +123,7 @@ impl Port for Other {
 
 /// Switches with their ports: as many workers as `count`, the two sets spread over them.
 fn switches(count: usize) -> Vec<Worker> {
-    let limits = Limits { flows: 65_536, macs: 1024, macs_per_port: 64, records: 1024 };
+    let limits = Limits { flows: 65_536, macs: 1024, macs_per_port: 64, records: 1024, evicted_per_s: 200_000 };
     let (mut workers, _control, _reports) = switch_of(limits, count);
     workers[0].publish(Snapshot::build(&config()).unwrap());
     for set in 0..2u8 {

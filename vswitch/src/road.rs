@@ -247,7 +247,7 @@ impl Road {
                 cx.counters.cache.misses.add(1);
                 let j = judge::judge(cx.snapshot, &mut self.macs, parsed, now);
                 let entry = match known {
-                    NONE => self.flows.admit(hash, &parsed.key, parsed.segments),
+                    NONE => self.flows.admit(hash, &parsed.key, now),
                     known => known,
                 };
                 self.flows.rejudge(entry, &j, now, cx.snapshot);
@@ -338,7 +338,7 @@ impl Road {
             true => None,
             false => self.batch.fate(at).and_then(|fate| fate.reason),
         };
-        self.flows.flooded(entry, monitors, lost);
+        self.flows.flooded(entry, monitors, lost, now);
         self.flows.count(entry, &parsed, now);
     }
 

@@ -30,7 +30,8 @@ fn within_2_s(mut done: impl FnMut() -> bool) {
 
 #[test]
 fn a_worker_thread_forwards_answers_and_reports_its_flows_when_it_stops() {
-    let (worker, control, mut reports) = switch(Limits { flows: 1024, macs: 64, macs_per_port: 32, records: 64 });
+    let (worker, control, mut reports) =
+        switch(Limits { flows: 1024, macs: 64, macs_per_port: 32, records: 64, evicted_per_s: 200_000 });
     let stop = Arc::new(AtomicBool::new(false));
     let thread = {
         let stop = Arc::clone(&stop);
@@ -98,7 +99,8 @@ impl Port for Socket {
 /// Nothing polls these ports, so every frame and every answer proves that the worker was woken, also out of its sleep.
 #[test]
 fn a_sleeping_worker_is_woken_by_frames_and_by_questions() {
-    let (worker, control, _reports) = switch(Limits { flows: 1024, macs: 64, macs_per_port: 32, records: 64 });
+    let (worker, control, _reports) =
+        switch(Limits { flows: 1024, macs: 64, macs_per_port: 32, records: 64, evicted_per_s: 200_000 });
     let stop = Arc::new(AtomicBool::new(false));
     let thread = {
         let stop = Arc::clone(&stop);
@@ -229,7 +231,8 @@ fn ring() -> (Ring, RingEnd) {
 /// Frames come at every stage of the worker's rest: none is forgotten, and the long sleep comes only after arming.
 #[test]
 fn a_port_that_polls_is_armed_before_the_worker_sleeps_and_no_arrival_is_missed() {
-    let (worker, control, _reports) = switch(Limits { flows: 1024, macs: 64, macs_per_port: 32, records: 64 });
+    let (worker, control, _reports) =
+        switch(Limits { flows: 1024, macs: 64, macs_per_port: 32, records: 64, evicted_per_s: 200_000 });
     let stop = Arc::new(AtomicBool::new(false));
     let thread = {
         let stop = Arc::clone(&stop);

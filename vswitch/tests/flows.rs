@@ -207,22 +207,66 @@ fn a_scan_keeps_memory_flat_and_the_sums_exact() {
     assert_eq!(sums(&records).1, octets);
 }
 
-/// Nobody takes reports: entries stay and their counters go on; only new flows go unmetered, and that is counted.
+/// Nobody takes reports: entries stay and their counters go on; flows that must go are summed up, and no packet is lost.
 #[test]
-fn a_full_ring_of_records_loses_nothing_that_has_an_entry() {
+fn a_full_ring_of_records_loses_nothing() {
     let limits = Limits { flows: 16, records: 4, ..SMALL };
     let mut net = metered(limits);
     for n in 0..40u16 {
         net.through(1, &udp4(mac(2), mac(1), n, 0));
     }
-    let unmetered = net.control.cache_stats().unmetered;
-    assert_eq!(unmetered, 40 - 4 - 16);
+    let stats = net.control.cache_stats();
+    assert_eq!((stats.evicted, stats.summed, stats.unmetered), (24, 20, 0));
     let mut records = Vec::new();
     for _ in 0..30 {
         net.after(5_000);
         records.extend(net.records());
     }
-    assert_eq!(sums(&records).0 + unmetered, 40);
+    assert_eq!((sums(&records).0, records.iter().map(|r| r.flows).sum::<u64>()), (40, 40));
+    let sum = records.iter().find(|r| r.flows > 1).unwrap();
+    assert_eq!((sum.flows, sum.packets, sum.octets, sum.end), (20, 20, 20 * 28, EndReason::LackOfResources));
+    assert_eq!(
+        (sum.key.in_port, sum.outcome, sum.monitors_in, sum.monitors_out),
+        (1, Outcome::Forwarded(PortId(2)), 1, 2)
+    );
+}
+
+/// Flows of one packet evict each other and not those that have gone on for a while, whichever was seen last; and however
+/// many there are, a second has no more reports of them than was set.
+#[test]
+fn a_flood_of_flows_evicts_its_own_and_is_reported_at_a_bounded_rate() {
+    let mut net = metered(Limits { flows: 256, records: 4096, evicted_per_s: 1000, ..SMALL });
+    for n in 0..64u16 {
+        for _ in 0..2 + n % 5 {
+            net.through(1, &udp4(mac(2), mac(1), n, 0));
+        }
+    }
+    let (mut flood, mut records) = (0u64, Vec::new());
+    for ms in 0..1000 {
+        for n in 0..20u16 {
+            net.send(1, &udp4(mac(2), mac(1), 1000 + ms * 20 + n, 0));
+        }
+        flood += 20;
+        net.turn();
+        net.recv(2);
+        net.after(1);
+        records.extend(net.records());
+    }
+    let hits = net.control.cache_stats().hits;
+    for n in 0..64u16 {
+        net.through(1, &udp4(mac(2), mac(1), n, 0));
+    }
+    assert_eq!(net.control.cache_stats().hits - hits, 64, "all are still there");
+    let single = records.iter().filter(|r| r.end == EndReason::LackOfResources && r.flows == 1).count();
+    assert!((900..=1200).contains(&single), "{single}");
+    for _ in 0..10 {
+        net.after(20_000);
+        records.extend(net.records());
+    }
+    let established: u64 = (0..64).map(|n| 3 + n % 5).sum();
+    assert_eq!(sums(&records).0, flood + established);
+    assert_eq!(records.iter().map(|r| r.flows).sum::<u64>(), flood + 64);
+    net.check_law_1();
 }
 
 #[test]

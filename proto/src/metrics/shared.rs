@@ -10,11 +10,11 @@ const MTU: usize = 3;
 const RX: [usize; 4] = [4, 5, 6, 7];
 const TX: [usize; 4] = [8, 9, 10, 11];
 const CACHE: usize = 12;
-const EXPORTER: usize = 17;
-const SESSION: usize = 24;
+const EXPORTER: usize = 18;
+const SESSION: usize = 25;
 
 /// The families.
-pub static SHARED: [Family; 28] = [
+pub static SHARED: [Family; 29] = [
     Family::gauge("vswitch_port_up", "Whether the port forwards"),
     Family::gauge("vswitch_port_admin_up", "Whether the port is meant to forward"),
     Family::gauge("vswitch_port_info", "1, with what is attached to the port"),
@@ -45,8 +45,9 @@ pub static SHARED: [Family; 28] = [
     Family::counter("vswitch_flow_cache_reported_total", "Flows that were reported, by cause"),
     Family::counter(
         "vswitch_flow_unmetered_packets_total",
-        "Packets in no report, because cache and reports were full",
+        "Packets in no report, because nobody took reports for too long",
     ),
+    Family::counter("vswitch_flow_summed_total", "Flows that were reported in a sum, because there were too many"),
     Family::counter("vswitch_exporter_datagrams_total", "Datagrams that were sent to the collector"),
     Family::counter("vswitch_exporter_records_total", "Flow records that were sent to the collector"),
     Family::counter("vswitch_exporter_templates_total", "Templates that were sent to the collector"),
@@ -146,6 +147,9 @@ pub fn cache(page: &mut Page, place: Place<'_>, cache: &CacheState) {
     if let Some(count) = cache.unmetered {
         put(page, place, CACHE + 4, [], count);
     }
+    if let Some(count) = cache.summed {
+        put(page, place, CACHE + 5, [], count);
+    }
 }
 
 /// The exporters.
@@ -213,7 +217,11 @@ mod tests {
         let place = Place { host: "h", module: "3" };
         let tx = PortRow { tx_reasons: row(None).rx_reasons, ..row(None) };
         ports(&mut page, place, &[row(Some(IfName::Vethernet(1))), tx]);
-        cache(&mut page, place, &CacheState { active: 11, unmetered: Some(12), ..CacheState::default() });
+        cache(
+            &mut page,
+            place,
+            &CacheState { active: 11, unmetered: Some(12), summed: Some(13), ..CacheState::default() },
+        );
         let exporter = ExporterRow {
             name: "e".into(),
             destination: "192.0.2.1:1".into(),
@@ -238,6 +246,7 @@ mod tests {
             "vswitch_port_receive_drops_total{host=\"h\",module=\"3\",interface=\"Vethernet1\",reason=\"acl-deny\"} 9",
             "vswitch_port_transmit_drops_total{host=\"h\",module=\"3\",interface=\"web1/0\",reason=\"acl-deny\"} 9",
             "vswitch_flow_unmetered_packets_total{host=\"h\",module=\"3\"} 12",
+            "vswitch_flow_summed_total{host=\"h\",module=\"3\"} 13",
             "vswitch_exporter_not_exportable_records_total{host=\"h\",module=\"3\",exporter=\"e\",destination=\"192.0.2.1:1\"} 27",
             "vswitch_monitor_session_segmented_packets_total{host=\"h\",module=\"3\",session=\"1\"} 33",
         ] {

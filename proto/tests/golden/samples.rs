@@ -252,6 +252,7 @@ fn answers() -> Vec<Answer> {
                 forced: 7,
                 evicted: 8,
                 unmetered: None,
+                summed: None,
             },
         ),
         Answer::Drops(

@@ -128,7 +128,7 @@ pub struct Switch {
 impl Switch {
     /// The switch, before its first turn.
     pub fn new(case: &Case) -> Self {
-        let limits = Limits { flows: case.room, macs: 256, macs_per_port: 64, records: 65_536 };
+        let limits = Limits { flows: case.room, macs: 256, macs_per_port: 64, records: 65_536, evicted_per_s: 200_000 };
         let (mut worker, _control, reports) = switch(limits);
         let frames = (0..case.flows).map(|n| (udp4(n, case.vlan.then_some(VLAN)), VnetHdr::PLAIN)).collect();
         let sink = || Box::new(Sink::new(Offloads::ALL).0);

@@ -194,6 +194,7 @@ pub struct CacheCells {
     pub hits: Counter,
     pub misses: Counter,
     pub unmetered: Counter,
+    pub summed: Counter,
 }
 
 /// All counters of a worker.
@@ -275,6 +276,7 @@ impl Counters {
             hits: c.hits.get(),
             misses: c.misses.get(),
             unmetered: c.unmetered.get(),
+            summed: c.summed.get(),
         }
     }
 }

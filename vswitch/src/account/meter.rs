@@ -1,9 +1,10 @@
 //! The flow meter: counts every accepted frame in its flow, and makes reports of flows.
 //!
 //! Law 2: over all reports, the octets and packets of a monitored flow add up to those that were accepted. So a report
-//! that finds the ring of records full leaves the counters as they are and is tried again. Detail can be lost in one place
-//! only, and is counted there, in `unmetered`: the ring is full, and either a flow finds no entry because nobody may be
-//! evicted unreported, or what was counted is for other monitors than what comes next and can't wait with it.
+//! that finds the ring of records full leaves the counters as they are and is tried again. Where it can't wait - the entry
+//! is needed for another flow, or what comes next is for other monitors - it goes into a sum of such flows
+//! ([`crate::flow::overflow`]): detail is lost, no packet is. So do flows of one packet that are evicted, when
+//! there are too many of them to be reported one by one.
 //! A packet costs a few additions; it touches the timers only when it is the end of a TCP connection.
 
 use crate::flow::Flows;
@@ -68,26 +69,39 @@ impl Flows {
         true
     }
 
-    /// An entry for a flow that has none; [`NONE`] when nobody can make room, for `packets` that are then not metered.
-    pub(crate) fn admit(&mut self, hash: u64, key: &FlowKey, packets: u32) -> u32 {
+    /// An entry for a flow that has none.
+    pub(crate) fn admit(&mut self, hash: u64, key: &FlowKey, now: Instant) -> u32 {
         if let Room::Victim(at) = self.cache.room(hash) {
-            if !self.report(at, EndReason::LackOfResources) {
-                self.counters.cache.unmetered.add(packets.into());
-                return NONE;
-            }
-            self.remove(at);
-            self.counters.cache.evicted.add(1);
+            self.evict(at, now);
         }
-        match self.cache.insert(hash, key) {
-            Some(at) => {
-                self.counters.cache.added.add(1);
-                at
-            }
-            None => {
-                self.counters.cache.unmetered.add(packets.into());
-                NONE
+        let Some(at) = self.cache.insert(hash, key) else { return NONE };
+        self.counters.cache.added.add(1);
+        at
+    }
+
+    /// Removes entry `at`, and reports it, by itself or in a sum.
+    pub(crate) fn evict(&mut self, at: u32, now: Instant) {
+        if let Some(entry) = self.cache.get(at)
+            && entry.monitors_in | entry.monitors_out != 0
+        {
+            let (free, all) = (self.records.slots(), self.records.buffer().capacity());
+            let by_itself = entry.standing() > 0 || self.pace.take(now, free, all);
+            if !by_itself || !self.report(at, EndReason::LackOfResources) {
+                self.sum_up(at, now);
             }
         }
+        self.remove(at);
+        self.counters.cache.evicted.add(1);
+    }
+
+    /// Adds what entry `at` has counted to the sums of flows that are not reported one by one.
+    pub(crate) fn sum_up(&mut self, at: u32, now: Instant) {
+        let Some(entry) = self.cache.get_mut(at) else { return };
+        if entry.monitors_in | entry.monitors_out != 0 && entry.packets > 0 {
+            self.overflow.add(&report(entry, EndReason::LackOfResources), now);
+            self.counters.cache.summed.add(1);
+        }
+        entry.restart();
     }
 
     /// The judges ran anew for entry `at`. What was counted under another outcome is reported first; if nobody watched the
@@ -100,7 +114,7 @@ impl Flows {
         let watched_as_before = watchers(&old) == watchers(j);
         let differs = old.verdict != j.verdict || old.vlan != j.vlan || !watched_as_before;
         if !is_new && differs && !self.report(at, EndReason::Forced) && !watched_as_before {
-            self.forgo(at);
+            self.sum_up(at, now);
         }
         if let Some(entry) = self.cache.get_mut(at) {
             entry.set_judgement(j);
@@ -112,7 +126,7 @@ impl Flows {
 
     /// A flood of entry `at` is about to be counted, which ports with `monitors` got, or nobody for the reason `lost`. Who
     /// gets a flood may differ from frame to frame; what was counted for others is reported first.
-    pub(crate) fn flooded(&mut self, at: u32, monitors: MonitorSet, lost: Option<DropReason>) {
+    pub(crate) fn flooded(&mut self, at: u32, monitors: MonitorSet, lost: Option<DropReason>, now: Instant) {
         let Some(entry) = self.cache.get(at) else { return };
         let monitors = monitors & !entry.monitors_in;
         let same = match lost {
@@ -122,7 +136,7 @@ impl Flows {
         let watched_as_before = entry.monitors_out == monitors;
         let differs = entry.packets > 0 && !(watched_as_before && same);
         if differs && !self.report(at, EndReason::Forced) && !watched_as_before {
-            self.forgo(at);
+            self.sum_up(at, now);
         }
         let Some(entry) = self.cache.get_mut(at) else { return };
         entry.set_flooded(monitors, lost);
@@ -142,7 +156,7 @@ impl Flows {
     #[cold]
     pub(crate) fn turn_page(&mut self, at: u32, now: Instant) {
         let Some(entry) = self.cache.get_mut(at) else { return };
-        if entry.tcp_flags & (FIN | RST) != 0 && !entry.is(state::ENDED) {
+        if entry.tcp_flags & (FIN | RST) != 0 && !entry.has_ended() {
             entry.end(now);
             self.arm_end(at, now);
         } else if entry.octets >= OCTETS_MAX {

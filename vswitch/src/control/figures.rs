@@ -166,8 +166,10 @@ pub struct CacheStats {
     pub hits: u64,
     /// Frames for which the judges ran.
     pub misses: u64,
-    /// Packets that no flow has counted, because the cache was full and the exporter took no reports.
+    /// Packets that are in no report, because the exporter took none for too long around a change or at the end.
     pub unmetered: u64,
+    /// Flows that were reported in a sum of such flows, because there were too many.
+    pub summed: u64,
 }
 
 /// Copies of a monitor session.
@@ -196,6 +198,7 @@ impl CacheStats {
             hits: self.hits + other.hits,
             misses: self.misses + other.misses,
             unmetered: self.unmetered + other.unmetered,
+            summed: self.summed + other.summed,
         }
     }
 }

@@ -5,8 +5,9 @@
 //!   of index and two of entry, which are asked for a stage before they are needed: the loads of a batch overlap. Both
 //!   arrays are on huge pages.
 //! * **Fixed size.** All memory is mapped at the start (untouched pages cost nothing); insertion never allocates. With no free
-//!   entry, or both buckets full, the least recently seen of the (at most 16) entries there is the victim, which the
-//!   caller reports before it removes it.
+//!   entry, or both buckets full, one of the (at most 16) entries there is the victim, which the caller reports before it
+//!   removes it: the least recently seen of those that have the least standing. When all have some, eight
+//!   of the whole table are looked at as well. So a flood of flows of one packet evicts its own, and flows that go on stay.
 //! * **No wildcards.** The key holds every field that a judge reads, so a verdict can't be used for a frame that it was not
 //!   made for, and the work of a lookup does not depend on what arrived before.
 
@@ -18,6 +19,8 @@ use super::key::FlowKey;
 use crate::port::arena::{Pages, prefetch};
 
 const WAYS: usize = 8;
+/// Entries that are looked at for a victim, beside those of the buckets.
+const ASIDE: usize = 8;
 /// No entry.
 pub const NONE: u32 = u32::MAX;
 
@@ -67,7 +70,7 @@ pub struct FlowCache {
     /// Entries from here on were never used.
     fresh: u32,
     live: usize,
-    /// Where to look for a victim when the buckets of a new key are empty.
+    /// Where to look for a victim when those of a key's buckets should stay.
     hand: u32,
 }
 
@@ -172,13 +175,21 @@ impl FlowCache {
         if has_way && has_entry {
             return Room::Free;
         }
-        let candidates = ways().filter_map(|e| e.checked_sub(1));
-        let oldest = candidates.min_by_key(|at| self.get(*at).map_or(u64::MAX, |entry| entry.last_ns));
-        Room::Victim(oldest.unwrap_or_else(|| {
-            // Full, and nobody in these buckets: any other flow, in turn.
-            self.hand = (self.hand + 1) % self.entries.len() as u32;
-            self.hand
-        }))
+        let rank = |at: &u32| self.get(*at).map_or((u32::MAX, 0), |entry| (entry.standing(), entry.last_ns));
+        let mut least = ways().filter_map(|e| e.checked_sub(1)).min_by_key(rank);
+        // Who is elsewhere makes no way free. If no entry is free, all are in use, and any may go.
+        if has_way && least.is_none_or(|at| rank(&at).0 > 0) {
+            let all = self.entries.len() as u64;
+            let mut hand = self.hand;
+            let aside = (0..ASIDE).map(|_| {
+                // Numerical Recipes' generator: flows that came one after the other have entries one after the other.
+                hand = hand.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                ((u64::from(hand) * all) >> 32) as u32
+            });
+            least = least.into_iter().chain(aside).min_by_key(rank);
+            self.hand = hand;
+        }
+        Room::Victim(least.unwrap_or(0))
     }
 
     /// Adds `key` where [`FlowCache::room`] said `Free`; the new entry is blank but for its key.

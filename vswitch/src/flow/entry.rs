@@ -20,8 +20,8 @@ use crate::verdict::{Destination, DropReason, Judgement, RuleRef, Verdict};
 pub mod state {
     /// In use.
     pub const LIVE: u8 = 1;
-    /// TCP FIN or RST was seen at `ended`.
-    pub const ENDED: u8 = 2;
+    /// Was reported before, so it is more than its counters say.
+    pub const HISTORY: u8 = 2;
     /// Is to be reported and removed: its port is going away.
     pub const FORCED: u8 = 4;
     /// Of a flood, the last frame reached somebody.
@@ -90,7 +90,9 @@ pub struct Entry {
     reason: u8,
     /// The frame passed the ingress judges, so its source was looked up: 1.
     admitted: u8,
-    reserved: [u8; 9],
+    /// TCP FIN or RST was seen at `ended_ns`: 1.
+    has_ended: u8,
+    reserved: [u8; 8],
 }
 
 const _: () = assert!(size_of::<Entry>() == 192);
@@ -235,12 +237,24 @@ impl Entry {
 
     /// The end of a TCP connection was seen at `now`.
     pub fn end(&mut self, now: Instant) {
-        self.state |= state::ENDED;
+        self.has_ended = 1;
         self.ended_ns = now.ns();
+    }
+
+    /// The end of a TCP connection was seen.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended != 0
+    }
+
+    /// How much it would be missed: 0 for a flow of one packet, up to 4 for one that was reported before.
+    #[inline]
+    pub fn standing(&self) -> u32 {
+        if self.is(state::HISTORY) { 4 } else { self.packets.max(1).ilog2().min(3) }
     }
 
     /// Counters back to zero, after a report.
     pub fn restart(&mut self) {
+        self.set(state::HISTORY, self.packets > 0 || self.is(state::HISTORY));
         (self.packets, self.octets, self.l2_octets, self.tcp_flags) = (0, 0, 0, 0);
     }
 

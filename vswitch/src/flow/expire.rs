@@ -49,7 +49,7 @@ impl Flows {
             // Not seen yet: it is about to be.
             (soonest, first) = (after(now, timeouts.inactive), now);
         }
-        if entry.is(state::ENDED) {
+        if entry.has_ended() {
             soonest = soonest.min(after(entry.ended(), LINGER));
         }
         soonest.min(after(first, timeouts.active))
@@ -71,6 +71,10 @@ impl Flows {
 
     /// Looks at what is due; `true` when more may be.
     pub fn expire(&mut self, now: Instant, snapshot: &Snapshot) -> bool {
+        if self.overflow.is_due(now) {
+            // A full ring is tried again in the next turn.
+            self.overflow.offer(&mut self.records, BUDGET);
+        }
         for _ in 0..BUDGET {
             match self.wheel.due(now.ms()) {
                 Some(at) => self.expire_one(at, now, snapshot),
@@ -85,7 +89,7 @@ impl Flows {
         let Some(entry) = self.cache.get(at) else { return };
         let end = if entry.is(state::FORCED) {
             EndReason::Forced
-        } else if entry.is(state::ENDED) && now.since(entry.ended()) >= LINGER {
+        } else if entry.has_ended() && now.since(entry.ended()) >= LINGER {
             EndReason::EndDetected
         } else if now.since(entry.last()) >= timeouts.inactive {
             EndReason::Idle

@@ -7,12 +7,16 @@ pub mod entry;
 pub mod expire;
 pub mod hash;
 pub mod key;
+pub mod overflow;
+mod pace;
 pub mod record;
 mod settle;
 
 use std::sync::Arc;
 
 use cache::FlowCache;
+use overflow::Overflow;
+use pace::Pace;
 use record::Record;
 use rtrb::Producer;
 
@@ -26,15 +30,20 @@ pub struct Flows {
     pub(crate) wheel: Wheel,
     pub(crate) records: Producer<Record>,
     pub(crate) counters: Arc<Counters>,
+    /// Flows that were not reported one by one.
+    pub(crate) overflow: Overflow,
+    pub(crate) pace: Pace,
     /// Next entry to give its timer anew, after the timeouts have changed.
     pub(crate) retime: Option<u32>,
 }
 
 impl Flows {
-    /// No flows; at most `capacity`. Reports go to `records`.
-    pub fn new(capacity: usize, records: Producer<Record>, counters: Arc<Counters>) -> Self {
+    /// No flows; at most `capacity`. Reports go to `records`, those of flows of one packet that were evicted at most
+    /// `evicted_per_s` a second.
+    pub fn new(capacity: usize, records: Producer<Record>, evicted_per_s: usize, counters: Arc<Counters>) -> Self {
         let cache = FlowCache::new(capacity);
         let wheel = Wheel::new(cache.capacity());
-        Flows { cache, wheel, records, counters, retime: None }
+        let pace = Pace::new(evicted_per_s);
+        Flows { cache, wheel, records, counters, overflow: Overflow::new(), pace, retime: None }
     }
 }

@@ -4,7 +4,8 @@
 //! after a change that concerns monitors a walk over the table does the same for every flow, some at a time. It may run
 //! only after the change was taken over: then no frame is counted any more as it was before.
 //!
-//! When the ring of records stays full, the walk gives up after a while: what then finds no room is counted as not metered.
+//! Flows that were summed up meanwhile are reported at the end of the walk. When the ring of records stays full, it gives
+//! up after a while: what then finds no room is counted as not metered.
 //! It must not be reported later, when the number of its monitor may be another's.
 
 use super::Flows;
@@ -64,7 +65,27 @@ impl Flows {
                 self.arm(at, now, snapshot);
             }
         }
-        (to < self.cache.used()).then_some(to)
+        if to < self.cache.used() {
+            return Some(to);
+        }
+        match self.overflow.offer(&mut self.records, REPORTED_PER_TURN) {
+            true if self.overflow.is_empty() => None,
+            false if !patient => {
+                self.counters.cache.unmetered.add(self.overflow.forget());
+                None
+            }
+            _ => Some(to),
+        }
+    }
+
+    /// There are flows, or sums of flows.
+    pub(crate) fn has_to_report(&self) -> bool {
+        self.cache.live() > 0 || !self.overflow.is_empty()
+    }
+
+    /// Offers the sums of flows at once; `false` when the ring is full.
+    pub(crate) fn offer_sums(&mut self) -> bool {
+        self.overflow.offer(&mut self.records, REPORTED_PER_TURN)
     }
 
     /// Gives up what entry `at` has counted, and counts that, if anyone watches it.
@@ -83,5 +104,6 @@ impl Flows {
                 self.forgo(at);
             }
         }
+        self.counters.cache.unmetered.add(self.overflow.forget());
     }
 }

@@ -38,11 +38,13 @@ pub struct Limits {
     pub macs_per_port: usize,
     /// Reports of flows that wait for the exporter; each worker has an equal part.
     pub records: usize,
+    /// Reports a second, all workers together, of flows of one packet that were evicted; others are summed up.
+    pub evicted_per_s: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { flows: 262_144, macs: 32_768, macs_per_port: 1_024, records: 65_536 }
+        Limits { flows: 262_144, macs: 32_768, macs_per_port: 1_024, records: 65_536, evicted_per_s: 200_000 }
     }
 }
 
@@ -60,7 +62,12 @@ pub fn switch_of(limits: Limits, workers: usize) -> (Vec<Worker>, Control, Vec<C
     let shared = share(count);
     let (writer, readers) = MacTable::shared(limits.macs, limits.macs_per_port, count - 1);
     let part = |all: usize| all.div_ceil(count);
-    let limits = Limits { flows: part(limits.flows), records: part(limits.records), ..limits };
+    let limits = Limits {
+        flows: part(limits.flows),
+        records: part(limits.records),
+        evicted_per_s: part(limits.evicted_per_s),
+        ..limits
+    };
     let (mut workers, mut asks, mut reports) = (Vec::new(), Vec::new(), Vec::new());
     for (index, macs) in [writer].into_iter().chain(readers).enumerate() {
         let (worker, ask, records) = make(&shared, index, limits, macs);
@@ -92,7 +99,7 @@ fn make(
 ) -> (Worker, SyncSender<Ask>, Consumer<Record>) {
     let (records, reports) = RingBuffer::new(limits.records);
     let counters = shared.seats.get(index).map_or_else(Arc::default, |seat| Arc::clone(&seat.counters));
-    let flows = Flows::new(limits.flows, records, Arc::clone(&counters));
+    let flows = Flows::new(limits.flows, records, limits.evicted_per_s, Arc::clone(&counters));
     counters.cache.capacity.set(flows.cache.capacity() as u64);
     let mut readiness = Readiness::new();
     if let Some(waker) = shared.seats.get(index).and_then(|seat| seat.waker.as_ref()) {

@@ -78,8 +78,9 @@ impl Worker {
             from = self.road.flows.retire(None, at, clock());
         }
         let start = clock();
-        while self.road.flows.cache.live() > 0 && clock().since(start) < LAST_REPORTS {
-            if !self.road.flows.expire(clock(), &self.snapshot) {
+        while self.road.flows.has_to_report() && clock().since(start) < LAST_REPORTS {
+            let more = self.road.flows.expire(clock(), &self.snapshot);
+            if !(self.road.flows.offer_sums() && more) {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }

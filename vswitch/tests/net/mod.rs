@@ -22,7 +22,7 @@ use vswitch::time::Instant;
 use vswitch::verdict::DropReason;
 use vswitch::worker::{Limits, Worker, switch};
 
-pub const SMALL: Limits = Limits { flows: 4096, macs: 256, macs_per_port: 64, records: 4096 };
+pub const SMALL: Limits = Limits { flows: 4096, macs: 256, macs_per_port: 64, records: 4096, evicted_per_s: 200_000 };
 
 pub struct Net {
     pub worker: Worker,

@@ -45,7 +45,7 @@ fn run(octets: &[u8]) {
     let mut draw = Draw::new(octets);
     let mut config = draw.config(1);
     let bare: BTreeSet<PortId> = (0..PORTS).filter(|_| draw.one_in(3)).map(PortId).collect();
-    let limits = Limits { flows: 64, macs: 64, macs_per_port: 32, records: 4096 };
+    let limits = Limits { flows: 64, macs: 64, macs_per_port: 32, records: 4096, evicted_per_s: 200_000 };
     let mut net = Net::with(net::config(Vec::new()), limits, Offloads::ALL, 1);
     for id in 0..PORTS {
         let offloads = if bare.contains(&PortId(id)) { Offloads::NONE } else { Offloads::ALL };

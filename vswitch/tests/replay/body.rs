@@ -88,7 +88,7 @@ pub fn erspan(octets: &[u8]) {
 /// A small switch whose ports are all metered, through random frames, time, changes and full queues.
 pub fn road(octets: &[u8]) {
     let mut draw = Draw::new(octets);
-    let limits = Limits { flows: 24, macs: 12, macs_per_port: 4, records: 64 };
+    let limits = Limits { flows: 24, macs: 12, macs_per_port: 4, records: 64, evicted_per_s: 200_000 };
     let (mut worker, control, mut reports) = switch(limits);
     let mut ends: Vec<MemoryEnd> = Vec::new();
     for id in 0..PORTS {

@@ -206,11 +206,12 @@ fn caches(states: &[(u8, State)]) -> Table {
         .right("TCP ended", "ended", 10)
         .right("Forced", "forced", 8)
         .right("Evicted", "evicted", 8)
+        .right("Summed", "summed", 8)
         .right("Unmetered", "unmetered", 9);
     for (slot, (_, c)) in states {
         let flows = [c.active, c.capacity, c.added, c.aged_inactive, c.aged_active, c.ended, c.forced, c.evicted];
-        let unmetered = c.unmetered.map_or_else(|| "-".to_owned(), |n| n.to_string());
-        let counts = flows.map(|n| n.to_string()).into_iter().chain([unmetered]);
+        let newer = [c.summed, c.unmetered].map(|n| n.map_or_else(|| "-".to_owned(), |n| n.to_string()));
+        let counts = flows.map(|n| n.to_string()).into_iter().chain(newer);
         table.row([slot.to_string()].into_iter().chain(counts));
     }
     table
@@ -251,7 +252,7 @@ mod tests {
             last_error: Some("Network is unreachable".into()),
         };
         let cache = CacheState { active: 3, capacity: 65_536, added: 40, aged_inactive: 30, ..CacheState::default() };
-        let newer = CacheState { unmetered: Some(7), ..cache.clone() };
+        let newer = CacheState { summed: Some(900), unmetered: Some(7), ..cache.clone() };
         let states = [(3, (vec![row], newer)), (4, (vec![], cache))];
         let model = sample::model();
         sample::check("flow_record", &records(&model, None));
