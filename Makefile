@@ -11,7 +11,7 @@ FUZZ_DIR := $(if $(filter cli,$(FUZZ)),vsm,vswitch)/fuzz
 
 # The lab's programs, the judges of the tests, and the guest of the QEMU check,
 # by Debian package.
-PACKAGES := iproute2 nftables iputils-ping openssh-client curl tcpdump libpcap-dev tshark nfdump iperf3 ethtool qemu-system-x86 busybox-static cpio rsyslog snmpd snmp snmptrapd freeradius chromium chromium-driver
+PACKAGES := iproute2 nftables iputils-ping openssh-client curl tcpdump libpcap-dev tshark nfdump iperf3 ethtool qemu-system-x86 busybox-static cpio rsyslog snmpd snmp snmptrapd freeradius chromium chromium-driver pmacct
 
 # What `make bench` measures against, and with. dpdk-testpmd is in dpdk-dev.
 PACKAGES_BENCH := openvswitch-switch openvswitch-switch-dpdk dpdk dpdk-dev fprobe valgrind
@@ -30,7 +30,7 @@ help:
 	@echo "make fuzz    fuzz the frame path for $(FUZZ_SECONDS) s (FUZZ_SECONDS=); FUZZ='parse', 'erspan', 'vhost_ring', 'vhost_message' or 'cli'"
 	@echo "make deps    install the Debian packages that these need"
 	@echo "make clean   remove what was built"
-	@echo "make instructions asan memcheck miri kills   the gates of docs/testing.md; BLESS=1 renews the counts of the first"
+	@echo "make instructions asan memcheck miri kills truth   the gates of docs/testing.md; BLESS=1 renews the counts of the first"
 
 # Daemons of the packages are not to start: the lab and the tests start what they need by themselves.
 deps:
@@ -81,12 +81,17 @@ clean:
 	$(CARGO) clean
 
 # The gates of docs/testing.md: what no ordinary run of the tests would see.
-.PHONY: instructions asan memcheck miri kills
+.PHONY: instructions asan memcheck miri kills truth
 
 # The supervisor is killed this often in the middle of commits, saves and checkpoints.
 KILLS ?= 1000
 kills:
 	KILLS=$(KILLS) $(CARGO) test -p vsm --test killed -- --nocapture a_killed_supervisor
+
+# Packets that the flow export must report exactly, in ten times fewer flows.
+TRUTH_PACKETS ?= 1000000
+truth: deps
+	TRUTH_PACKETS=$(TRUTH_PACKETS) $(CARGO) test -p vem --test export_truth -- --nocapture
 
 # Instructions per stage of the frame path, held against vswitch/benches/instructions.json.
 instructions:

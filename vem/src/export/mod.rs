@@ -184,12 +184,14 @@ impl ExportHandle {
         self.shared.rows.load().as_ref().clone()
     }
 
-    /// Exports what is in the ring and what waits, and ends the thread; waits at most two seconds for that.
-    pub fn stop(self) {
+    /// Exports what is in the ring and what waits, and ends the thread; waits at most two seconds for that. Returns the last
+    /// rows.
+    pub fn stop(self) -> Vec<ExporterRow> {
         self.end();
         if self.end.recv_timeout(STOP) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("flow export did not end in time");
         }
+        self.rows()
     }
 
     fn end(&self) {

@@ -1,4 +1,5 @@
 //! Foreign collectors for tests of the flow export.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, UdpSocket};
@@ -16,7 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub fn judges() -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = |tool: &&str| std::env::split_paths(&path).any(|directory| directory.join(tool).is_file());
-    let missing: Vec<&str> = ["nfcapd", "nfdump", "tshark"].into_iter().filter(|tool| !found(tool)).collect();
+    let missing: Vec<&str> =
+        ["nfcapd", "nfdump", "nfacctd", "tshark"].into_iter().filter(|tool| !found(tool)).collect();
     if !missing.is_empty() {
         eprintln!("skipped: not installed: {}", missing.join(", "));
     }
@@ -32,14 +34,32 @@ pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Octets that wait in the socket of a UDP port of this host; `None` without such a socket.
-fn udp_queue(port: u16) -> Option<u64> {
+/// The words of the line that the host has of the socket of a UDP port; `None` without such a socket.
+fn udp_socket(port: u16) -> Option<Vec<String>> {
     let sockets = fs::read_to_string("/proc/net/udp").unwrap();
-    let socket = sockets
-        .lines()
-        .find(|line| line.split_whitespace().nth(1).is_some_and(|a| a.ends_with(&format!(":{port:04X}"))))?;
-    let queues = socket.split_whitespace().nth(4)?;
-    u64::from_str_radix(queues.split(':').nth(1)?, 16).ok()
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let port = format!(":{port:04X}");
+    sockets.lines().map(words).find(|words| words.get(1).is_some_and(|local| local.ends_with(&port)))
+}
+
+/// Octets that wait in it.
+fn udp_queue(port: u16) -> Option<u64> {
+    u64::from_str_radix(udp_socket(port)?.get(4)?.split(':').nth(1)?, 16).ok()
+}
+
+/// Octets that wait in the socket of a judge.
+pub fn queued(port: u16) -> u64 {
+    udp_queue(port).unwrap_or_else(|| panic!("nobody listens at {port}"))
+}
+
+/// Datagrams that found no room there.
+pub fn drops(port: u16) -> u64 {
+    udp_socket(port).unwrap().last().unwrap().parse().unwrap()
+}
+
+/// A UDP port that nobody has.
+fn free_port() -> u16 {
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// A running nfcapd.
@@ -53,7 +73,7 @@ impl Nfcapd {
     /// Starts one on a port of its own.
     pub fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let log = File::create(directory.path().join("log")).unwrap();
         let flows = directory.path().join("flows");
         fs::create_dir(&flows).unwrap();
@@ -113,6 +133,59 @@ impl Stored {
         let text = self.nfdump(&["-q", "-o", "json"]);
 
         serde_json::from_str::<Vec<Value>>(&format!("[{text}]")).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+}
+
+/// A running nfacctd, which sums by EtherType and protocol.
+pub struct Nfacctd {
+    child: Child,
+    directory: tempfile::TempDir,
+    pub port: u16,
+}
+
+impl Nfacctd {
+    /// Starts one on a port of its own.
+    pub fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let path = |name: &str| directory.path().join(name);
+        let settings = format!(
+            "daemonize: false\nplugins: print\nprint_output: csv\nprint_output_file: {}\nprint_refresh_time: 86400\n\
+             print_cache_entries: 1009\naggregate: etype, proto, flows\nnfacctd_port: {port}\nnfacctd_ip: 127.0.0.1\n",
+            path("sums").display()
+        );
+        fs::write(path("settings"), settings).unwrap();
+        let log = File::create(path("log")).unwrap();
+        let child = Command::new("nfacctd")
+            .arg("-f")
+            .arg(path("settings"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        wait_for("nfacctd's socket", || udp_queue(port).is_some());
+        Nfacctd { child, directory, port }
+    }
+
+    /// Ends it; its sums, as comma-separated lines, and its log.
+    pub fn stop(mut self) -> (String, String) {
+        wait_for("reading of the socket", || queued(self.port) == 0);
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        wait_for("end of nfacctd", || self.child.try_wait().unwrap().is_some());
+        let read = |name| fs::read_to_string(self.directory.path().join(name));
+        let log = read("log").unwrap();
+        // Its other process writes the sums.
+        wait_for("the sums of nfacctd", || read("sums").is_ok_and(|text| text.lines().count() > 1));
+        (read("sums").unwrap(), log)
+    }
+}
+
+impl Drop for Nfacctd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -1,0 +1,73 @@
+//! The third decoder: the crate `netflow_parser`.
+
+use netflow_parser::variable_versions::field_value::FieldValue;
+use netflow_parser::variable_versions::ipfix::{self, lookup::IPFixField};
+use netflow_parser::variable_versions::v9;
+use netflow_parser::{NetflowPacket, NetflowParser};
+
+use super::{Family, Sums, add};
+
+const OCTETS: u16 = 1;
+const PACKETS: u16 = 2;
+const PROTOCOL: u16 = 4;
+const IPV4: u16 = 8;
+const IPV6: u16 = 27;
+
+/// The sums of its flow records.
+pub fn sums(datagrams: &[Vec<u8>]) -> Sums {
+    let mut parser = NetflowParser::default();
+    let mut sums = Sums::new();
+    for datagram in datagrams {
+        let result = parser.parse_bytes(datagram);
+        assert!(result.error.is_none(), "{:?}", result.error);
+        result.packets.iter().for_each(|packet| packet_sums(packet, &mut sums));
+    }
+    sums
+}
+
+fn packet_sums(packet: &NetflowPacket, sums: &mut Sums) {
+    match packet {
+        NetflowPacket::V5(v5) => v5.flowsets.iter().for_each(|record| {
+            let counts = (1, record.d_pkts.into(), record.d_octets.into());
+            add(sums, (Family::Ipv4, record.protocol_number), counts);
+        }),
+        NetflowPacket::V7(v7) => v7.flowsets.iter().for_each(|record| {
+            let counts = (1, record.d_pkts.into(), record.d_octets.into());
+            add(sums, (Family::Ipv4, record.protocol_number), counts);
+        }),
+        NetflowPacket::V9(v9) => v9.flowsets.iter().for_each(|set| match &set.body {
+            v9::FlowSetBody::Data(data) => data.fields.iter().for_each(|record| {
+                let of = |id| record.iter().find(|(field, _)| u16::from(*field) == id).map(|(_, value)| value);
+                flow(of, sums);
+            }),
+            v9::FlowSetBody::NoTemplate(_) | v9::FlowSetBody::Empty => panic!("unread set {set:?}"),
+            _ => {}
+        }),
+        NetflowPacket::IPFix(ipfix) => ipfix.flowsets.iter().for_each(|set| match &set.body {
+            ipfix::FlowSetBody::Data(data) => data.fields.iter().for_each(|record| {
+                let of = |id| {
+                    let wanted = IPFixField::new(id, None);
+                    record.iter().find(|(field, _)| *field == wanted).map(|(_, value)| value)
+                };
+                flow(of, sums);
+            }),
+            ipfix::FlowSetBody::NoTemplate(_) | ipfix::FlowSetBody::Empty => panic!("unread set {set:?}"),
+            _ => {}
+        }),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn flow<'a>(of: impl Fn(u16) -> Option<&'a FieldValue>, sums: &mut Sums) {
+    let number = |id| of(id).and_then(FieldValue::as_u64).unwrap_or_else(|| panic!("no field {id}"));
+    let family = match () {
+        () if of(IPV4).is_some() => Family::Ipv4,
+        () if of(IPV6).is_some() => Family::Ipv6,
+        () => Family::Link,
+    };
+    let protocol = of(PROTOCOL).map_or(0, |value| match value {
+        FieldValue::ProtocolType(protocol) => u8::from(*protocol),
+        other => other.as_u64().unwrap() as u8,
+    });
+    add(sums, (family, protocol), (1, number(PACKETS), number(OCTETS)));
+}
