@@ -30,7 +30,7 @@ help:
 	@echo "make fuzz    fuzz the frame path for $(FUZZ_SECONDS) s (FUZZ_SECONDS=); FUZZ='parse', 'erspan', 'vhost_ring', 'vhost_message' or 'cli'"
 	@echo "make deps    install the Debian packages that these need"
 	@echo "make clean   remove what was built"
-	@echo "make instructions asan memcheck miri kills truth   the gates of docs/testing.md; BLESS=1 renews the counts of the first"
+	@echo "make instructions asan memcheck miri kills relay-kills truth   the gates of docs/testing.md; BLESS=1 renews the counts of the first"
 
 # Daemons of the packages are not to start: the lab and the tests start what they need by themselves.
 deps:
@@ -92,6 +92,12 @@ kills:
 TRUTH_PACKETS ?= 1000000
 truth: deps
 	TRUTH_PACKETS=$(TRUTH_PACKETS) $(CARGO) test -p vem --test export_truth -- --nocapture
+
+# Both ends of flow-relay are killed this often; and an hour of outage at 20,000 records a second, by a clock of the test's own.
+.PHONY: relay-kills
+relay-kills:
+	KILLS=$(KILLS) $(CARGO) test -p vem --test relay -- --nocapture kills
+	OUTAGE_S=3600 $(CARGO) test --release -p vem --lib -- --nocapture relay::tests::after_an_outage
 
 # Instructions per stage of the frame path, held against vswitch/benches/instructions.json.
 instructions:

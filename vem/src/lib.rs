@@ -38,6 +38,7 @@ pub mod log;
 pub mod metrics;
 pub mod numbers;
 pub mod rates;
+pub mod relay;
 pub mod request;
 pub mod show;
 pub mod switch;

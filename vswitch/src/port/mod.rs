@@ -17,6 +17,7 @@
 //! delivered with its length set to 0, which the road drops and counts as `oversize`: it is never forwarded in part.
 
 pub mod arena;
+pub mod datagram;
 pub mod fault;
 pub mod memory;
 pub mod netdev;

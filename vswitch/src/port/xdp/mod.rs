@@ -25,7 +25,7 @@
 pub mod ethtool;
 mod program;
 mod queue;
-mod ring;
+pub(super) mod ring;
 mod socket;
 mod umem;
 

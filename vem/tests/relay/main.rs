@@ -1,0 +1,6 @@
+//! The shipped `flow-relay` at both ends, between sockets of the test.
+
+mod disk;
+mod kills;
+mod place;
+mod trust;
