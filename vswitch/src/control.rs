@@ -8,6 +8,7 @@
 
 mod figures;
 mod ports;
+mod trace;
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,16 +23,20 @@ use crate::account::counters::Counters;
 use crate::account::load::LoadCells;
 use crate::current::Current;
 use crate::exchange::Exchange;
+use crate::flow::key::FlowKey;
 use crate::observe::capture::{Capture, Tap, Wanted};
-use crate::port::{PORTS_MAX, Port, PortId};
+use crate::observe::passage::{Watch, WatchWanted, Watching};
+use crate::port::{Offloads, PORTS_MAX, Port, PortId};
 use crate::snapshot::Snapshot;
 use crate::time::Instant;
+use crate::verdict::Judgement;
 use ports::Homes;
 
 pub use figures::{
     CacheStats, DropSample, FlowFilter, LiveFlow, MacEntry, PortCounters, SessionStats, Traffic, WorkerLoad,
 };
 pub use ports::REPLAN;
+pub use trace::{Sending, Traced};
 
 /// How long a question waits for the worker.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -60,6 +65,9 @@ pub enum Error {
     /// There is a capture of the port.
     #[error("port {0} is being captured already")]
     PortCaptured(u16),
+    /// Frames are watched already.
+    #[error("frames of this module are being watched already")]
+    Watched,
     /// There are fewer workers.
     #[error("there is no worker {0}")]
     NoWorker(usize),
@@ -88,6 +96,12 @@ pub(crate) enum Ask {
     Tap { id: PortId, tap: Box<Tap>, reply: SyncSender<Result<(), (Error, Box<Tap>)>> },
     /// Give the tap of a port back.
     Untap { id: PortId, reply: SyncSender<Option<Box<Tap>>> },
+    /// Tell of frames; give the watch back if there is one already.
+    Watch { watch: Box<Watch>, reply: SyncSender<Result<(), (Error, Box<Watch>)>> },
+    /// Give the watch back.
+    Unwatch { reply: SyncSender<Option<Box<Watch>>> },
+    /// The devices, what each takes, and what the flow cache says of a flow, and whether that holds.
+    Look { key: Option<FlowKey>, into: Vec<(PortId, Offloads)>, reply: SyncSender<Looked> },
     /// The last dropped frames.
     Drops { into: Vec<DropSample>, reply: SyncSender<Vec<DropSample>> },
     /// The MAC table.
@@ -97,6 +111,9 @@ pub(crate) enum Ask {
     /// The flows with the most octets, and how many there are.
     Flows { filter: FlowFilter, top: usize, into: Vec<LiveFlow>, reply: SyncSender<(Vec<LiveFlow>, u64)> },
 }
+
+/// The answer to [`Ask::Look`].
+pub(crate) type Looked = (Vec<(PortId, Offloads)>, Option<(Judgement, bool)>);
 
 /// What one worker and the handle both see.
 #[repr(align(128))]
@@ -317,6 +334,30 @@ impl Control {
     /// Ends the capture of port `id`.
     pub fn end_capture(&self, id: PortId) -> Result<(), Error> {
         self.ask_all(0, |reply| Ask::Untap { id, reply }).map(drop)
+    }
+
+    /// Begins to tell of frames: every worker has a watch.
+    ///
+    /// # Errors
+    /// Frames are watched already.
+    pub fn watch(&self, wanted: WatchWanted) -> Result<Watching, Error> {
+        let (watching, watches) = Watching::new(wanted, self.workers());
+        for (worker, watch) in watches.into_iter().enumerate() {
+            let watch = Box::new(watch);
+            let put = self.ask(worker, |reply| Ask::Watch { watch, reply });
+            if let Err(error) = put.and_then(|put| put.map_err(|(error, _)| error)) {
+                for before in 0..worker {
+                    let _freed_here = self.ask(before, |reply| Ask::Unwatch { reply });
+                }
+                return Err(error);
+            }
+        }
+        Ok(watching)
+    }
+
+    /// Tells of no more frames.
+    pub fn end_watch(&self) -> Result<(), Error> {
+        self.ask_all(0, |reply| Ask::Unwatch { reply }).map(drop)
     }
 
     /// The MAC address table, in no order.

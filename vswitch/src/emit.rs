@@ -76,6 +76,11 @@ impl Staged {
 }
 
 impl Device {
+    /// What it takes.
+    pub fn offloads(&self) -> Offloads {
+        self.offloads
+    }
+
     /// Gives frames to the device.
     #[inline(always)]
     fn give(&mut self, frames: &[TxFrame<'_>]) -> Sent {

@@ -17,9 +17,11 @@ use crate::emit::{Batch, Cx, Devices, Run, Way, bit, pop};
 use crate::flow::Flows;
 use crate::flow::cache::NONE;
 use crate::flow::entry::{Entry, state};
+use crate::flow::key::FlowKey;
 use crate::frame::{BATCH, Buffer};
 use crate::judge;
 use crate::observe::drops::Drops;
+use crate::observe::passage::{Cached, Watch};
 use crate::parse::{Parsed, parse_into};
 use crate::port::PortId;
 use crate::snapshot::Snapshot;
@@ -39,6 +41,8 @@ pub struct Road {
     pub flows: Flows,
     /// The last dropped frames.
     pub drops: Drops,
+    /// Tells of some frames what becomes of them, while somebody wants to know.
+    pub watch: Option<Box<Watch>>,
     counters: Arc<Counters>,
     batch: Batch,
     hashes: [u64; BATCH],
@@ -53,6 +57,7 @@ impl Road {
             macs,
             flows,
             drops: Drops::default(),
+            watch: None,
             counters,
             batch: Batch::default(),
             hashes: [0; BATCH],
@@ -67,9 +72,30 @@ impl Road {
         self.batch.restart();
         let received = self.parse(&cx, port);
         self.look_up(received.active);
-        self.walk(&cx, devices, received.active, snapshot.generation(port), now);
+        let generation = snapshot.generation(port);
+        match self.watch.as_mut().map_or(0, |watch| watch.choose(port, buffers, now)) {
+            0 => self.walk(&cx, devices, received.active, generation, now),
+            _ => self.walk_watched(&cx, devices, received.active, generation, now),
+        }
         devices.flush_all(&cx, &mut self.batch);
         self.settle(&cx, port, &received, now);
+        if let Some(watch) = &mut self.watch {
+            watch.tell(&mut self.batch);
+        }
+    }
+
+    /// As [`Road::walk`], without the short way of the usual frame: the watch looks on where a frame is decided.
+    #[cold]
+    fn walk_watched(&mut self, cx: &Cx<'_>, devices: &mut Devices, active: u64, generation: u32, now: Instant) {
+        let mut hits = 0u64;
+        let mut rest = active;
+        while let Some(at) = pop(&mut rest) {
+            if let Some(watch) = &mut self.watch {
+                watch.before(at, cx.snapshot, &self.macs, self.batch.parsed(at));
+            }
+            hits += u64::from(self.decide(cx, devices, at, generation, now));
+        }
+        cx.counters.cache.hits.add(hits);
     }
 
     /// Decides the frames in their order. Those that leave as they came by the same port, one after the other, are staged
@@ -124,6 +150,17 @@ impl Road {
         for (known, hash) in self.known.iter_mut().zip(&self.hashes).take(used(active)) {
             *known = self.flows.cache.guess(*hash);
         }
+    }
+
+    /// What the cache says of a flow, and whether that holds; for who asks, and changes nothing.
+    pub fn cached(&self, key: &FlowKey, snapshot: &Snapshot) -> Option<(Judgement, bool)> {
+        let entry = self.flows.cache.get(self.flows.cache.find(self.flows.cache.hash(key), key)?)?;
+        let j = entry.judgement();
+        let generation_out = j.out.map_or(0, |out| snapshot.generation(out));
+        let fits = j.generation_in == snapshot.generation(key.in_port())
+            && (j.out.is_none() || j.generation_out == generation_out)
+            && (!j.admitted || self.macs.is_current(j.source) && judge::stands(j.destination, snapshot, &self.macs));
+        entry.is(state::LIVE).then_some((j, fits))
     }
 
     /// The entry of a frame's flow, when its guess was none or wrong, or frames before this one may have changed things.
@@ -254,6 +291,14 @@ impl Road {
                 (entry, j)
             }
         };
+        if let Some(watch) = &mut self.watch {
+            let cached = match (held, known) {
+                (Some(_), _) => Cached::Hit,
+                (None, NONE) => Cached::Miss,
+                (None, _) => Cached::Stale,
+            };
+            watch.judged(at, cached, &j);
+        }
         if j.verdict != Verdict::Flood {
             self.flows.count(entry, parsed, now);
         }
@@ -317,6 +362,9 @@ impl Road {
             };
             if let Some(id) = rule.counted() {
                 cx.counters.count_rule(id, parsed.segments.into());
+            }
+            if let Some(watch) = &mut self.watch {
+                watch.flooded(at, to.config.id, refusal.map(|(reason, _)| reason), rule);
             }
             if let Some((reason, rule)) = refusal {
                 cells.drop_tx(reason, parsed.segments.into());

@@ -26,10 +26,13 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
+use proto::addr::{MacAddr, VlanId};
+
 use crate::control::{Ask, Attached, Control, Deal, Error, Seat, Shared};
 use crate::emit::Devices;
 use crate::frame::Buffer;
 use crate::job::Job;
+use crate::observe::passage::Watch;
 use crate::port::{Port, PortId};
 use crate::readiness::Readiness;
 use crate::road::Road;
@@ -324,6 +327,23 @@ impl Worker {
                 self.road.macs.age(port, Some(Instant::from_ns(limit)), AGED_PER_TURN);
             }
         }
+    }
+
+    /// Runs on `snapshot` as it is, at `now`; for a switch that is like another.
+    pub(crate) fn run_on(&mut self, snapshot: Arc<Snapshot>, now: Instant) {
+        self.now = now;
+        self.shared.snapshot.store(snapshot);
+        self.adopt_current();
+    }
+
+    /// Learns an address.
+    pub(crate) fn teach(&mut self, vlan: VlanId, mac: MacAddr, port: PortId) {
+        self.road.macs.learn(vlan, mac, port, self.now);
+    }
+
+    /// Tells of frames by `watch`.
+    pub(crate) fn watch(&mut self, watch: Watch) {
+        self.road.watch = Some(Box::new(watch));
     }
 
     /// Makes `snapshot` the running one, as [`Control::publish`] does; for whoever drives the workers in their own thread.

@@ -28,6 +28,13 @@ pub(super) struct Homes {
     before: Vec<WorkerLoad>,
 }
 
+impl Homes {
+    /// The worker that receives from a port.
+    pub(super) fn of(&self, id: PortId) -> Option<usize> {
+        self.of.get(&id).copied()
+    }
+}
+
 impl Control {
     /// Gives every worker a handle of a device for port `id`; the one that has least to do receives from it.
     pub fn attach(&self, id: PortId, mut port: Box<dyn Port>) -> Result<(), Error> {

@@ -5,3 +5,4 @@ pub mod capture;
 pub mod drops;
 pub mod erspan;
 pub mod mirror;
+pub mod passage;

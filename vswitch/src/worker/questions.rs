@@ -68,6 +68,28 @@ impl Worker {
                 let _ = reply.send(self.devices.get_mut(id).and_then(|device| device.tap.take()));
                 None
             }
+            Ask::Watch { watch, reply } => {
+                let _ = reply.send(match self.road.watch {
+                    None => {
+                        self.road.watch = Some(watch);
+                        Ok(())
+                    }
+                    Some(_) => Err((Error::Watched, watch)),
+                });
+                None
+            }
+            Ask::Unwatch { reply } => {
+                let _ = reply.send(self.road.watch.take());
+                None
+            }
+            Ask::Look { key, mut into, reply } => {
+                for id in &self.attached {
+                    into.extend(self.devices.get_mut(*id).map(|device| (*id, device.offloads())));
+                }
+                let cached = key.and_then(|key| self.road.cached(&key, &self.snapshot));
+                let _ = reply.send((into, cached));
+                None
+            }
             Ask::Drops { mut into, reply } => {
                 into.extend(self.road.drops.newest_first());
                 let _ = reply.send(into);
@@ -90,12 +112,12 @@ impl Worker {
         self.devices.attach(id, port).map_err(|port| (Error::PortNumber(id.0), port))?;
         self.attached.push(id);
         self.mark_gone(id, false);
-        self.watch(id);
+        self.watch_device(id);
         Ok(())
     }
 
     /// Looks after the device of port `id` from now on.
-    fn watch(&mut self, id: PortId) {
+    fn watch_device(&mut self, id: PortId) {
         let Some(device) = self.devices.get_mut(id) else { return };
         self.readiness.watch(id, &*device.port);
         if device.port.polls() {
@@ -162,7 +184,7 @@ impl Worker {
     fn take_back(&mut self, id: PortId, port: Box<dyn Port>) {
         // There is room: it was there before.
         if self.devices.attach(id, port).is_ok() {
-            self.watch(id);
+            self.watch_device(id);
         }
     }
 
@@ -171,7 +193,7 @@ impl Worker {
         self.unwatch(id);
         let swapped = self.devices.get_mut(id).is_some_and(|device| deal.swap(&mut device.port));
         self.devices.renew(id);
-        self.watch(id);
+        self.watch_device(id);
         swapped
     }
 }

@@ -9,6 +9,7 @@ mod draw;
 mod net;
 mod plain;
 mod read;
+mod trace;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
