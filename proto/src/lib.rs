@@ -23,6 +23,7 @@ pub mod flow;
 pub mod metrics;
 pub mod msg;
 pub mod name;
+pub mod passage;
 pub mod query;
 pub mod report;
 pub mod session;

@@ -5,6 +5,7 @@ use minicbor::{Decode, Encode};
 use crate::addr::{MacAddr, VlanId};
 use crate::capture::Wanted;
 use crate::name::IfName;
+use crate::passage::{Imagined, Watched};
 
 /// A question; its answer is the [`crate::report::Answer`] of the same name.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
@@ -61,6 +62,21 @@ pub enum Query {
     /// Ends a capture.
     #[n(14)]
     CaptureEnd(#[n(0)] u64),
+    /// What would become of a frame.
+    #[n(60)]
+    Trace(#[n(0)] Imagined),
+    /// Begins to tell of real frames.
+    #[n(61)]
+    WatchBegin(#[n(0)] Watched),
+    /// What a watch has told since.
+    #[n(62)]
+    WatchRead(#[n(0)] u64),
+    /// Ends a watch; without a number all of them.
+    #[n(63)]
+    WatchEnd(#[n(0)] Option<u64>),
+    /// The watches that run.
+    #[n(64)]
+    Watches,
 }
 
 impl Query {
@@ -70,6 +86,9 @@ impl Query {
             Query::Show(_) => Some(SHOW),
             Query::Applied => Some(APPLIED),
             Query::CaptureBegin(_) | Query::CaptureRead(_) | Query::CaptureEnd(_) => Some(CAPTURE),
+            Query::Trace(_) | Query::WatchBegin(_) | Query::WatchRead(_) | Query::WatchEnd(_) | Query::Watches => {
+                Some(WHY)
+            }
             _ => None,
         }
     }
@@ -81,8 +100,10 @@ pub const SHOW: &str = "show";
 pub const APPLIED: &str = "applied";
 /// The capability of an agent that captures.
 pub const CAPTURE: &str = "capture";
+/// The capability of an agent that says what becomes of a frame.
+pub const WHY: &str = "why";
 /// The capabilities of an agent of this version.
-pub const CAPABILITIES: [&str; 3] = [SHOW, APPLIED, CAPTURE];
+pub const CAPABILITIES: [&str; 4] = [SHOW, APPLIED, CAPTURE, WHY];
 
 /// Which flows are wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]

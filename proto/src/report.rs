@@ -8,6 +8,7 @@ use crate::capture::Captured;
 use crate::config::ProfileType;
 use crate::msg::ConfigHash;
 use crate::name::IfName;
+use crate::passage::{Passage, Told, WatchRow};
 
 /// A port that the host has attached.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
@@ -448,4 +449,13 @@ pub enum Answer {
     /// To `CaptureBegin` and `CaptureRead`.
     #[n(11)]
     Captured(#[n(0)] Captured),
+    /// To `Trace`.
+    #[n(60)]
+    Traced(#[n(0)] Passage),
+    /// To `WatchBegin` and `WatchRead`.
+    #[n(61)]
+    Told(#[n(0)] Told),
+    /// To `Watches`.
+    #[n(62)]
+    Watches(#[n(0)] Vec<WatchRow>),
 }

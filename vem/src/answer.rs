@@ -25,6 +25,7 @@ use crate::applied::applied;
 use crate::capture;
 use crate::header;
 use crate::switch::Switch;
+use crate::why;
 
 /// Answers a question; what can't be answered says why.
 pub fn answer(switch: &mut Switch, query: &Query, now: Instant) -> Answer {
@@ -52,6 +53,9 @@ pub fn answer(switch: &mut Switch, query: &Query, now: Instant) -> Answer {
             let (captures, control) = switch.captures();
             let ended = captures.end(control, *id);
             Ok(ended.map_or_else(|error| Answer::Failed(error.to_string()), |()| Answer::Done))
+        }
+        Query::Trace(_) | Query::WatchBegin(_) | Query::WatchRead(_) | Query::WatchEnd(_) | Query::Watches => {
+            Ok(why::answer(switch, query, now).unwrap_or_else(Answer::Failed))
         }
         // Needs more than the switch: the agent answers it.
         Query::Show(_) => Ok(Answer::Failed("not a question about the switch".to_owned())),

@@ -43,4 +43,5 @@ pub mod request;
 pub mod show;
 pub mod switch;
 pub mod watches;
+pub mod why;
 pub mod workers;

@@ -256,7 +256,10 @@ fn write_table(answer: &Answer, out: &mut String) -> std::fmt::Result {
         | Answer::Failed(_)
         | Answer::Text(_)
         | Answer::Applied(_)
-        | Answer::Captured(_) => {}
+        | Answer::Captured(_)
+        | Answer::Traced(_)
+        | Answer::Told(_)
+        | Answer::Watches(_) => {}
     }
     Ok(())
 }

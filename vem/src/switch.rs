@@ -45,6 +45,7 @@ use crate::hostport::{self, netns};
 use crate::numbers::MonitorNumbers;
 use crate::rates::{Rates, Totals};
 use crate::request::Kind;
+use crate::why;
 use crate::workers::Busy;
 
 /// Why something can't be done.
@@ -164,6 +165,7 @@ pub struct Switch {
     events: Vec<Event>,
     busy: Busy,
     captures: Captures,
+    watching: why::Running,
 }
 
 impl Switch {
@@ -206,6 +208,7 @@ impl Switch {
             events: Vec::new(),
             busy: Busy::default(),
             captures: Captures::new(now),
+            watching: why::Running::new(now),
         };
         switch.merge_fixed(fixed);
         if let Some(last) = &switch.last {
@@ -223,6 +226,11 @@ impl Switch {
     /// The captures that run, with the dataplane.
     pub fn captures(&mut self) -> (&mut Captures, &Control) {
         (&mut self.captures, &self.control)
+    }
+
+    /// The watch that runs, with the dataplane and what its ports are called.
+    pub fn watching(&mut self) -> (&mut why::Running, &Control, &Plan) {
+        (&mut self.watching, &self.control, &self.plan)
     }
 
     /// How busy the workers are.
@@ -385,6 +393,7 @@ impl Switch {
             }
         }
         self.captures.expire(&self.control, now);
+        self.watching.expire(&self.control, now);
         self.busy.sample(now, &self.control.loads());
         match self.control.replan(now) {
             Ok(Some(it)) => tracing::info!(port = it.port.0, from = it.from, to = it.to, "port moved between workers"),

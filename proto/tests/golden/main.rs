@@ -4,6 +4,7 @@
 //! that is there; a change of an existing file is a break of the protocol.
 
 mod samples;
+mod why;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

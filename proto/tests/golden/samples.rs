@@ -16,7 +16,7 @@ use proto::report::{
 };
 use proto::vlan::PortMode;
 
-pub const VEM_VARIANTS: [&str; 19] = [
+pub const VEM_VARIANTS: [&str; 22] = [
     "hello",
     "enroll",
     "heartbeat",
@@ -36,6 +36,9 @@ pub const VEM_VARIANTS: [&str; 19] = [
     "answer-text",
     "answer-applied",
     "answer-captured",
+    "answer-traced",
+    "answer-told",
+    "answer-watches",
 ];
 
 pub fn vem_variant(message: &FromVem) -> &'static str {
@@ -60,11 +63,14 @@ pub fn vem_variant(message: &FromVem) -> &'static str {
             Answer::Text(_) => "answer-text",
             Answer::Applied(_) => "answer-applied",
             Answer::Captured(_) => "answer-captured",
+            Answer::Traced(_) => "answer-traced",
+            Answer::Told(_) => "answer-told",
+            Answer::Watches(_) => "answer-watches",
         },
     }
 }
 
-pub const VSM_VARIANTS: [&str; 22] = [
+pub const VSM_VARIANTS: [&str; 27] = [
     "welcome",
     "refuse",
     "enrolled",
@@ -87,6 +93,11 @@ pub const VSM_VARIANTS: [&str; 22] = [
     "query-capture-begin",
     "query-capture-read",
     "query-capture-end",
+    "query-trace",
+    "query-watch-begin",
+    "query-watch-read",
+    "query-watch-end",
+    "query-watches",
 ];
 
 pub fn vsm_variant(message: &FromVsm) -> &'static str {
@@ -114,6 +125,11 @@ pub fn vsm_variant(message: &FromVsm) -> &'static str {
             Query::CaptureBegin(_) => "query-capture-begin",
             Query::CaptureRead(_) => "query-capture-read",
             Query::CaptureEnd(_) => "query-capture-end",
+            Query::Trace(_) => "query-trace",
+            Query::WatchBegin(_) => "query-watch-begin",
+            Query::WatchRead(_) => "query-watch-read",
+            Query::WatchEnd(_) => "query-watch-end",
+            Query::Watches => "query-watches",
         },
     }
 }
@@ -326,7 +342,8 @@ pub fn from_vem() -> Vec<(String, FromVem)> {
             text: "Interface Vethernet12 is up".to_owned(),
         }),
     ];
-    messages.extend(answers().into_iter().map(|answer| FromVem::Answer { id: 42, answer }));
+    messages
+        .extend(answers().into_iter().chain(crate::why::answers()).map(|answer| FromVem::Answer { id: 42, answer }));
     let mut samples: Vec<_> = messages.into_iter().map(|m| (format!("vem-{}", vem_variant(&m)), m)).collect();
     samples.push(("vem-prepared-well".to_owned(), FromVem::Prepared { version: 8, error: None }));
     samples
@@ -376,7 +393,7 @@ pub fn from_vsm() -> Vec<(String, FromVsm)> {
         FromVsm::Commit(7),
         FromVsm::Abort(8),
     ];
-    messages.extend(queries().into_iter().map(|query| FromVsm::Query { id: 42, query }));
+    messages.extend(queries().into_iter().chain(crate::why::queries()).map(|query| FromVsm::Query { id: 42, query }));
     messages.into_iter().map(|m| (format!("vsm-{}", vsm_variant(&m)), m)).collect()
 }
 

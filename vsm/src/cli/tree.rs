@@ -153,7 +153,7 @@ impl Command {
     /// It changes nothing but the session: who may only look may type it.
     pub fn only_looks(&self) -> bool {
         let first = self.syntax.split(' ').next().unwrap_or_default();
-        let looks = ["show", "terminal", "exit", "end", "enable", "dir", "attach", "audit"].contains(&first)
+        let looks = ["show", "terminal", "exit", "end", "enable", "dir", "attach", "audit", "trace"].contains(&first)
             || self.syntax.starts_with("module <slot:num:3-66> execute vemcmd ");
         self.modes == [Mode::Vem] || (self.modes == [Mode::Exec] && looks)
     }

@@ -141,11 +141,16 @@ fn collect(session: &mut Session, plan: &Plan, id: u64) -> Result<(Vec<Frame>, C
     }
 }
 
-fn cells(name: IfName, frame: &Frame) -> [String; 5] {
-    let at = OffsetDateTime::from(SystemTime::UNIX_EPOCH + Duration::from_nanos(frame.at_ns));
+/// A moment, given in nanoseconds since 1970.
+pub fn moment(at_ns: u64) -> String {
+    let at = OffsetDateTime::from(SystemTime::UNIX_EPOCH + Duration::from_nanos(at_ns));
     let (date, hour, minute, second, micro) = (at.date(), at.hour(), at.minute(), at.second(), at.microsecond());
+    format!("{date} {hour:02}:{minute:02}:{second:02}.{micro:06}")
+}
+
+fn cells(name: IfName, frame: &Frame) -> [String; 5] {
     [
-        format!("{date} {hour:02}:{minute:02}:{second:02}.{micro:06}"),
+        moment(frame.at_ns),
         name.short(),
         if frame.received { "rx" } else { "tx" }.to_owned(),
         frame.length.to_string(),

@@ -3,6 +3,7 @@
 pub mod aaa;
 pub mod acl;
 pub mod checkpoint;
+pub mod debug;
 pub mod draft;
 pub mod ethanalyzer;
 pub mod feature;
@@ -26,6 +27,7 @@ pub mod source;
 pub mod svs;
 pub mod system;
 pub mod target;
+pub mod trace;
 pub mod user;
 pub mod vemcmd;
 pub mod vlan;
@@ -90,6 +92,8 @@ fn own_files() -> Vec<(&'static str, Vec<Command>)> {
         draft::commands(),
         role::commands(),
         ethanalyzer::commands(),
+        trace::commands(),
+        debug::commands(),
         golden::commands(),
         user::commands(),
         logging::commands(),
