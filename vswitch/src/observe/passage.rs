@@ -149,11 +149,20 @@ fn add(cell: &AtomicU64) {
     cell.store(cell.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }
 
+/// What all workers together still have to do.
+#[derive(Debug)]
+struct Left {
+    /// Frames to pick.
+    picks: AtomicU32,
+    /// Frames to tell of; those that are picked are told of at the end of their batch.
+    tales: AtomicU32,
+}
+
 /// What looks on in a worker.
 pub struct Watch {
     port: Option<PortId>,
     filter: Option<Arc<Program>>,
-    left: Arc<AtomicU32>,
+    left: Arc<Left>,
     /// Frames told of in the second that began then.
     pace: (Instant, u32),
     ring: Producer<Passage>,
@@ -169,7 +178,7 @@ impl Watch {
     pub(crate) fn choose(&mut self, port: PortId, buffers: &[Buffer], now: Instant) -> u64 {
         self.set = 0;
         self.passages.clear();
-        if self.port.is_some_and(|only| only != port) || self.left.load(Ordering::Relaxed) == 0 {
+        if self.port.is_some_and(|only| only != port) || self.left.picks.load(Ordering::Relaxed) == 0 {
             return 0;
         }
         for (at, buffer) in (0..BATCH as u8).zip(buffers) {
@@ -200,7 +209,7 @@ impl Watch {
 
     /// One of those that are left.
     fn take_one(&self) -> bool {
-        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        self.left.picks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
     }
 
     fn of(&mut self, at: u8) -> Option<&mut Passage> {
@@ -254,6 +263,8 @@ impl Watch {
             if self.ring.push(passage).is_err() {
                 add(&self.cells.untold);
             }
+            // After the push: who sees that all is told finds it in the ring.
+            self.left.tales.fetch_sub(1, Ordering::Release);
         }
         self.set = 0;
     }
@@ -262,14 +273,15 @@ impl Watch {
 /// The reader's end. The watches stay until [`crate::control::Control::end_watch`].
 pub struct Watching {
     rings: Vec<(Consumer<Passage>, Arc<Cells>)>,
-    left: Arc<AtomicU32>,
+    left: Arc<Left>,
 }
 
 impl Watching {
     /// The reader's end, and a watch for each worker.
     pub(crate) fn new(wanted: WatchWanted, workers: usize) -> (Watching, Vec<Watch>) {
         let filter = wanted.filter.map(Arc::new);
-        let left = Arc::new(AtomicU32::new(wanted.count));
+        let (picks, tales) = (AtomicU32::new(wanted.count), AtomicU32::new(wanted.count));
+        let left = Arc::new(Left { picks, tales });
         let room = usize::try_from(wanted.count.min(PER_SECOND)).unwrap_or(1).max(1);
         let (mut rings, mut watches) = (Vec::new(), Vec::new());
         for _ in 0..workers {
@@ -309,8 +321,8 @@ impl Watching {
         (sum(|cells| &cells.matched), sum(|cells| &cells.untold))
     }
 
-    /// All that were asked for are told of, or about to be.
+    /// All that were asked for are told of: nothing comes behind what [`Watching::take`] gives after this.
     pub fn is_over(&self) -> bool {
-        self.left.load(Ordering::Relaxed) == 0
+        self.left.tales.load(Ordering::Acquire) == 0
     }
 }
