@@ -57,6 +57,7 @@ fn argument(kind: Kind, random: &mut Random) -> String {
         Kind::Ip => "192.0.2.1",
         Kind::Ip6 => "2001:db8::1",
         Kind::Prefix => "192.0.2.0/24",
+        Kind::Prefix6 => "2001:db8::/32",
         Kind::Mac => "0200.0000.0001",
         Kind::Hex16 => "0x86dd",
         Kind::Port => "4711",

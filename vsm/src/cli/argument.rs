@@ -107,6 +107,7 @@ pub fn read(kind: Kind, line: &str, rest: &[Piece<'_>]) -> Reading {
         Kind::Ip6 if text.contains(':') => text.parse().map_or(Reading::No, |ip| one(Value::Ip6(ip))),
         Kind::Ip6 => Reading::No,
         Kind::Prefix => prefix(text),
+        Kind::Prefix6 => prefix6(text),
         Kind::Mac => mac(text),
         Kind::Hex16 => match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
             Some(digits) if digits.len() <= 4 && digits.bytes().all(|b| b.is_ascii_hexdigit()) => {
@@ -198,6 +199,14 @@ fn prefix(text: &str) -> Reading {
         (Ok(addr), Ok(len)) => one(Value::Prefix(addr, len as u8)),
         (Err(Miss::No), _) => Reading::No,
         _ => Reading::Wrong("Invalid IP prefix".into()),
+    }
+}
+
+fn prefix6(text: &str) -> Reading {
+    let Some((addr, len)) = text.split_once('/').filter(|(addr, _)| addr.contains(':')) else { return Reading::No };
+    match (addr.parse(), number(len, 0, 128)) {
+        (Ok(addr), Ok(len)) => one(Value::Prefix6(addr, len as u8)),
+        _ => Reading::Wrong("Invalid IPv6 prefix".into()),
     }
 }
 
@@ -377,6 +386,10 @@ mod tests {
         assert_eq!(ip("1.2.3.256"), Reading::Wrong("Invalid IP address".into()));
         assert_eq!(reading(Kind::Prefix, "10.0.0.0/8"), one(Value::Prefix(Ipv4Addr::new(10, 0, 0, 0), 8)));
         assert_eq!(reading(Kind::Prefix, "10.0.0.0/33"), Reading::Wrong("Invalid IP prefix".into()));
+        let v6 = Value::Prefix6("2001:db8::".parse().unwrap(), 32);
+        assert_eq!(reading(Kind::Prefix6, "2001:db8::/32"), Reading::Value(v6, 1));
+        assert_eq!(reading(Kind::Prefix6, "2001:db8::/129"), Reading::Wrong("Invalid IPv6 prefix".into()));
+        assert_eq!(reading(Kind::Prefix6, "10.0.0.0/8"), Reading::No);
         assert_eq!(reading(Kind::Number(1, 9), "10"), Reading::Wrong("Invalid number, range is (1:9)".into()));
         assert_eq!(reading(Kind::Number(1, 9), "99999999999"), Reading::Wrong("Invalid number, range is (1:9)".into()));
         assert_eq!(reading(Kind::Ip6, "::1"), one(Value::Ip6(std::net::Ipv6Addr::LOCALHOST)));

@@ -96,6 +96,7 @@ fn offers(tree: &Tree, edge: &Edge) -> Vec<Candidate> {
         Kind::Ip => "A.B.C.D".to_owned(),
         Kind::Ip6 => "A:B::C:D".to_owned(),
         Kind::Prefix => "A.B.C.D/LEN".to_owned(),
+        Kind::Prefix6 => "A:B::C:D/LEN".to_owned(),
         Kind::Mac => "E.E.E".to_owned(),
         Kind::Hex16 => "<0x0-0xffff>".to_owned(),
         Kind::Port => {

@@ -46,6 +46,8 @@ pub enum Kind {
     Ip6,
     /// `prefix`
     Prefix,
+    /// An IPv6 address and the length of its prefix.
+    Prefix6,
     /// `mac`
     Mac,
     /// `hex16`
@@ -356,6 +358,7 @@ fn token(lexeme: &'static str) -> Result<Node, String> {
         "ip" => Kind::Ip,
         "ip6" => Kind::Ip6,
         "prefix" => Kind::Prefix,
+        "prefix6" => Kind::Prefix6,
         "mac" => Kind::Mac,
         "hex16" => Kind::Hex16,
         "port" => Kind::Port,

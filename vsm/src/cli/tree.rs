@@ -15,7 +15,7 @@
 //!
 //! Types: `word` (no blanks, 1-64 characters), `word80`, `secret` (as `word`, up to 255, bars too), `release` (`0.1.0`), `quoted` (a word, or words in quotes), `line` (the rest of the line), `num:LOW-HIGH`, `vlan`, `vlans`,
 //! `if` (interface), `ifs` (interfaces and ranges, `veth1-4,eth3/1`), `ip` (dotted, zero-padded octets are decimal),
-//! `ip6` (`2001:db8::1`), `prefix` (`10.0.0.0/8`), `mac`, `hex16` (`0x86dd`), `port` (0-65535 or a well-known name).
+//! `ip6` (`2001:db8::1`), `prefix` (`10.0.0.0/8`), `prefix6` (`2001:db8::/32`), `mac`, `hex16` (`0x86dd`), `port` (0-65535 or a well-known name).
 //! The same name may stand in several alternatives. Case of arguments is kept. `[ a | b ]` is `[ { a | b } ]`.
 //!
 //! [`super::graph::Tree`] compiles all commands once; a malformed syntax string fails there, and so in the first test.
@@ -179,6 +179,8 @@ pub enum Value {
     Ip6(Ipv6Addr),
     /// `prefix`
     Prefix(Ipv4Addr, u8),
+    /// `2001:db8::/32`
+    Prefix6(Ipv6Addr, u8),
     /// `mac`
     Mac(MacAddr),
 }

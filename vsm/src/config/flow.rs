@@ -2,7 +2,9 @@
 //!
 //! As in the rest of the model, what was not said is `None`; [`super::compile`] has the defaults.
 
-use std::net::Ipv4Addr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 use proto::flow::{Field, Version};
 
@@ -12,6 +14,60 @@ pub const DESTINATIONS_MAX: usize = 4;
 pub const MONITOR_EXPORTERS_MAX: usize = 2;
 /// UDP port of a collector, unless configured.
 pub const COLLECTOR_PORT: u16 = 9995;
+
+/// Most prefixes that are inside.
+pub const INTERNAL_PREFIXES_MAX: usize = 256;
+
+/// Addresses that begin alike, of either family.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Prefix {
+    /// The beginning, zero behind it; IPv4 mapped to IPv6.
+    bits: u128,
+    /// Its length in bits, of the mapped address.
+    length: u8,
+}
+
+impl Prefix {
+    /// The first `length` bits of `addr`; of all of them, when there are fewer.
+    pub fn new(addr: IpAddr, length: u8) -> Prefix {
+        let (bits, length) = match addr {
+            IpAddr::V4(addr) => (addr.to_ipv6_mapped().to_bits(), 96 + length.min(32)),
+            IpAddr::V6(addr) => (addr.to_bits(), length.min(128)),
+        };
+        Prefix { bits: bits & mask(length), length }
+    }
+
+    /// `addr`, mapped if it is IPv4, is one of them.
+    pub fn contains(self, addr: u128) -> bool {
+        addr & mask(self.length) == self.bits
+    }
+}
+
+fn mask(length: u8) -> u128 {
+    u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Ipv6Addr::from_bits(self.bits).to_ipv4_mapped() {
+            Some(addr) if self.length >= 96 => write!(f, "{addr}/{}", self.length - 96),
+            _ => write!(f, "{}/{}", Ipv6Addr::from_bits(self.bits), self.length),
+        }
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Prefix, ()> {
+        let (addr, length) = text.split_once('/').ok_or(())?;
+        let (addr, length) = (addr.parse::<IpAddr>().map_err(drop)?, length.parse::<u8>().map_err(drop)?);
+        match length <= if addr.is_ipv4() { 32 } else { 128 } {
+            true => Ok(Prefix::new(addr, length)),
+            false => Err(()),
+        }
+    }
+}
 
 /// Names of the built-in record with all fields that a monitor may give, as they are typed and printed.
 pub const NETFLOW_ORIGINAL: &str = "netflow-original";
@@ -100,4 +156,29 @@ pub struct FlowMonitor {
     pub active_s: Option<u32>,
     /// `timeout inactive`, seconds
     pub inactive_s: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_hold_what_begins_like_them() {
+        let holds = |prefix: &str, addr: &str| {
+            let addr = match addr.parse().unwrap() {
+                IpAddr::V4(addr) => addr.to_ipv6_mapped(),
+                IpAddr::V6(addr) => addr,
+            };
+            prefix.parse::<Prefix>().unwrap().contains(addr.to_bits())
+        };
+        assert!(holds("10.0.0.0/8", "10.255.0.1") && !holds("10.0.0.0/8", "11.0.0.0"));
+        assert!(holds("0.0.0.0/0", "192.0.2.1") && !holds("0.0.0.0/0", "2001:db8::1"));
+        assert!(holds("2001:db8::/32", "2001:db8:1::") && !holds("2001:db8::/32", "2001:db9::"));
+        assert!(holds("::/0", "10.0.0.1"));
+        for text in ["10.1.0.0/16", "192.0.2.1/32", "0.0.0.0/0", "2001:db8::/32", "::/0"] {
+            assert_eq!(text.parse::<Prefix>().unwrap().to_string(), text);
+        }
+        assert_eq!("10.1.2.3/8".parse::<Prefix>().unwrap().to_string(), "10.0.0.0/8");
+        assert!(["10.0.0.0/33", "10.0.0.0", "x/3", "::/129"].iter().all(|text| text.parse::<Prefix>().is_err()));
+    }
 }

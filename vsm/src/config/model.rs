@@ -12,7 +12,7 @@
 //!
 //! No I/O, no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::acl::{IpRule, MacRule};
 use proto::addr::{MacAddr, VlanId};
@@ -23,8 +23,8 @@ use proto::report::PortReport;
 use proto::vlan::VlanSet;
 
 pub use super::flow::{
-    COLLECTOR_PORT, DESTINATIONS_MAX, FlowExporter, FlowMonitor, FlowRecord, MONITOR_EXPORTERS_MAX, RECORD_ITEMS,
-    RecordItem,
+    COLLECTOR_PORT, DESTINATIONS_MAX, FlowExporter, FlowMonitor, FlowRecord, INTERNAL_PREFIXES_MAX,
+    MONITOR_EXPORTERS_MAX, Prefix, RECORD_ITEMS, RecordItem,
 };
 
 pub use super::aaa::Aaa;
@@ -79,6 +79,8 @@ pub struct Model {
     pub exporters: BTreeMap<String, FlowExporter>,
     /// `flow monitor NAME`
     pub monitors: BTreeMap<String, FlowMonitor>,
+    /// `flow internal-prefix PREFIX`; when there are none, the VMs are inside.
+    pub internal_prefixes: BTreeSet<Prefix>,
     /// Port profiles.
     pub profiles: BTreeMap<String, Profile>,
     /// Interfaces that were attached once or configured.
@@ -301,6 +303,7 @@ impl Default for Model {
             records: BTreeMap::new(),
             exporters: BTreeMap::new(),
             monitors: BTreeMap::new(),
+            internal_prefixes: BTreeSet::new(),
             profiles: BTreeMap::from([
                 (QUARANTINE_UPLINK.to_owned(), quarantine(ProfileType::Ethernet)),
                 (QUARANTINE_VETH.to_owned(), quarantine(ProfileType::Vethernet)),

@@ -1,9 +1,9 @@
 //! Random models that commands can make, for property tests.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use proptest::collection::{btree_map, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::{Index, subsequence};
@@ -16,7 +16,7 @@ use proto::msg::HostUuid;
 use proto::name::IfName;
 use proto::vlan::VlanSet;
 
-use super::flow::{NETFLOW_ORIGINAL, ORIGINAL_INPUT};
+use super::flow::{NETFLOW_ORIGINAL, ORIGINAL_INPUT, Prefix};
 use super::line::{Lines, VTY_SESSIONS_MAX};
 use super::logging::{FACILITIES, File, Logfile, Logging, PARTS, Server, Threshold, Timestamp};
 use super::model::{
@@ -345,6 +345,7 @@ pub fn model() -> impl Strategy<Value = Model> {
         btree_map(name(), record, 0..3),
         btree_map(name(), exporter(), 0..3),
         btree_map(name(), (of(line()), picks()), 0..3),
+        btree_set((any::<IpAddr>(), 0u8..129).prop_map(|(addr, length)| Prefix::new(addr, length)), 0..3),
     );
     let profile = (name(), any::<bool>(), of(line()), of(any::<Index>()), any::<bool>(), settings());
     let interfaces = btree_map(if_name(), (of(line()), of(name()), of(any::<Index>()), settings()), 0..6);
@@ -363,7 +364,7 @@ pub fn model() -> impl Strategy<Value = Model> {
             ((hostname, (roles, users, picked, aaa), logging), lines, domain_id, vems),
             vlans,
             acls,
-            (records, exporters, monitors),
+            (records, exporters, monitors, internal_prefixes),
             profiles,
             interfaces,
             macs,
@@ -380,6 +381,7 @@ pub fn model() -> impl Strategy<Value = Model> {
             acls,
             records,
             exporters,
+            internal_prefixes,
             static_macs,
             mac_aging_s,
             sessions,

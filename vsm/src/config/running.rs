@@ -179,6 +179,10 @@ fn flow(out: &mut Text, model: &Model) {
     for (name, monitor) in &model.monitors {
         out.monitor(name, monitor);
     }
+    if !model.internal_prefixes.is_empty() {
+        out.blank();
+    }
+    model.internal_prefixes.iter().for_each(|prefix| out.line(0, format_args!("flow internal-prefix {prefix}")));
 }
 
 /// Parents before children, else by name.

@@ -5,14 +5,18 @@ use proto::flow::Version;
 use super::target::{edit_exporter, edit_record, make_room, name, short, some, text, wanted};
 use crate::cli::render::Output;
 use crate::cli::session::{Session, Subject};
-use crate::cli::tree::{Args, Command, Error, Mode, Run};
+use crate::cli::tree::{Args, Command, Error, Mode, Run, Value};
 use crate::config::flow::is_predefined;
-use crate::config::model::{DESTINATIONS_MAX, FlowExporter, FlowRecord, MONITORS_MAX, RECORD_ITEMS};
+use crate::config::model::{
+    DESTINATIONS_MAX, FlowExporter, FlowRecord, INTERNAL_PREFIXES_MAX, MONITORS_MAX, Prefix, RECORD_ITEMS,
+};
 
 /// What `?` says.
 pub const WORDS: &[(&str, &str)] = &[
     ("flow", "Flow export"),
     ("record", "Which fields are exported"),
+    ("internal-prefix", "Addresses that are inside"),
+    ("prefix", "Prefix"),
     ("exporter", "Where flows are exported to"),
     ("monitor", "What is metered"),
     ("name", "Name, up to 63 characters"),
@@ -134,6 +138,13 @@ pub fn commands() -> Vec<Command> {
         };
         command(RECORD, line, help, line, field)
     }));
+    commands.push(command(
+        CONFIG,
+        "flow internal-prefix { <prefix:prefix> | <prefix:prefix6> }",
+        "Addresses that are inside, for the direction of flows",
+        "flow internal-prefix { <prefix:prefix> | <prefix:prefix6> }",
+        internal_prefix,
+    ));
     commands.extend(exporter_commands());
     commands.extend(super::flow_monitor::commands());
     commands
@@ -291,6 +302,25 @@ fn field(session: &mut Session, args: &Args) -> Result<Output, Error> {
         }
         Ok(())
     })
+}
+
+fn internal_prefix(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let prefix = wanted(match args.get("prefix") {
+        Some(Value::Prefix(addr, length)) => Some(Prefix::new((*addr).into(), *length)),
+        Some(Value::Prefix6(addr, length)) => Some(Prefix::new((*addr).into(), *length)),
+        _ => None,
+    })?;
+    let negated = args.negated;
+    session.edit(Box::new(move |model| {
+        let prefixes = &mut model.internal_prefixes;
+        if negated {
+            let found = prefixes.remove(&prefix).then_some(Vec::new());
+            return found.ok_or_else(|| format!("{prefix} is not an internal prefix"));
+        }
+        make_room(prefixes.contains(&prefix), prefixes.len(), INTERNAL_PREFIXES_MAX, "internal prefixes")?;
+        prefixes.insert(prefix);
+        Ok(Vec::new())
+    }))
 }
 
 fn destination(session: &mut Session, args: &Args) -> Result<Output, Error> {

@@ -76,7 +76,8 @@ fn query(args: &Args) -> FlowQuery {
 const PROTOCOLS: [(u8, &str); 7] =
     [(1, "icmp"), (2, "igmp"), (6, "tcp"), (17, "udp"), (47, "gre"), (50, "esp"), (58, "icmpv6")];
 
-fn protocol_word(row: &FlowRow) -> String {
+/// Name or number of the protocol, or the EtherType of other packets.
+pub fn protocol_word(row: &FlowRow) -> String {
     if !is_ip(row) {
         return format!("0x{:04x}", row.ethertype);
     }
@@ -84,7 +85,8 @@ fn protocol_word(row: &FlowRow) -> String {
     known.map_or_else(|| row.protocol.to_string(), |(_, name)| (*name).to_owned())
 }
 
-fn is_ip(row: &FlowRow) -> bool {
+/// IPv4 or IPv6.
+pub fn is_ip(row: &FlowRow) -> bool {
     matches!(row.ethertype, 0x0800 | 0x86dd)
 }
 
@@ -181,7 +183,7 @@ fn object(slot: u8, row: &FlowRow) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proto::addr::VlanId;
     use proto::name::IfName;
 
@@ -192,7 +194,8 @@ mod tests {
     use crate::cli::parse::parse;
     use crate::cli::tree::Mode;
 
-    fn row(octets: u64) -> FlowRow {
+    /// A TCP flow from Vethernet1 to Vethernet2.
+    pub fn row(octets: u64) -> FlowRow {
         let v4 = |last| std::net::Ipv4Addr::new(10, 0, 0, last).to_ipv6_mapped().to_bits();
         FlowRow {
             input: Some(IfName::Vethernet(1)),

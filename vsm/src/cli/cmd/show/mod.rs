@@ -16,6 +16,7 @@ pub mod environment;
 pub mod feature;
 pub mod flow;
 pub mod flow_cache;
+pub mod flow_top;
 pub mod gather;
 pub mod impact;
 pub mod interface;
@@ -65,6 +66,7 @@ pub fn files() -> Vec<(&'static str, Vec<Command>)> {
         feature::commands(),
         flow::commands(),
         flow_cache::commands(),
+        flow_top::commands(),
         interface::commands(),
         interface_table::commands(),
         link::commands(),
