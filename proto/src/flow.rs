@@ -99,7 +99,7 @@ pub struct Destination {
     /// IPv4 address of the collector.
     #[n(0)]
     pub addr: u32,
-    /// UDP port.
+    /// Port.
     #[n(1)]
     pub port: u16,
 }
@@ -109,6 +109,24 @@ impl Destination {
     pub fn ip(self) -> Ipv4Addr {
         self.addr.into()
     }
+}
+
+/// How an exporter's messages go to its destinations.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Transport {
+    /// Datagrams.
+    #[n(0)]
+    Udp,
+    /// IPFIX over TCP (RFC 7011 section 10.4).
+    #[n(1)]
+    Tcp,
+    /// IPFIX over TLS (RFC 7011 section 11).
+    #[n(2)]
+    Tls,
+    /// flow-relay.
+    #[n(3)]
+    Relay,
 }
 
 /// `flow exporter NAME`
@@ -135,6 +153,9 @@ pub struct Exporter {
     /// Payload of a datagram, octets.
     #[n(6)]
     pub payload_max: u16,
+    /// How they go; `None` is UDP.
+    #[n(20)]
+    pub transport: Option<Transport>,
 }
 
 /// `flow monitor NAME`

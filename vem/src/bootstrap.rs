@@ -26,6 +26,18 @@
 //! [metrics]                       # figures for Prometheus; left out: none
 //! listen = "127.0.0.1:9476"
 //!
+//! [collector_tls]                 # for exporters with `transport tls`
+//! authority = "/etc/vem/collectors-ca.pem"
+//! certificate = "/etc/vem/exporter.pem"           # left out: none is shown
+//! key = "/etc/vem/exporter.key"
+//! name = "collector1"             # in the collector's certificate; default: its address
+//!
+//! [relay]                         # for exporters with `transport relay`, as in docs/flow-relay.md
+//! spool_dir = "/var/lib/vem/relay"
+//! spool_key = "/etc/vem/spool.key"
+//! runtime_dir = "/run/vem-relay"
+//! trust = { shared_key = "/etc/vem/shared.key" }
+//!
 //! [[port]]                        # attached at start
 //! uplink = 1
 //! device = "eth1"
@@ -60,7 +72,9 @@ use vswitch::coalesce;
 use vswitch::worker::{Limits, WORKERS_MAX};
 
 use crate::attach::Attachment;
+use crate::export::transport::{Credentials, TlsFiles};
 use crate::headless;
+use crate::relay::config::BuiltIn;
 use crate::request::Request;
 
 /// Largest configuration file, octets.
@@ -122,6 +136,8 @@ pub struct Bootstrap {
     pub dataplane: Dataplane,
     /// Where figures for Prometheus are served; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Keys and certificates of the flow export.
+    pub credentials: Credentials,
     /// Ports that are attached at start.
     pub ports: Vec<Attachment>,
 }
@@ -157,6 +173,8 @@ struct File {
     dataplane: Option<toml::Spanned<DataplaneFile>>,
     #[serde(default)]
     metrics: Option<Metrics>,
+    collector_tls: Option<TlsFiles>,
+    relay: Option<BuiltIn>,
     #[serde(default)]
     port: Vec<toml::Spanned<Request>>,
 }
@@ -302,8 +320,22 @@ pub fn parse(path: &Path, text: &str) -> Result<Bootstrap, Error> {
         seen.add(port.clone()).map_err(|e| at(written.span(), e.to_string()))?;
     }
     let metrics = file.metrics.map(|metrics| metrics.listen);
+    let credentials = Credentials { tls: file.collector_tls, relay: file.relay, host: name.clone() };
     let Host { state_dir, socket, .. } = host;
-    Ok(Bootstrap { vsm, host: name, domain, uuid, state_dir, socket, limits, coalesce, dataplane, metrics, ports })
+    Ok(Bootstrap {
+        vsm,
+        host: name,
+        domain,
+        uuid,
+        state_dir,
+        socket,
+        limits,
+        coalesce,
+        dataplane,
+        metrics,
+        credentials,
+        ports,
+    })
 }
 
 fn check_address(

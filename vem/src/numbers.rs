@@ -329,6 +329,7 @@ mod tests {
             template_timeout_s: 60,
             option_timeout_s: 60,
             payload_max: 1400,
+            transport: None,
         };
         HostConfig { monitors: names.iter().map(monitor).collect(), exporters: vec![exporter], ..HostConfig::default() }
     }

@@ -104,6 +104,7 @@ fn config(version: Version, ports: &[u16]) -> Config {
             template_timeout_s: 60,
             option_timeout_s: 60,
             payload_max: 1400,
+            transport: None,
         }],
         monitors: vec![Monitor {
             name: "m".into(),

@@ -70,6 +70,7 @@ fn export_to(collector: u16) -> export::Config {
         template_timeout_s: 60,
         option_timeout_s: 60,
         payload_max: 1400,
+        transport: None,
     };
     let exporters = vec!["judge".into()];
     let monitor = Monitor { name: "m".into(), record: None, exporters, active_s: 1800, inactive_s: 15 };

@@ -6,7 +6,7 @@ use proto::capture::{Captured, Frame, Insn, Wanted};
 use proto::config::{
     HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, SessionSource, SourceKind, StaticMac,
 };
-use proto::flow::{Destination, Exporter, Field, Monitor, Record, Version};
+use proto::flow::{Destination, Exporter, Field, Monitor, Record, Transport, Version};
 use proto::msg::{ConfigHash, Enroll, Event, FromVem, FromVsm, Hello, HostUuid};
 use proto::name::IfName;
 use proto::query::{FlowQuery, Query};
@@ -484,6 +484,7 @@ fn exporter(version: Version) -> Exporter {
         template_timeout_s: 60,
         option_timeout_s: 61,
         payload_max: 1400,
+        transport: None,
     }
 }
 
@@ -533,5 +534,12 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         }],
         protected_macs: vec![mac(9)],
     };
-    vec![("config-full".to_owned(), full), ("config-empty".to_owned(), HostConfig::default())]
+    let ways = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Relay];
+    let ways = ways.map(|transport| Exporter { transport: Some(transport), ..exporter(Version::Ipfix) });
+    let transports = HostConfig { exporters: ways.to_vec(), ..HostConfig::default() };
+    vec![
+        ("config-transports".to_owned(), transports),
+        ("config-full".to_owned(), full),
+        ("config-empty".to_owned(), HostConfig::default()),
+    ]
 }

@@ -33,6 +33,7 @@ pub mod plan;
 pub mod sender;
 pub mod stream;
 pub mod template;
+pub mod transport;
 pub mod v5;
 pub mod v9;
 
@@ -52,6 +53,7 @@ use vswitch::port::PortId;
 pub use clock::Anchor;
 use early::Early;
 use plan::Plan;
+use transport::Credentials;
 
 /// Records taken from the ring before timers and configuration are looked at.
 const BATCH: usize = 1024;
@@ -130,6 +132,15 @@ pub struct Interface {
 
 /// Starts the export thread, which empties `records`, one ring of each worker. It takes nothing before it has a configuration.
 pub fn start(records: Vec<rtrb::Consumer<Record>>, anchor: Anchor) -> Result<ExportHandle, Error> {
+    start_with(records, anchor, Credentials::default())
+}
+
+/// The same, with keys and certificates for collectors that ask for them.
+pub fn start_with(
+    records: Vec<rtrb::Consumer<Record>>,
+    anchor: Anchor,
+    credentials: Credentials,
+) -> Result<ExportHandle, Error> {
     let shared = Arc::new(Shared {
         configs: ArrayQueue::new(1),
         expected: AtomicU32::new(0),
@@ -138,7 +149,9 @@ pub fn start(records: Vec<rtrb::Consumer<Record>>, anchor: Anchor) -> Result<Exp
     });
     let (ended, end) = bounded(0);
     let shared_too = Arc::clone(&shared);
-    let worker = Worker { records, anchor, plan: None, early: Early::default(), shared: shared_too, _ended: ended };
+    let credentials = Arc::new(credentials);
+    let early = Early::default();
+    let worker = Worker { records, anchor, plan: None, early, credentials, shared: shared_too, _ended: ended };
     let thread = thread::Builder::new().name("export".to_owned()).spawn(|| worker.run()).map_err(Error::Thread)?;
     Ok(ExportHandle { shared, thread, end })
 }
@@ -211,6 +224,7 @@ struct Worker {
     anchor: Anchor,
     plan: Option<Plan>,
     early: Early,
+    credentials: Arc<Credentials>,
     shared: Arc<Shared>,
     /// Dropped with the thread: the handle's sign that it ended.
     _ended: Sender<()>,
@@ -248,7 +262,8 @@ impl Worker {
         };
         let at = self.anchor.read();
         if let Some((config, told)) = config {
-            let plan = self.plan.get_or_insert_default();
+            let credentials = &self.credentials;
+            let plan = self.plan.get_or_insert_with(|| Plan::with_credentials(Arc::clone(credentials)));
             plan.configure(config, at);
             self.early.give(plan, at);
             // Before who waits goes on, so that it finds the rows.
@@ -328,6 +343,7 @@ mod tests {
             template_timeout_s: 60,
             option_timeout_s: 60,
             payload_max: 1400,
+            transport: None,
         };
         Config { module: 3, exporters: vec![exporter], monitors, ..Config::default() }
     }

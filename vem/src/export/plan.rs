@@ -4,6 +4,7 @@
 //! its sequence, its sockets and its counters; another version or module begins a new sequence. One that goes, because no
 //! port's monitor uses it any more, rests: when it comes back its sequence goes on, so that no collector misses anything.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -18,6 +19,7 @@ use super::message::Datagram;
 use super::options::{InterfaceRow, Tables, TimeoutRow};
 use super::sender::Sender;
 use super::template::Layout;
+use super::transport::Credentials;
 use super::{Config, Error};
 
 /// Payload bounds: what every path carries (RFC 7011 section 10.3.3), and what UDP carries.
@@ -60,6 +62,7 @@ pub struct Plan {
     known: MonitorSet,
     /// Interface indexes by port.
     interfaces: HashMap<u16, u16>,
+    credentials: Arc<Credentials>,
 }
 
 #[derive(Debug)]
@@ -77,6 +80,11 @@ struct Route {
 }
 
 impl Plan {
+    /// Nothing yet, with the keys and certificates of the host.
+    pub fn with_credentials(credentials: Arc<Credentials>) -> Self {
+        Plan { credentials, ..Plan::default() }
+    }
+
     /// Takes another configuration, which was checked. What waits is sent as the old one says.
     pub fn configure(&mut self, config: Config, at: Moment) {
         let mut out = Vec::new();
@@ -90,7 +98,8 @@ impl Plan {
             let kept = old.iter().position(|stream| same(stream) && self.module == config.module);
             let kept = kept.map(|index| old.swap_remove(index));
             let rested = || resting.iter().position(same).map(|index| resting.remove(index));
-            let mut stream = kept.or_else(rested).unwrap_or_else(|| Stream::new(exporter, config.module));
+            let mut stream =
+                kept.or_else(rested).unwrap_or_else(|| Stream::new(exporter, config.module, &self.credentials));
             stream.encoder.configure(setup(exporter, &config), at, &mut out);
             stream.send(&mut out, at);
             stream.sender.configure(exporter);
@@ -146,6 +155,7 @@ impl Plan {
         for stream in &mut self.streams {
             stream.encoder.tick(at, &mut out);
             stream.send(&mut out, at);
+            stream.sender.tick(at.now);
         }
     }
 
@@ -155,6 +165,7 @@ impl Plan {
         for stream in &mut self.streams {
             stream.encoder.flush(at, &mut out);
             stream.send(&mut out, at);
+            stream.sender.tick(at.now);
         }
     }
 
@@ -166,8 +177,8 @@ impl Plan {
 }
 
 impl Stream {
-    fn new(exporter: &Exporter, module: u8) -> Self {
-        let mut sender = Sender::default();
+    fn new(exporter: &Exporter, module: u8, credentials: &Arc<Credentials>) -> Self {
+        let mut sender = Sender::with_credentials(Arc::clone(credentials));
         sender.configure(exporter);
         let encoder = Encoder::new(exporter.version, module);
         Stream { name: exporter.name.clone(), version: exporter.version, encoder, sender }

@@ -40,6 +40,7 @@ fn exporter(name: &str, version: Version, collector: &Collector) -> Exporter {
         template_timeout_s: 60,
         option_timeout_s: 60,
         payload_max: 1400,
+        transport: None,
     }
 }
 

@@ -4,16 +4,23 @@
 //! collector that does not run) come back to the one they are about. A refusal tells of an earlier datagram, is noted
 //! against it, and the datagram at hand is tried again. After another error the socket is made anew, at most once a second.
 //! Nothing waits: what the host does not take is counted and gone, and the sequence tells the collector.
+//!
+//! A destination that is reached otherwise has a way of its own ([`super::transport`]).
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
-use proto::flow::{Destination, Exporter};
+use proto::flow::{Destination, Exporter, Transport};
 use proto::report::ExporterRow;
 use vswitch::time::Instant;
 
 use super::message::{Datagram, Weight};
+use super::transport::Credentials;
+use super::transport::relay::Relay;
+use super::transport::session::Progress;
+use super::transport::stream::Stream;
 
 /// Time between attempts to open a socket.
 const RETRY: Duration = Duration::from_secs(1);
@@ -33,12 +40,23 @@ pub struct Delivery {
 #[derive(Debug, Default)]
 pub struct Sender {
     dscp: u8,
+    transport: Option<Transport>,
+    credentials: Arc<Credentials>,
     targets: Vec<Target>,
+}
+
+/// The way to a destination.
+#[derive(Debug)]
+enum Way {
+    Udp,
+    Stream(Box<Stream>),
+    Relay(Relay),
 }
 
 #[derive(Debug)]
 struct Target {
     address: SocketAddrV4,
+    way: Way,
     socket: Option<UdpSocket>,
     retry_at: Option<Instant>,
     sent: Counts,
@@ -62,6 +80,10 @@ impl Counts {
         Counts { datagrams: 1, records: weight.flows.into(), templates: weight.templates.into(), octets }
     }
 
+    fn of_stream((datagrams, weight, octets): (u64, Weight, u64)) -> Self {
+        Counts { datagrams, ..Counts::of(weight, octets) }
+    }
+
     fn add(&mut self, other: Counts) {
         self.datagrams += other.datagrams;
         self.records += other.records;
@@ -78,18 +100,44 @@ impl Counts {
 }
 
 impl Sender {
-    /// Takes the destinations of `exporter`; those that stay keep socket and counters, unless the DSCP changes.
+    /// One with the keys and certificates of the host.
+    pub fn with_credentials(credentials: Arc<Credentials>) -> Self {
+        Sender { credentials, ..Sender::default() }
+    }
+
+    /// Takes the destinations of `exporter`; those that stay keep socket and counters, unless the DSCP changes. Another
+    /// transport makes others of them.
     pub fn configure(&mut self, exporter: &Exporter) {
         if exporter.dscp != self.dscp {
             self.close();
         }
         self.dscp = exporter.dscp;
+        let transport = exporter.transport.filter(|transport| *transport != Transport::Udp);
+        if transport != self.transport {
+            self.targets.clear();
+        }
+        self.transport = transport;
         let mut old = std::mem::take(&mut self.targets);
         for destination in &exporter.destinations {
             let address = address(destination);
             let kept = old.iter().position(|target| target.address == address).map(|index| old.swap_remove(index));
-            self.targets.push(kept.unwrap_or_else(|| Target::new(address)));
+            self.targets.push(kept.unwrap_or_else(|| Target::new(address, self.way(address))));
         }
+    }
+
+    fn way(&self, address: SocketAddrV4) -> Way {
+        let stream = |tls| Way::Stream(Box::new(Stream::new(address.into(), tls)));
+        match self.transport {
+            None | Some(Transport::Udp) => Way::Udp,
+            Some(Transport::Tcp) => stream(None),
+            Some(Transport::Tls) => stream(Some(self.credentials.tls.clone())),
+            Some(Transport::Relay) => Way::Relay(Relay::new(address.into(), Arc::clone(&self.credentials))),
+        }
+    }
+
+    /// Time has passed: ways that have something waiting send it.
+    pub fn tick(&mut self, now: Instant) {
+        self.targets.iter_mut().for_each(|target| target.tick(self.dscp, now));
     }
 
     /// Closes the sockets; the next datagram opens them.
@@ -120,7 +168,7 @@ impl Sender {
             failed_datagrams: target.failed.datagrams,
             failed_records: target.failed.records,
             not_exportable,
-            last_error: target.last_error.clone(),
+            last_error: target.error(),
         };
         self.targets.iter().map(row).collect()
     }
@@ -131,9 +179,10 @@ fn address(destination: &Destination) -> SocketAddrV4 {
 }
 
 impl Target {
-    fn new(address: SocketAddrV4) -> Self {
+    fn new(address: SocketAddrV4, way: Way) -> Self {
         Target {
             address,
+            way,
             socket: None,
             retry_at: None,
             sent: Counts::default(),
@@ -144,9 +193,43 @@ impl Target {
         }
     }
 
-    /// Sends a datagram, and says whether the host took it.
+    fn error(&self) -> Option<String> {
+        match &self.way {
+            Way::Udp => self.last_error.clone(),
+            Way::Stream(stream) => stream.error().map(str::to_owned),
+            Way::Relay(relay) => relay.error().map(str::to_owned),
+        }
+    }
+
+    fn tick(&mut self, dscp: u8, now: Instant) {
+        if let Way::Stream(stream) = &mut self.way {
+            let progress = stream.tick(dscp, now);
+            self.count(progress);
+        }
+    }
+
+    fn count(&mut self, progress: Progress) {
+        self.sent.add(Counts::of_stream(progress.sent));
+        self.failed.add(Counts::of_stream(progress.lost));
+    }
+
+    /// Sends a datagram, and says whether the host took it, or it waits for a connection.
     fn send(&mut self, datagram: &Datagram, dscp: u8, now: Instant) -> bool {
         let octets = datagram.bytes.len() as u64;
+        match &mut self.way {
+            Way::Udp => {}
+            Way::Stream(stream) => {
+                let progress = stream.offer(datagram);
+                self.count(progress);
+                return true;
+            }
+            Way::Relay(relay) => {
+                let taken = relay.offer(&datagram.bytes, now);
+                let counts = if taken { &mut self.sent } else { &mut self.failed };
+                counts.add(Counts::of(datagram.weight, octets));
+                return taken;
+            }
+        }
         match self.try_send(&datagram.bytes, dscp, now) {
             Ok(()) => {
                 self.sent.add(Counts::of(datagram.weight, octets));
@@ -234,6 +317,7 @@ mod tests {
             template_timeout_s: 60,
             option_timeout_s: 60,
             payload_max: 1400,
+            transport: None,
         }
     }
 

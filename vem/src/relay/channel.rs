@@ -23,6 +23,7 @@ const READ: usize = 64 << 10;
 const TURN: usize = 1 << 20;
 
 /// A connection.
+#[derive(Debug)]
 pub struct Channel {
     socket: TcpStream,
     tls: Option<Connection>,

@@ -193,6 +193,56 @@ enum Retry {
     Exact,
 }
 
+/// `[relay]` of `vem.toml`: the sender that is built in.
+#[derive(Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct BuiltIn {
+    spool_dir: PathBuf,
+    spool_key: PathBuf,
+    #[serde(default = "built_in_dir")]
+    runtime_dir: PathBuf,
+    #[serde(default = "spool_mib")]
+    spool_mib: u64,
+    #[serde(default = "spool_hours")]
+    spool_hours: u64,
+    #[serde(default = "memory_mib")]
+    memory_mib: usize,
+    trust: TrustFile,
+}
+
+impl BuiltIn {
+    /// What a sender to a receiver needs; each receiver has directories of its own.
+    ///
+    /// # Errors
+    /// In words: a value is out of its range, or a key can't be read.
+    pub fn towards(&self, receiver: SocketAddr, host: &str) -> Result<Send, String> {
+        within("spool_mib", self.spool_mib, 1, 1 << 24)?;
+        within("spool_hours", self.spool_hours, 1, 87_600)?;
+        within("memory_mib", self.memory_mib, 1, 4096)?;
+        absolute("spool_dir", &self.spool_dir)?;
+        absolute("runtime_dir", &self.runtime_dir)?;
+        let name = format!("{}-{}", receiver.ip(), receiver.port());
+        Ok(Send {
+            listen: Vec::new(),
+            receiver,
+            receiver_name: self.trust.receiver_name()?,
+            name: host.to_owned(),
+            spool_dir: self.spool_dir.join(&name),
+            spool_key: Secret::read(&self.spool_key).map_err(|e| e.to_string())?,
+            runtime_dir: self.runtime_dir.join(&name),
+            limits: Limits { octets: self.spool_mib << 20, age_ms: self.spool_hours * 3_600_000 },
+            memory: self.memory_mib << 20,
+            fsync: Fsync::Second,
+            exact_retry: false,
+            trust: Some(self.trust.trust()?),
+        })
+    }
+}
+
+fn built_in_dir() -> PathBuf {
+    PathBuf::from("/run/vem-relay")
+}
+
 fn runtime_dir() -> PathBuf {
     PathBuf::from("/run/flow-relay")
 }

@@ -110,6 +110,7 @@ impl Crowd {
             template_timeout_s: 60,
             option_timeout_s: 60,
             payload_max: 1400,
+            transport: None,
         };
         let exporters: Vec<Exporter> = self.versions.iter().zip(&self.seats).map(exporter).collect();
         let names = exporters.iter().map(|exporter| exporter.name.clone()).collect();

@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 use proto::acl::{Acl, Rules};
 use proto::addr::MacAddr;
 use proto::config::{HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, SessionSource, StaticMac};
-use proto::flow::{Destination, Exporter, Field, Monitor, Record, Version};
+use proto::flow::{Destination, Exporter, Field, Monitor, Record, Transport};
 use proto::name::IfName;
 use proto::report::PortReport;
 
-use super::model::{AccessList, COLLECTOR_PORT, Entries, Entry, FlowExporter, FlowRecord, Model};
+use super::model::{AccessList, Entries, Entry, FlowExporter, FlowRecord, Model};
 use crate::module::registry::Inventory;
 
 /// Seconds after which a flow that goes on is reported, unless configured.
@@ -148,7 +148,7 @@ fn record(name: &str, record: &FlowRecord) -> Record {
 }
 
 fn exporter(name: &str, exporter: &FlowExporter) -> Exporter {
-    let port = exporter.udp_port.unwrap_or(COLLECTOR_PORT);
+    let port = exporter.collector_port();
     Exporter {
         name: name.to_owned(),
         destinations: exporter
@@ -156,11 +156,12 @@ fn exporter(name: &str, exporter: &FlowExporter) -> Exporter {
             .iter()
             .map(|(addr, own)| Destination { addr: (*addr).into(), port: own.unwrap_or(port) })
             .collect(),
-        version: exporter.version.unwrap_or(Version::V9),
+        version: exporter.format(),
         dscp: exporter.dscp.unwrap_or(0),
         template_timeout_s: exporter.template_timeout_s.unwrap_or(TEMPLATE_TIMEOUT_S),
         option_timeout_s: exporter.option_timeout_s.unwrap_or(OPTION_TIMEOUT_S),
         payload_max: EXPORT_PAYLOAD_MAX,
+        transport: exporter.transport.filter(|transport| *transport != Transport::Udp),
     }
 }
 

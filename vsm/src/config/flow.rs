@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use proto::flow::{Field, Version};
+use proto::flow::{Field, Transport, Version};
 
 /// Most collectors of an exporter.
 pub const DESTINATIONS_MAX: usize = 4;
@@ -122,17 +122,54 @@ pub const RECORD_ITEMS: [RecordItem; 21] = [
     RecordItem { line: "collect forwarding-status", field: Field::ForwardingStatus },
 ];
 
+/// A transport in words.
+pub fn transport_word(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+        Transport::Tls => "tls",
+        Transport::Relay => "relay",
+    }
+}
+
+/// The port that collectors have by default (RFC 7011 section 10.1 for streams).
+pub fn default_port(transport: Option<Transport>) -> u16 {
+    match transport {
+        None | Some(Transport::Udp) => COLLECTOR_PORT,
+        Some(Transport::Tcp) => 4739,
+        Some(Transport::Tls) => 4740,
+        Some(Transport::Relay) => 4741,
+    }
+}
+
+impl FlowExporter {
+    /// The port of destinations that have no other.
+    pub fn collector_port(&self) -> u16 {
+        self.port.unwrap_or_else(|| default_port(self.transport))
+    }
+
+    /// The format: a stream is always IPFIX.
+    pub fn format(&self) -> Version {
+        match self.transport {
+            Some(Transport::Tcp | Transport::Tls) => Version::Ipfix,
+            _ => self.version.unwrap_or(Version::V9),
+        }
+    }
+}
+
 /// `flow exporter NAME`
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FlowExporter {
     /// Free text.
     pub description: Option<String>,
-    /// Collectors, in the order in which they were typed; the port when it differs from `transport udp`.
+    /// Collectors, in the order in which they were typed; the port when it differs from that of `transport`.
     pub destinations: Vec<(Ipv4Addr, Option<u16>)>,
     /// `source mgmt 0` was said; datagrams come from the host's own address in any case.
     pub source_mgmt: bool,
-    /// `transport udp`
-    pub udp_port: Option<u16>,
+    /// `transport`; UDP unless said.
+    pub transport: Option<Transport>,
+    /// The port that `transport` says.
+    pub port: Option<u16>,
     /// `version`; 9 unless said.
     pub version: Option<Version>,
     /// `dscp`, 0-63

@@ -6,9 +6,10 @@
 use hashbrown::HashMap;
 use proto::acl::Rules;
 use proto::config::{HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, SourceKind};
-use proto::flow::{Exporter, Monitor, Record};
+use proto::flow::{Exporter, Monitor, Record, Transport};
 use proto::vlan::PortMode;
 
+use super::flow::transport_word;
 use super::rule::{ip_rule, mac_rule};
 use super::running::version_word;
 
@@ -122,6 +123,7 @@ fn exporter(it: &Exporter) -> Vec<(String, String)> {
     vec![
         own("destinations", list(it.destinations.iter().map(|to| format!("{}:{}", to.ip(), to.port)))),
         own("version", version_word(it.version)),
+        own("transport", transport_word(it.transport.unwrap_or(Transport::Udp))),
         own("dscp", it.dscp.to_string()),
         own("template timeout", format!("{} s", it.template_timeout_s)),
         own("option timeout", format!("{} s", it.option_timeout_s)),

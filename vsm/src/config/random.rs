@@ -11,7 +11,7 @@ use proptest::sample::{Index, subsequence};
 use proto::acl::{Action, AddrMatch, IpRule, MacMatch, MacRule, PortMatch};
 use proto::addr::{MacAddr, VlanId};
 use proto::config::{ProfileType, SourceKind};
-use proto::flow::Version;
+use proto::flow::{Transport, Version};
 use proto::msg::HostUuid;
 use proto::name::IfName;
 use proto::vlan::VlanSet;
@@ -136,14 +136,19 @@ fn exporter() -> impl Strategy<Value = FlowExporter> {
     let addr = (1u8..224, any::<u8>()).prop_map(|(a, b)| Ipv4Addr::new(a, 0, 0, b));
     let version = of(prop_oneof![Just(Version::V5), Just(Version::V9), Just(Version::Ipfix)]);
     let times = (of(1u32..86_401), of(1u32..86_401), any::<bool>());
-    (of(line()), btree_map((addr, of(1u16..)), Just(()), 0..5), of(1u16..), version, of(0u8..64), times).prop_map(
-        |(description, destinations, udp_port, version, dscp, (template, option, source_mgmt))| {
+    let way = of(prop_oneof![Just(Transport::Tcp), Just(Transport::Tls), Just(Transport::Relay)]);
+    let transport = (way, of(1u16..)).prop_map(|(way, port)| (way.filter(|_| port.is_some()), port));
+    (of(line()), btree_map((addr, of(1u16..)), Just(()), 0..5), transport, version, of(0u8..64), times).prop_map(
+        |(description, destinations, (transport, port), version, dscp, (template, option, source_mgmt))| {
+            let is_stream = matches!(transport, Some(Transport::Tcp | Transport::Tls));
+            let version = version.filter(|version| !is_stream || *version == Version::Ipfix);
             let has_templates = matches!(version, Some(Version::V9 | Version::Ipfix));
             FlowExporter {
                 description,
                 destinations: destinations.into_keys().collect(),
                 source_mgmt,
-                udp_port,
+                transport,
+                port,
                 version,
                 dscp,
                 template_timeout_s: template.filter(|_| has_templates),

@@ -10,15 +10,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use proto::addr::VlanId;
 use proto::config::SourceKind;
-use proto::flow::Version;
+use proto::flow::{Transport, Version};
 use proto::name::IfName;
 use proto::vlan::VlanSet;
 
 use super::aaa;
 use super::compile::{ACTIVE_S, INACTIVE_S, OPTION_TIMEOUT_S, TEMPLATE_TIMEOUT_S};
+use super::flow::{default_port, transport_word};
 use super::model::{
-    COLLECTOR_PORT, FlowExporter, FlowMonitor, Interface, MAC_AGING_S, Model, MonitorSession, Profile, Settings,
-    is_builtin,
+    FlowExporter, FlowMonitor, Interface, MAC_AGING_S, Model, MonitorSession, Profile, Settings, is_builtin,
 };
 use super::profile::{MTU, kind_word};
 use super::role;
@@ -305,9 +305,10 @@ impl Text {
             }
         }
         self.flag("source mgmt 0", exporter.source_mgmt || self.all);
-        self.said_or("transport udp", exporter.udp_port, COLLECTOR_PORT);
+        let word = transport_word(exporter.transport.unwrap_or(Transport::Udp));
+        self.said_or(&format!("transport {word}"), exporter.port, default_port(exporter.transport));
         self.said_or("dscp", exporter.dscp, 0);
-        let version = exporter.version.or(self.all.then_some(Version::V9));
+        let version = exporter.version.or(self.all.then_some(exporter.format()));
         self.said("version", &version.map(version_word));
         if version == Some(Version::V5) {
             return;

@@ -17,7 +17,7 @@ mod outbox;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::{align_of, size_of};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr::NonNull;
@@ -31,6 +31,19 @@ use super::xdp::ring::Map;
 /// Length of a message that the kernel has not handled: no datagram is that long.
 const UNTOUCHED: u32 = u32::MAX;
 const PAGE: usize = 4096;
+
+/// Octets that a TCP socket's peer has not acknowledged (`SIOCOUTQ`, tcp(7)).
+///
+/// # Errors
+/// It is no such socket.
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut octets: libc::c_int = 0;
+    // SAFETY: the request writes one int, to a place that is ours.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut octets) } {
+        0 => Ok(u64::try_from(octets).unwrap_or_default()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
 
 /// A locked file, mapped shared.
 struct Page {

@@ -81,9 +81,8 @@ impl Daemon {
         let poll = Poll::new().map_err(system("poll"))?;
         private_dir(&config.runtime_dir)?;
         let places = if fed.is_some() { 0 } else { PLACES };
-        if places > 0 {
-            in_memory(&config.runtime_dir)?;
-        }
+        // Without places it holds numbers only, but those must not outlive the host: a disk might have older ones than were used.
+        in_memory(&config.runtime_dir)?;
         let path = config.runtime_dir.join(INBOX);
         let inbox = Inbox::open(&path, places).map_err(system(path.display()))?;
         let tls = config.trust.as_ref().map(tls::client).transpose()?;

@@ -44,6 +44,7 @@ impl Collector {
             template_timeout_s: 60,
             option_timeout_s: 60,
             payload_max: 1400,
+            transport: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Flow export: records and exporters; monitors are in [`super::flow_monitor`].
 
-use proto::flow::Version;
+use proto::flow::{Transport, Version};
 
 use super::target::{edit_exporter, edit_record, make_room, name, short, some, text, wanted};
 use crate::cli::render::Output;
@@ -55,13 +55,16 @@ pub const WORDS: &[(&str, &str)] = &[
     ("sys-uptime", "Since the module started"),
     ("first", "First packet"),
     ("last", "Last packet"),
-    ("tcp", "TCP"),
     ("flags", "OR of the flags"),
     ("end-reason", "Why the flow was reported"),
     ("forwarding-status", "Forwarded or dropped"),
     ("addr", "Address of a collector"),
-    ("port", "UDP port of the collector"),
-    ("udp", "UDP"),
+    ("port", "Port of the collector"),
+    ("how", "Transport"),
+    ("udp", "Datagrams"),
+    ("tcp", "IPFIX over TCP"),
+    ("tls", "IPFIX over TLS, with the files that vem.toml names"),
+    ("relay", "flow-relay, which keeps what can't be delivered"),
     ("number", "Port"),
     ("version", "Format of the export"),
     ("5", "NetFlow version 5, IPv4 only"),
@@ -174,16 +177,10 @@ fn exporter_commands() -> Vec<Command> {
         ),
         command(
             EXPORTER,
-            "transport udp <number:num:1-65535>",
-            "UDP port of the collectors",
-            "transport udp [<number:num:1-65535>]",
-            |session, args| {
-                let port = number(args, "number").and_then(|n| u16::try_from(n).ok());
-                edit_exporter(session, move |exporter| {
-                    exporter.udp_port = port;
-                    Ok(())
-                })
-            },
+            "transport <how=udp|tcp|tls|relay> <number:num:1-65535>",
+            "How messages go to the collectors, and to which port",
+            "transport <how=udp|tcp|tls|relay> [<number:num:1-65535>]",
+            transport,
         ),
         command(
             EXPORTER,
@@ -345,6 +342,33 @@ fn destination(session: &mut Session, args: &Args) -> Result<Output, Error> {
     })
 }
 
+/// A connection carries IPFIX (RFC 7011 section 10); the other versions are made of datagrams.
+const STREAMS_ARE_IPFIX: &str = "TCP and TLS carry version 10 only";
+
+fn transport(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let said = match args.text("how") {
+        Some("tcp") => Transport::Tcp,
+        Some("tls") => Transport::Tls,
+        Some("relay") => Transport::Relay,
+        _ => Transport::Udp,
+    };
+    let port = number(args, "number").and_then(|n| u16::try_from(n).ok());
+    let negated = args.negated;
+    edit_exporter(session, move |exporter| {
+        let is_stream = matches!(said, Transport::Tcp | Transport::Tls);
+        if negated {
+            if exporter.transport.unwrap_or(Transport::Udp) == said {
+                (exporter.transport, exporter.port) = (None, None);
+            }
+        } else if is_stream && exporter.version.is_some_and(|version| version != Version::Ipfix) {
+            return Err(STREAMS_ARE_IPFIX.to_owned());
+        } else {
+            (exporter.transport, exporter.port) = (Some(said).filter(|said| *said != Transport::Udp), port);
+        }
+        Ok(())
+    })
+}
+
 /// Version 5 has no templates and no options; what was said about them goes with the version that had them.
 fn version(session: &mut Session, args: &Args) -> Result<Output, Error> {
     let version = match args.text("version").filter(|_| !args.negated) {
@@ -355,6 +379,10 @@ fn version(session: &mut Session, args: &Args) -> Result<Output, Error> {
     };
     let has_templates = matches!(version, Some(Version::V9 | Version::Ipfix));
     let output = edit_exporter(session, move |exporter| {
+        let is_stream = matches!(exporter.transport, Some(Transport::Tcp | Transport::Tls));
+        if is_stream && version.is_some_and(|version| version != Version::Ipfix) {
+            return Err(STREAMS_ARE_IPFIX.to_owned());
+        }
         if !has_templates {
             exporter.template_timeout_s = None;
             exporter.option_timeout_s = None;

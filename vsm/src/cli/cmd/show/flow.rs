@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use proto::flow::Version;
+use proto::flow::{Transport, Version};
 use proto::query::Query;
 use proto::report::{Answer, CacheState, ExporterRow};
 
@@ -12,8 +12,8 @@ use crate::cli::render::{Output, Table, leaves, merged, table};
 use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error};
 use crate::config::compile::{ACTIVE_S, INACTIVE_S, OPTION_TIMEOUT_S, TEMPLATE_TIMEOUT_S};
-use crate::config::flow::{NETFLOW_ORIGINAL, is_predefined};
-use crate::config::model::{COLLECTOR_PORT, FlowExporter, FlowMonitor, Model, RECORD_ITEMS};
+use crate::config::flow::{NETFLOW_ORIGINAL, is_predefined, transport_word};
+use crate::config::model::{FlowExporter, FlowMonitor, Model, RECORD_ITEMS};
 
 const WORDS: &[(&str, &str)] = &[("name", "Name")];
 
@@ -89,7 +89,7 @@ pub fn records(model: &Model, only: Option<&str>) -> Output {
 }
 
 fn version_number(exporter: &FlowExporter) -> &'static str {
-    match exporter.version.unwrap_or(Version::V9) {
+    match exporter.format() {
         Version::V5 => "5",
         Version::V9 => "9",
         Version::Ipfix => "10",
@@ -97,7 +97,7 @@ fn version_number(exporter: &FlowExporter) -> &'static str {
 }
 
 fn destinations(exporter: &FlowExporter) -> Vec<(Ipv4Addr, u16)> {
-    let port = exporter.udp_port.unwrap_or(COLLECTOR_PORT);
+    let port = exporter.collector_port();
     exporter.destinations.iter().map(|(address, own)| (*address, own.unwrap_or(port))).collect()
 }
 
@@ -108,6 +108,10 @@ pub fn exporters(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> O
     for (name, exporter) in model.exporters.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
         let to: Vec<String> = destinations(exporter).iter().map(|(ip, port)| format!("{ip}:{port}")).collect();
         let version = version_number(exporter);
+        let transport = match exporter.transport.unwrap_or(Transport::Udp) {
+            Transport::Relay => "flow-relay".to_owned(),
+            other => transport_word(other).to_uppercase(),
+        };
         let dscp = exporter.dscp.unwrap_or(0);
         let template = exporter.template_timeout_s.unwrap_or(TEMPLATE_TIMEOUT_S);
         let option = exporter.option_timeout_s.unwrap_or(OPTION_TIMEOUT_S);
@@ -115,7 +119,7 @@ pub fn exporters(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> O
         text.extend(exporter.description.iter().map(|words| format!("    Description: {words}\n")));
         let shown = if to.is_empty() { "none, nothing is sent".to_owned() } else { to.join(", ") };
         text.push_str(&format!(
-            "    Destination: {shown}\n    Transport: UDP\n    Export Version {version}\n    DSCP {dscp}\n    \
+            "    Destination: {shown}\n    Transport: {transport}\n    Export Version {version}\n    DSCP {dscp}\n    \
              Data template timeout {template} seconds\n    Interface table timeout {option} seconds\n",
         ));
         let sent = sent(name, states);
