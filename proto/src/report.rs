@@ -353,6 +353,9 @@ pub struct DropRow {
     /// Frames.
     #[n(3)]
     pub frames: u64,
+    /// The rule that dropped them. The frames of a port and reason are the sum of all its rows.
+    #[n(4)]
+    pub rule: Option<RuleRef>,
 }
 
 /// A row of [`Answer::Drops`]: one of the last dropped frames.

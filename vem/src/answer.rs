@@ -248,9 +248,15 @@ pub fn cache(switch: &Switch) -> CacheState {
 fn drops(switch: &Switch) -> Asked {
     let plan = switch.plan();
     let mut rows = Vec::new();
+    let by_rule = switch.control().rule_drops();
     for (attachment, _) in switch.ports() {
-        let counters = switch.control().port_counters(attachment.port());
-        rows.extend(drop_rows(&counters, plan.name(attachment.port())));
+        let port = attachment.port();
+        let counters = switch.control().port_counters(port);
+        for row in drop_rows(&counters, plan.name(port)) {
+            let mine = by_rule.iter().filter(|(pair, _)| pair.port == port && pair.reason.name() == row.reason);
+            let named = mine.filter_map(|(pair, frames)| Some((rule_ref(switch, pair.rule)?, *frames)));
+            rows.extend(by_rules(&row, named));
+        }
     }
     let samples = switch.control().drop_samples()?;
     let now = switch.control().now();
@@ -265,6 +271,21 @@ fn drops(switch: &Switch) -> Asked {
     Ok(Answer::Drops(rows, samples.into_iter().map(sample).collect()))
 }
 
+/// A row for each rule, and one for the frames that no rule is known for.
+fn by_rules(row: &DropRow, rules: impl Iterator<Item = (RuleRef, u64)>) -> Vec<DropRow> {
+    let mut rows = Vec::new();
+    let mut left = row.frames;
+    for (rule, frames) in rules {
+        // The table of rules is read after the counters of the port.
+        let frames = frames.min(left);
+        left -= frames;
+        rows.push(DropRow { frames, rule: Some(rule), ..row.clone() });
+    }
+    rows.push(DropRow { frames: left, ..row.clone() });
+    rows.retain(|row| row.frames > 0);
+    rows
+}
+
 fn drop_rows(counters: &PortCounters, port: Option<IfName>) -> Vec<DropRow> {
     let both = counters.rx_drops.iter().zip(&counters.tx_drops).map(|(rx, tx)| rx + tx);
     let row = |(reason, frames): (&DropReason, u64)| DropRow {
@@ -272,6 +293,7 @@ fn drop_rows(counters: &PortCounters, port: Option<IfName>) -> Vec<DropRow> {
         reason: reason.name().to_owned(),
         text: reason.text().to_owned(),
         frames,
+        rule: None,
     };
     DropReason::ALL.iter().zip(both).filter(|(_, frames)| *frames > 0).map(row).collect()
 }

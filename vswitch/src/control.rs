@@ -10,6 +10,7 @@ mod figures;
 mod ports;
 mod trace;
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -21,6 +22,7 @@ use proto::addr::{MacAddr, VlanId};
 
 use crate::account::counters::Counters;
 use crate::account::load::LoadCells;
+use crate::account::rule_drops::RuleDrop;
 use crate::current::Current;
 use crate::exchange::Exchange;
 use crate::flow::key::FlowKey;
@@ -150,6 +152,7 @@ pub(crate) struct Shared {
 struct Baselines {
     ports: HashMap<PortId, PortCounters>,
     rules: HashMap<u32, u64>,
+    rule_drops: HashMap<RuleDrop, u64>,
 }
 
 /// The handle; see the module.
@@ -225,6 +228,9 @@ impl Control {
         snapshot.succeed(&self.shared.snapshot.load());
         let (version, before) = self.shared.snapshot.store(Arc::new(snapshot));
         let done = self.ask_all(0, |reply| Ask::Adopt { version, reply });
+        // A number that no rule has now counts from zero when a rule gets it.
+        let running = self.running();
+        lock(&self.baselines).rule_drops.retain(|pair, _| running.has_rule(pair.rule));
         // The previous one lives until here, so that it is freed by this thread and not by a worker.
         drop(before);
         drop(one_at_a_time);
@@ -272,7 +278,30 @@ impl Control {
     /// Counts of port `id` start from zero.
     pub fn clear_port_counters(&self, id: PortId) {
         let counted = self.read_port(id);
-        lock(&self.baselines).ports.insert(id, counted);
+        let by_rule = self.read_rule_drops();
+        let mut baselines = lock(&self.baselines);
+        baselines.ports.insert(id, counted);
+        baselines.rule_drops.retain(|pair, _| pair.port != id);
+        baselines.rule_drops.extend(by_rule.into_iter().filter(|(pair, _)| pair.port == id));
+    }
+
+    fn read_rule_drops(&self) -> BTreeMap<RuleDrop, u64> {
+        let mut sums: BTreeMap<RuleDrop, u64> = BTreeMap::new();
+        for (pair, frames) in self.counters().flat_map(|counters| counters.rule_drops.read()) {
+            *sums.entry(pair).or_default() += frames;
+        }
+        sums
+    }
+
+    /// Frames that rules have dropped, by port, since the port was last cleared. What found no place in the tables is in
+    /// [`Control::port_counters`] alone.
+    pub fn rule_drops(&self) -> Vec<(RuleDrop, u64)> {
+        let counted = self.read_rule_drops();
+        let baselines = lock(&self.baselines);
+        let since =
+            |pair: &RuleDrop, frames: u64| frames.saturating_sub(baselines.rule_drops.get(pair).copied().unwrap_or(0));
+        let rows = counted.into_iter().map(|(pair, frames)| (pair, since(&pair, frames)));
+        rows.filter(|(_, frames)| *frames > 0).collect()
     }
 
     /// How many frames rule `rule_id` has judged since it was last cleared.

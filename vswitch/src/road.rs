@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use crate::account::counters::{Counters, Tally};
+use crate::account::rule_drops::RuleDrop;
 use crate::bridge::flood::flood;
 use crate::egress::vlan::{Rewrite, rewrite};
 use crate::egress::{self, mtu};
@@ -327,6 +328,7 @@ impl Road {
                 self.batch.fail(at, reason, rule);
                 if let Some(out) = j.out {
                     cx.counters.port(out).drop_tx(reason, segments.into());
+                    count_rule_drop(cx, out, reason, rule, segments.into());
                 }
             }
         }
@@ -368,6 +370,7 @@ impl Road {
             }
             if let Some((reason, rule)) = refusal {
                 cells.drop_tx(reason, parsed.segments.into());
+                count_rule_drop(cx, to.config.id, reason, rule, parsed.segments.into());
                 self.batch.fail(at, reason, rule);
                 continue;
             }
@@ -405,6 +408,7 @@ impl Road {
             if missing > 0 {
                 let reason = fate.reason.unwrap_or(DropReason::NoDestination);
                 cells.drop_rx(reason, missing.into());
+                count_rule_drop(cx, port, reason, fate.rule, missing.into());
                 self.drops.record(now, port, reason, fate.rule, cx.frame(at));
                 lost += u64::from(missing);
             }
@@ -474,6 +478,13 @@ struct Received {
     active: u64,
     /// Segments of all frames.
     segments: u64,
+}
+
+/// Counts frames that a port lost by a rule.
+fn count_rule_drop(cx: &Cx<'_>, port: PortId, reason: DropReason, rule: RuleRef, frames: u64) {
+    if let Some(rule) = rule.id() {
+        cx.counters.rule_drops.add(RuleDrop { port, reason, rule }, frames);
+    }
 }
 
 /// Counts a frame at the rules that decided on it.

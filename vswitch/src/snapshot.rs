@@ -18,7 +18,7 @@ use std::time::Duration;
 use proto::addr::VlanId;
 use proto::vlan::{PortMode, VlanSet};
 
-use crate::config::{Config, Error, MonitorConfig, PortConfig, SESSIONS_MAX, SessionConfig, StaticMac};
+use crate::config::{Config, Error, MonitorConfig, PortConfig, RULES_MAX, SESSIONS_MAX, SessionConfig, StaticMac};
 use crate::flow::record::{MONITORS_MAX, MonitorSet};
 use crate::port::{PORTS_MAX, PortId};
 use crate::table::acl::list::{AclPair, List, Lists};
@@ -109,6 +109,8 @@ pub struct Snapshot {
     vlan_index: Vec<u16>,
     protected: Vec<u64>,
     lists: Lists,
+    /// Numbers of the rules of all lists, one bit each.
+    rules: Vec<u64>,
     last_generation: u32,
     /// Of `ports`, by port number.
     outs: Vec<Out>,
@@ -149,6 +151,7 @@ impl Snapshot {
         snapshot.check_static_macs()?;
         snapshot.add_vlans(config);
         snapshot.lists = lists;
+        snapshot.list_rules(config);
         snapshot.list_outs();
         Ok(snapshot)
     }
@@ -288,6 +291,20 @@ impl Snapshot {
                 *out = Out { generation: port.generation, mtu: port.config.mtu, untagged };
             }
         }
+    }
+
+    fn list_rules(&mut self, config: &Config) {
+        self.rules = vec![0; RULES_MAX.div_ceil(64)];
+        for id in config.acls.iter().flat_map(|acl| &acl.rule_ids) {
+            if let Some(word) = self.rules.get_mut(*id as usize / 64) {
+                *word |= 1 << (id % 64);
+            }
+        }
+    }
+
+    /// A rule of that number is in a list.
+    pub fn has_rule(&self, id: u32) -> bool {
+        self.rules.get(id as usize / 64).is_some_and(|word| word >> (id % 64) & 1 == 1)
     }
 
     /// Differs from that of the snapshot before and from that of the one behind.

@@ -253,6 +253,9 @@ impl Worker {
         if previous.monitors != self.snapshot.monitors {
             self.road.flows.retime();
         }
+        if let Some(seat) = self.shared.seats.get(self.index) {
+            seat.counters.rule_drops.retain(|rule| self.snapshot.has_rule(rule));
+        }
         if self.road.macs.writes() {
             self.follow(&previous);
         }

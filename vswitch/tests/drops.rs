@@ -13,6 +13,7 @@ use proto::addr::MacAddr;
 use vswitch::config::{SessionConfig, StaticMac};
 use vswitch::frame::vnet::{GSO_TCPV4, NEEDS_CSUM, VnetHdr};
 use vswitch::port::{Offloads, PortId};
+use vswitch::snapshot::Snapshot;
 use vswitch::verdict::DropReason::{self, *};
 
 const PLAIN: VnetHdr = VnetHdr::PLAIN;
@@ -41,6 +42,11 @@ fn deny(host: [u8; 4]) -> IpRule {
         icmp_code: None,
         dscp: None,
     }
+}
+
+/// Port, rule and frames.
+fn by_rule(net: &Net) -> Vec<(u16, u32, u64)> {
+    net.control.rule_drops().into_iter().map(|(pair, frames)| (pair.port.0, pair.rule, frames)).collect()
 }
 
 /// Learns station 2 on port 2.
@@ -143,6 +149,20 @@ fn bring_about(reason: DropReason) {
             net.dropped(1, &udp4(mac(3), mac(1), 80, 30), PLAIN, reason);
             assert_eq!(net.worker_sample().rule, Some(101), "the implicit deny");
             assert_eq!((net.control.rule_matches(100), net.control.rule_matches(101)), (1, 1));
+            assert_eq!(by_rule(&net), [(1, 100, 1), (1, 101, 1)]);
+            net.control.clear_port_counters(PortId(1));
+            assert_eq!(by_rule(&net), []);
+            net.dropped(1, &good, PLAIN, reason);
+            assert_eq!(by_rule(&net), [(1, 100, 1)]);
+            // The number means another rule later on.
+            net.config.acls = vec![acl(Rules::Ip(vec![(10, deny([10, 0, 0, 2]))]), 200)];
+            let snapshot = Snapshot::build(&net.config).unwrap();
+            net.ask(|control| control.publish(snapshot).unwrap());
+            assert_eq!(by_rule(&net), []);
+            net.config.acls = vec![acl(Rules::Ip(vec![(10, deny([10, 0, 0, 9]))]), 100)];
+            net.publish();
+            net.dropped(1, &good, PLAIN, reason);
+            assert_eq!(by_rule(&net), [(1, 101, 1)]);
         }
         AclDenyOut => {
             net.config.acls = vec![acl(Rules::Ip(vec![(10, deny([10, 0, 0, 2]))]), 100)];
@@ -152,6 +172,10 @@ fn bring_about(reason: DropReason) {
             net.dropped(1, &good, PLAIN, reason);
             assert_eq!(net.worker_sample().rule, Some(100));
             assert_eq!(net.tx_drops(2, reason), 1);
+            assert_eq!(by_rule(&net), [(1, 100, 1), (2, 100, 1)]);
+            // A flood, which another port gets.
+            assert!(net.through(1, &udp4(mac(77), mac(1), 80, 30)).contains(&3));
+            assert_eq!(by_rule(&net), [(1, 100, 1), (2, 100, 1), (2, 101, 1)]);
         }
         Isolated => {
             net.port(1).protected = true;

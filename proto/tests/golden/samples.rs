@@ -277,6 +277,7 @@ fn answers() -> Vec<Answer> {
                 reason: "acl-deny".to_owned(),
                 text: "denied by an access list".to_owned(),
                 frames: 9,
+                rule: None,
             }],
             vec![DropSample {
                 ms_ago: 20,
@@ -345,6 +346,8 @@ pub fn from_vem() -> Vec<(String, FromVem)> {
     messages
         .extend(answers().into_iter().chain(crate::why::answers()).map(|answer| FromVem::Answer { id: 42, answer }));
     let mut samples: Vec<_> = messages.into_iter().map(|m| (format!("vem-{}", vem_variant(&m)), m)).collect();
+    let by_rule = FromVem::Answer { id: 42, answer: crate::why::drops_by_rule() };
+    samples.push(("vem-answer-drops-by-rule".to_owned(), by_rule));
     samples.push(("vem-prepared-well".to_owned(), FromVem::Prepared { version: 8, error: None }));
     samples
 }

@@ -5,7 +5,7 @@ use proto::capture::Insn;
 use proto::name::IfName;
 use proto::passage::{Imagined, Passage, Said, Step, Told, WatchRow, Watched};
 use proto::query::Query;
-use proto::report::{Answer, RuleRef};
+use proto::report::{Answer, DropRow, RuleRef};
 
 const VETH: IfName = IfName::Vethernet(12);
 
@@ -43,6 +43,18 @@ pub fn answers() -> Vec<Answer> {
         }),
         Answer::Watches(vec![WatchRow { what: "admin: icmp".to_owned(), matched: 9, seconds_left: 51 }]),
     ]
+}
+
+/// As agents tell it that know the rule.
+pub fn drops_by_rule() -> Answer {
+    let row = DropRow {
+        port: Some(VETH),
+        reason: "acl-deny".to_owned(),
+        text: "denied by an access list".to_owned(),
+        frames: 9,
+        rule: Some(RuleRef { acl: "thin".to_owned(), sequence: None, action: Action::Deny }),
+    };
+    Answer::Drops(vec![row], Vec::new())
 }
 
 pub fn queries() -> Vec<Query> {

@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::rule_drops::RuleDrops;
 use crate::config::{RULES_MAX, SESSIONS_MAX};
 use crate::control::{CacheStats, PortCounters, SessionStats, Traffic};
 use crate::port::{PORTS_MAX, PortId};
@@ -203,6 +204,8 @@ pub struct CacheCells {
 pub struct Counters {
     ports: Box<[PortCells]>,
     rules: Row,
+    /// Dropped frames by port and rule.
+    pub rule_drops: RuleDrops,
     sessions: [SessionCells; SESSIONS_MAX],
     /// The flow cache.
     pub cache: CacheCells,
@@ -215,6 +218,7 @@ impl Default for Counters {
         Counters {
             ports: (0..PORTS_MAX).map(|_| PortCells::new()).collect(),
             rules: Row::new(RULES_MAX),
+            rule_drops: RuleDrops::default(),
             sessions: std::array::from_fn(|_| SessionCells::default()),
             cache: CacheCells::default(),
             nowhere: PortCells::new(),

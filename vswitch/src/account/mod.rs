@@ -3,3 +3,4 @@
 pub mod counters;
 pub mod load;
 pub mod meter;
+pub mod rule_drops;
