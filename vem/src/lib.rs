@@ -37,6 +37,7 @@ pub mod local;
 pub mod log;
 pub mod metrics;
 pub mod numbers;
+pub mod overload;
 pub mod rates;
 pub mod relay;
 pub mod request;

@@ -43,6 +43,7 @@ use crate::export::{self, ExportHandle};
 use crate::headless::{self, LastGood, Store};
 use crate::hostport::{self, netns};
 use crate::numbers::MonitorNumbers;
+use crate::overload::Overload;
 use crate::rates::{Rates, Totals};
 use crate::request::Kind;
 use crate::why;
@@ -166,6 +167,9 @@ pub struct Switch {
     busy: Busy,
     captures: Captures,
     watching: why::Running,
+    overload: Overload,
+    /// Monitor sessions, and why each does not run.
+    sessions: BTreeMap<u8, Option<String>>,
 }
 
 impl Switch {
@@ -209,6 +213,8 @@ impl Switch {
             busy: Busy::default(),
             captures: Captures::new(now),
             watching: why::Running::new(now),
+            overload: Overload::default(),
+            sessions: BTreeMap::new(),
         };
         switch.merge_fixed(fixed);
         if let Some(last) = &switch.last {
@@ -402,6 +408,7 @@ impl Switch {
         }
         self.look_after_devices(now)?;
         self.compare_states(now);
+        self.tell_overload(now);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod enroll;
 pub mod folder;
+pub mod history;
 pub mod lifecycle;
 pub mod load;
 pub mod log;

@@ -30,6 +30,7 @@ use crate::cli::logins::Logins;
 use crate::config::memo::Memo;
 use crate::config::model::Model;
 use crate::config::running::{self, Part};
+use crate::history::History;
 use crate::lifecycle::Lifecycle;
 use crate::load::Load;
 use crate::log::Log;
@@ -71,6 +72,7 @@ pub(crate) struct Shared {
     pub(crate) model: ArcSwap<Model>,
     pub(crate) inventory: ArcSwap<Inventory>,
     pub(crate) log: Log,
+    pub(crate) history: History,
     pub(crate) facts: Facts,
     accounting: Accounting,
     pub(crate) servers: Servers,
@@ -161,6 +163,11 @@ impl Handle {
     /// Modules and bindings; counters are up to a second old.
     pub fn inventory(&self) -> Arc<Inventory> {
         self.shared.inventory.load_full()
+    }
+
+    /// What has happened to ports, sessions and modules.
+    pub fn history(&self) -> &History {
+        &self.shared.history
     }
 
     /// What does not change.
@@ -364,6 +371,7 @@ impl Shared {
         Shared {
             model: ArcSwap::from_pointee(model),
             inventory: ArcSwap::from_pointee(inventory),
+            history: History::default(),
             log,
             facts,
             accounting,

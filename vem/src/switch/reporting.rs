@@ -1,16 +1,19 @@
 //! What the switch tells others of itself: port states and their events, and what the flow export must know.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use proto::config::HostConfig;
 use proto::msg::Event;
 use proto::report::PortState;
+use vswitch::verdict::DropReason;
 
 use super::Switch;
 use crate::apply::Plan;
 use crate::attach::Attachment;
 use crate::export;
 use crate::hostport;
+use crate::overload::Thing;
 
 /// Most events that wait to be sent; further ones are only logged.
 const EVENTS_MAX: usize = 1024;
@@ -74,13 +77,54 @@ impl Switch {
             live.state = state;
             live.since = now;
         }
-        for event in changes {
+        changes.extend(self.compare_sessions());
+        self.tell(changes);
+    }
+
+    /// An event of each monitor session that runs now and did not, or the other way round.
+    fn compare_sessions(&mut self) -> Vec<Event> {
+        let now: BTreeMap<u8, Option<String>> =
+            self.plan.sessions.iter().map(|session| (session.id, session.down.clone())).collect();
+        let before = std::mem::replace(&mut self.sessions, now);
+        let changed = self.sessions.iter().filter(|(id, down)| before.get(id) != Some(down));
+        changed.map(|(id, down)| session_event(*id, down.as_deref())).collect()
+    }
+
+    /// Says which queues and tables have lost something for want of room.
+    pub(super) fn tell_overload(&mut self, now: Instant) {
+        let (control, plan, attachments) = (&self.control, &self.plan, &self.attachments);
+        let losses = || {
+            let queue = |attachment: &Attachment| {
+                let drops = control.port_counters(attachment.port()).tx_drops;
+                let lost = drops.get(DropReason::TxFull as usize).copied().unwrap_or(0);
+                let name =
+                    plan.name(attachment.port()).map_or_else(|| attachment.nic.to_string(), |name| name.to_string());
+                (Thing::Queue(name, attachment.report().driver), lost)
+            };
+            let flows = (Thing::Flows, control.cache_stats().unmetered);
+            attachments.iter().map(queue).chain([flows]).collect()
+        };
+        let events = self.overload.look(now, losses);
+        self.tell(events);
+    }
+
+    /// Logs events, and keeps them for the supervisor.
+    fn tell(&mut self, events: Vec<Event>) {
+        for event in events {
             tracing::info!("%{}-{}-{}: {}", event.facility, event.severity, event.mnemonic, event.text);
             if self.events.len() < EVENTS_MAX {
                 self.events.push(event);
             }
         }
     }
+}
+
+fn session_event(id: u8, down: Option<&str>) -> Event {
+    let (mnemonic, text) = match down {
+        None => ("ETH_SPAN_SESSION_UP", format!("Session {id} is up")),
+        Some(why) => ("ETH_SPAN_SESSION_DOWN", format!("Session {id} is down ({why})")),
+    };
+    Event { facility: "MONITOR".to_owned(), severity: 5, mnemonic: mnemonic.to_owned(), text }
 }
 
 pub(super) fn state_event(name: &str, state: &PortState) -> Event {

@@ -171,7 +171,8 @@ fn port(it: &PortBinding) -> Vec<(String, String)> {
     front.into_iter().chain(settings(&it.settings)).collect()
 }
 
-fn settings(it: &PortSettings) -> Vec<(String, String)> {
+/// What a port does, as properties and values.
+pub fn settings(it: &PortSettings) -> Vec<(String, String)> {
     let mode = match &it.mode {
         PortMode::Access(vlan) => format!("access vlan {vlan}"),
         PortMode::Trunk { native, allowed, .. } => format!("trunk, native {native}, allowed {allowed}"),

@@ -33,6 +33,7 @@ use super::server::{End, Server};
 use super::tokens::Tokens;
 use crate::bootstrap::Bootstrap;
 use crate::config::model::Model;
+use crate::history::Object;
 use crate::log::clean;
 use crate::supervisor::{Change, EditError, Error, SOFTWARE, Shared};
 
@@ -276,6 +277,7 @@ impl Control {
                 self.save();
                 self.changed = true;
                 let host = clean(&hello.host, 64);
+                self.remember(slot, &host, &hello.software);
                 let log = &self.shared.log;
                 log.write("VEM_MGR", 2, "VEM_MGR_DETECTED", &format!("Host {host} detected as module {slot}"));
                 log.write("VEM_MGR", 2, "MOD_ONLINE", &format!("Module {slot} is online"));
@@ -285,6 +287,16 @@ impl Control {
             }
             Err(refusal) => self.refuse(token, &format!("{} ({})", hello.host, hello.uuid), &refusal, now),
         }
+    }
+
+    /// Notes that a module is there, and for which time.
+    fn remember(&self, slot: u8, host: &str, software: &str) {
+        let module = self.parts.registry.inventory.modules.get(&slot);
+        let from = module.and_then(|module| module.address).map(|at| format!(" from {at}")).unwrap_or_default();
+        let again = module.filter(|module| module.counters.insertions > 1);
+        let again = again.map(|module| format!(", for the {}. time", module.counters.insertions)).unwrap_or_default();
+        let text = format!("host {host}, software {}{from}{again}", clean(software, 64));
+        self.shared.history.note(Object::Module(slot), "online", &text);
     }
 
     fn admit(&mut self, token: Token, hello: &Hello) -> Result<u8, Refusal> {
@@ -304,6 +316,7 @@ impl Control {
                 let text =
                     format!("Module {slot} runs another configuration than version {given}, which it was given last");
                 self.shared.log.write("VEM_MGR", 3, "CONFIG_DRIFT", &text);
+                self.shared.history.note(Object::Module(slot), "drift", &text);
             }
         }
         Ok(slot)
@@ -367,11 +380,15 @@ impl Control {
                     module.applied = (version, hash);
                     self.changed = true;
                 }
+                let text = format!("runs configuration {version}");
+                self.shared.history.note(Object::Module(slot), "applied", &text);
                 let actions = self.push(|push| push.on_applied(slot, version, hash, now));
                 self.perform(actions, now);
             }
             FromVem::Answer { id, answer } => self.asks.answer(id, slot, Ok(answer)),
-            FromVem::Event(Event { facility, severity, mnemonic, text }) => {
+            FromVem::Event(event) => {
+                self.shared.history.told(slot, &event);
+                let Event { facility, severity, mnemonic, text } = event;
                 self.shared.log.write(&facility, severity, &mnemonic, &format!("Module {slot}: {text}"));
             }
             // The session keeps heartbeats to itself and openings to the beginning.
@@ -410,6 +427,7 @@ impl Control {
         self.queue.retain(|work| !matches!(work, Work::Ports { slot: other, .. } if *other == slot));
         self.changed = true;
         let log = &self.shared.log;
+        self.shared.history.note(Object::Module(slot), "offline", &end.reason);
         let mnemonic = if end.silent { "VEM_MGR_REMOVE_NO_HB" } else { "VEM_MGR_REMOVE" };
         log.write("VEM_MGR", 2, mnemonic, &format!("Removing VEM {slot}: {}", end.reason));
         log.write("VEM_MGR", 2, "MOD_OFFLINE", &format!("Module {slot} is offline"));

@@ -15,6 +15,7 @@ use super::{Control, Edit, Refusals, Running, Work};
 use crate::config::compile::{compile, interface_of};
 use crate::config::model::Model;
 use crate::config::narrate;
+use crate::history::{self, Object};
 use crate::log::Log;
 use crate::module::push::{Action, Parcel, Phase, Push};
 use crate::module::registry::Inventory;
@@ -99,7 +100,9 @@ impl Control {
         let Some(member) = self.members.get_mut(&slot) else { return };
         let before = cards(&self.parts.registry.inventory, slot);
         let placed = self.parts.registry.place(slot, ports);
-        tell_cards(&self.shared.log, slot, &before, &cards(&self.parts.registry.inventory, slot));
+        let after = cards(&self.parts.registry.inventory, slot);
+        tell_cards(&self.shared.log, slot, &before, &after);
+        history::cards(&self.shared.history, slot, &before, &after);
         member.has_ports = true;
         let was = std::mem::replace(&mut member.contested, placed.contested);
         if let Some(port) = member.contested.iter().find(|port| !was.contains(port)) {
@@ -218,6 +221,7 @@ impl Control {
                 let (slot, reason) = (*slot, reason.clone());
                 let text = format!("Module {slot} refused version {}: {reason}", running.push.version());
                 self.shared.log.write("VEM_MGR", 2, "CONFIG_REFUSED", &text);
+                self.shared.history.note(Object::Module(slot), "refused", &text);
                 if let Some(edit) = running.edit {
                     let _ = edit.reply.send(Err(EditError::Module { slot, reason }));
                 }
@@ -226,6 +230,7 @@ impl Control {
                 for (slot, reason) in running.push.refusals() {
                     let text = format!("Module {slot} refused version {}: {reason}", running.push.version());
                     self.shared.log.write("VEM_MGR", 2, "CONFIG_REFUSED", &text);
+                    self.shared.history.note(Object::Module(*slot), "refused", &text);
                 }
                 let lost = running.push.lost().iter();
                 let lost =
@@ -267,6 +272,7 @@ impl Control {
             for line in narrate::changes(&self.model, &model) {
                 self.shared.log.write(line.part, line.severity, line.mnemonic, &line.text);
             }
+            history::changes(&self.shared.history, &self.model, &model);
             self.model = Arc::new(model);
             self.shared.model.store(self.model.clone());
         }

@@ -18,6 +18,7 @@ pub mod flow;
 pub mod flow_cache;
 pub mod flow_top;
 pub mod gather;
+pub mod history;
 pub mod impact;
 pub mod interface;
 pub mod interface_table;
@@ -67,6 +68,7 @@ pub fn files() -> Vec<(&'static str, Vec<Command>)> {
         flow::commands(),
         flow_cache::commands(),
         flow_top::commands(),
+        history::commands(),
         interface::commands(),
         interface_table::commands(),
         link::commands(),
