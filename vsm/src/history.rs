@@ -84,9 +84,10 @@ impl History {
         ring.push_back(Event { at, what, text: clean(text, TEXT_MAX) });
     }
 
-    /// What a module has told of one of its objects.
-    pub fn told(&self, slot: u8, event: &FromModule) {
-        let Some((object, what)) = subject(event) else { return };
+    /// What a module has told of one of its objects. A port that the module has no name for yet it calls by its card, which
+    /// `named` knows.
+    pub fn told(&self, slot: u8, event: &FromModule, named: impl Fn(&NicId) -> Option<IfName>) {
+        let Some((object, what)) = subject(event, named) else { return };
         self.note(object, what, &format!("module {slot}: {}", event.text));
     }
 
@@ -152,11 +153,14 @@ fn differences(before: &[(String, String)], after: &[(String, String)]) -> Strin
 }
 
 /// Which object an event of a module is about.
-fn subject(event: &FromModule) -> Option<(Object, &'static str)> {
+fn subject(event: &FromModule, named: impl Fn(&NicId) -> Option<IfName>) -> Option<(Object, &'static str)> {
     let mut words = event.text.split(' ');
     let what = if event.mnemonic.contains("DOWN") { "down" } else { "up" };
     match (event.facility.as_str(), words.next()?, words.next()?) {
-        ("ETHPORT", "Interface", name) => Some((Object::Port(name.parse().ok()?), what)),
+        ("ETHPORT", "Interface", name) => {
+            let name = name.parse().ok().or_else(|| named(&name.parse().ok()?))?;
+            Some((Object::Port(name), what))
+        }
         ("MONITOR", "Session", id) => Some((Object::Session(id.parse().ok()?), what)),
         _ => None,
     }
@@ -233,10 +237,14 @@ mod tests {
             mnemonic: mnemonic.into(),
             text: text.into(),
         };
-        history.told(3, &told("ETHPORT", "IF_DOWN_ADMIN_DOWN", "Interface Vethernet1 is down (Administratively down)"));
-        history.told(3, &told("MONITOR", "ETH_SPAN_SESSION_UP", "Session 7 is up"));
-        history.told(3, &told("ETHPORT", "IF_UP", "Interface vm1/0 is up"));
-        history.told(3, &told("ETHPORT", "IF_UP", ""));
+        let card: NicId = "vm1/0".parse().unwrap();
+        let say = |event| history.told(3, &event, |nic| (*nic == card).then_some(IfName::Vethernet(2)));
+        say(told("ETHPORT", "IF_DOWN_ADMIN_DOWN", "Interface Vethernet1 is down (Administratively down)"));
+        say(told("MONITOR", "ETH_SPAN_SESSION_UP", "Session 7 is up"));
+        say(told("ETHPORT", "IF_UP", "Interface vm1/0 is up"));
+        say(told("ETHPORT", "IF_UP", "Interface vm9/0 is up"));
+        say(told("ETHPORT", "IF_UP", ""));
+        assert_eq!(texts(&history, Object::Port(IfName::Vethernet(2))), ["up module 3: Interface vm1/0 is up"]);
         let down = "down module 3: Interface Vethernet1 is down (Administratively down)";
         assert_eq!(texts(&history, PORT), [down]);
         assert_eq!(texts(&history, Object::Session(7)), ["up module 3: Session 7 is up"]);

@@ -32,6 +32,7 @@ use super::registry::{LinkCounters, Registry};
 use super::server::{End, Server};
 use super::tokens::Tokens;
 use crate::bootstrap::Bootstrap;
+use crate::config::compile::interface_of;
 use crate::config::model::Model;
 use crate::history::Object;
 use crate::log::clean;
@@ -387,7 +388,11 @@ impl Control {
             }
             FromVem::Answer { id, answer } => self.asks.answer(id, slot, Ok(answer)),
             FromVem::Event(event) => {
-                self.shared.history.told(slot, &event);
+                let inventory = &self.parts.registry.inventory;
+                self.shared.history.told(slot, &event, |nic| {
+                    let mut ports = inventory.modules.get(&slot)?.ports.iter();
+                    interface_of(inventory, slot, ports.find(|port| port.nic == *nic)?)
+                });
                 let Event { facility, severity, mnemonic, text } = event;
                 self.shared.log.write(&facility, severity, &mnemonic, &format!("Module {slot}: {text}"));
             }

@@ -52,7 +52,7 @@ const WORDS: &[(&str, &str)] = &[
     ("code", "Code"),
     ("dscp", "Differentiated services code point"),
     ("point", "Code point"),
-    ("ethertype", "Of a frame that is not IP"),
+    ("ethertype", "Of a frame that is not IP; 0x0806 asks for the destination address"),
     ("kind", "EtherType"),
     ("length", "Octets of the frame, without FCS"),
     ("octets", "Octets"),
@@ -143,10 +143,21 @@ fn frame(port: &Port, args: &Args, peer: Option<MacAddr>) -> Result<Vec<u8>, Err
         frame.extend_from_slice(&[0x81, 0, (tci >> 8) as u8, tci as u8]);
     }
     let room = (number("octets") as usize).saturating_sub(frame.len() + 2);
-    let (kind, packet) = packet(args, room)?;
+    let (kind, packet) = match args.number("kind") {
+        Some(0x0806) => (0x0806, arp(args, source)),
+        _ => packet(args, room)?,
+    };
     frame.extend_from_slice(&kind.to_be_bytes());
     frame.extend_from_slice(&packet);
     Ok(frame)
+}
+
+/// Asks who has the destination address (RFC 826).
+fn arp(args: &Args, source: MacAddr) -> Vec<u8> {
+    let [src, dst] = ["src", "dst"].map(|name| args.ip(name).unwrap_or(Ipv4Addr::UNSPECIFIED).octets());
+    let mut packet = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &source.0, &src, &[0; 6], &dst].concat();
+    packet.resize(46, 0);
+    packet
 }
 
 /// EtherType and packet, of `room` octets when that is more than it needs.
@@ -394,6 +405,11 @@ mod tests {
             &[0x03, 0xe8, 0, 53, 0, 8, 0, 0],
         ];
         assert_eq!(made, wanted.concat());
+        args.values.push(value("kind", Value::Number(0x0806)));
+        let arp = frame(&port, &args, None).unwrap();
+        assert_eq!((arp.len(), &arp[16..26]), (64, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1][..]));
+        assert_eq!((&arp[26..36], &arp[42..46]), (&[2, 0, 0, 0, 0, 1, 10, 0, 0, 1][..], &[10, 0, 0, 2][..]));
+        args.values.pop();
         args.values.push(value("octets", Value::Number(100)));
         let long = frame(&port, &args, None).unwrap();
         assert_eq!((long.len(), &long[42..44], &long[20..22]), (100, &[0, 62][..], &[0, 82][..]));
