@@ -368,7 +368,7 @@ mod tests {
             dropped: Some("acl-deny".into()),
             out: Vec::new(),
         };
-        sample::check("trace_packet", &passages(&model, 3, &[one.clone()]));
+        sample::check("trace_packet", &passages(&model, 3, std::slice::from_ref(&one)));
         let real = Passage { at_ns: Some(1_795_222_923_000_001_000), dropped: None, out: vec![port], ..one };
         sample::check("debug_packet", &passages(&model, 3, &[real.clone(), real]));
     }
@@ -383,8 +383,7 @@ mod tests {
     fn frames_of_words() {
         let value = |name, value| (name, value);
         let mac = |n| MacAddr([2, 0, 0, 0, 0, n]);
-        let mut args = Args::default();
-        args.values = vec![
+        let values = vec![
             value("smac", Value::Mac(mac(1))),
             value("dmac", Value::Mac(mac(2))),
             value("vid", Value::Number(10)),
@@ -395,7 +394,8 @@ mod tests {
             value("dport", Value::Number(53)),
             value("point", Value::Number(46)),
         ];
-        args.words = vec!["vlan", "cos", "ipv4", "udp", "dscp"];
+        let words = vec!["vlan", "cos", "ipv4", "udp", "dscp"];
+        let mut args = Args { values, words, ..Args::default() };
         let port = sample::ports().swap_remove(0);
         let made = frame(&port, &args, None).unwrap();
         let wanted = [
