@@ -55,6 +55,9 @@ pub struct HostConfig {
     /// Addresses of the protected ports of other hosts, so that isolation holds over the whole switch.
     #[n(12)]
     pub protected_macs: Vec<MacAddr>,
+    /// Where flows are kept, if they are.
+    #[n(19)]
+    pub store: Option<crate::flow::Store>,
 }
 
 /// `mac address-table static MAC vlan V {drop | interface IF}`

@@ -158,6 +158,20 @@ pub struct Exporter {
     pub transport: Option<Transport>,
 }
 
+/// `flow-store`: what the monitors report is kept on the host.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+pub struct Store {
+    /// Mebibytes on the disk.
+    #[n(0)]
+    pub size_mib: u32,
+    /// Hours.
+    #[n(1)]
+    pub keep_h: u32,
+    /// Also as lines for Elastic.
+    #[n(2)]
+    pub ecs: bool,
+}
+
 /// `flow monitor NAME`
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Encode, Decode)]
 pub struct Monitor {

@@ -62,6 +62,16 @@ pub enum Query {
     /// Ends a capture.
     #[n(14)]
     CaptureEnd(#[n(0)] u64),
+    /// The flows that a store has kept; the answer is that of [`Query::Flows`]. The monitor does not matter.
+    #[n(40)]
+    Stored {
+        /// Which.
+        #[n(0)]
+        flows: FlowQuery,
+        /// That ended in the last minutes.
+        #[n(1)]
+        minutes: u32,
+    },
     /// What would become of a frame.
     #[n(60)]
     Trace(#[n(0)] Imagined),
@@ -89,6 +99,7 @@ impl Query {
             Query::Trace(_) | Query::WatchBegin(_) | Query::WatchRead(_) | Query::WatchEnd(_) | Query::Watches => {
                 Some(WHY)
             }
+            Query::Stored { .. } => Some(STORE),
             _ => None,
         }
     }
@@ -102,8 +113,10 @@ pub const APPLIED: &str = "applied";
 pub const CAPTURE: &str = "capture";
 /// The capability of an agent that says what becomes of a frame.
 pub const WHY: &str = "why";
+/// The capability of an agent that keeps flows.
+pub const STORE: &str = "store";
 /// The capabilities of an agent of this version.
-pub const CAPABILITIES: [&str; 4] = [SHOW, APPLIED, CAPTURE, WHY];
+pub const CAPABILITIES: [&str; 5] = [SHOW, APPLIED, CAPTURE, WHY, STORE];
 
 /// Which flows are wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]

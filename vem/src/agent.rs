@@ -37,7 +37,7 @@ use crate::local::{self, Request, Server};
 use crate::switch::Switch;
 use crate::watches::Watches;
 use crate::workers::{self, Workers};
-use crate::{answer, metrics, show};
+use crate::{answer, metrics, show, stored};
 
 const WAKER: Token = Token(0);
 const STOP: Token = Token(1);
@@ -366,6 +366,10 @@ impl Agent {
                     Query::Show(words) => match show::show(&mut self.switch, &self.status, &words, now) {
                         Ok(text) => Answer::Text(text),
                         Err(reason) => Answer::Failed(reason),
+                    },
+                    Query::Stored { flows, minutes } => match &self.bootstrap.credentials.store_dir {
+                        Some(dir) => stored::answer(&self.switch, dir, &flows, minutes, now),
+                        None => Answer::Failed("this host keeps no flows".to_owned()),
                     },
                     query => answer::answer(&mut self.switch, &query, now),
                 };

@@ -58,7 +58,7 @@ pub fn answer(switch: &mut Switch, query: &Query, now: Instant) -> Answer {
             Ok(why::answer(switch, query, now).unwrap_or_else(Answer::Failed))
         }
         // Needs more than the switch: the agent answers it.
-        Query::Show(_) => Ok(Answer::Failed("not a question about the switch".to_owned())),
+        Query::Show(_) | Query::Stored { .. } => Ok(Answer::Failed("not a question about the switch".to_owned())),
         Query::ClearMacs { vlan, mac } => switch.control().clear_macs(*vlan, *mac).map(|()| Answer::Done),
     };
     answered.unwrap_or_else(|e| Answer::Failed(e.to_string()))

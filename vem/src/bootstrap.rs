@@ -38,6 +38,9 @@
 //! runtime_dir = "/run/vem-relay"
 //! trust = { shared_key = "/etc/vem/shared.key" }
 //!
+//! [flow_store]                    # for the command `flow-store`
+//! dir = "/var/lib/vem/flows"      # default: flows in state_dir
+//!
 //! [[port]]                        # attached at start
 //! uplink = 1
 //! device = "eth1"
@@ -175,8 +178,15 @@ struct File {
     metrics: Option<Metrics>,
     collector_tls: Option<TlsFiles>,
     relay: Option<BuiltIn>,
+    flow_store: Option<FlowStore>,
     #[serde(default)]
     port: Vec<toml::Spanned<Request>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FlowStore {
+    dir: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -320,8 +330,10 @@ pub fn parse(path: &Path, text: &str) -> Result<Bootstrap, Error> {
         seen.add(port.clone()).map_err(|e| at(written.span(), e.to_string()))?;
     }
     let metrics = file.metrics.map(|metrics| metrics.listen);
-    let credentials = Credentials { tls: file.collector_tls, relay: file.relay, host: name.clone() };
     let Host { state_dir, socket, .. } = host;
+    let store_dir = file.flow_store.map_or_else(|| state_dir.join("flows"), |store| store.dir);
+    let credentials =
+        Credentials { tls: file.collector_tls, relay: file.relay, store_dir: Some(store_dir), host: name.clone() };
     Ok(Bootstrap {
         vsm,
         host: name,

@@ -42,6 +42,7 @@ pub mod rates;
 pub mod relay;
 pub mod request;
 pub mod show;
+pub mod stored;
 pub mod switch;
 pub mod watches;
 pub mod why;

@@ -114,6 +114,7 @@ fn config(version: Version, ports: &[u16]) -> Config {
             inactive_s: 15,
         }],
         interfaces: vec![interface(4, 104), interface(5, 70_00)],
+        store: None,
     }
 }
 

@@ -6,7 +6,7 @@ use proto::capture::{Captured, Frame, Insn, Wanted};
 use proto::config::{
     HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, SessionSource, SourceKind, StaticMac,
 };
-use proto::flow::{Destination, Exporter, Field, Monitor, Record, Transport, Version};
+use proto::flow::{Destination, Exporter, Field, Monitor, Record, Store, Transport, Version};
 use proto::msg::{ConfigHash, Enroll, Event, FromVem, FromVsm, Hello, HostUuid};
 use proto::name::IfName;
 use proto::query::{FlowQuery, Query};
@@ -70,7 +70,8 @@ pub fn vem_variant(message: &FromVem) -> &'static str {
     }
 }
 
-pub const VSM_VARIANTS: [&str; 27] = [
+pub const VSM_VARIANTS: [&str; 28] = [
+    "query-stored",
     "welcome",
     "refuse",
     "enrolled",
@@ -125,6 +126,7 @@ pub fn vsm_variant(message: &FromVsm) -> &'static str {
             Query::CaptureBegin(_) => "query-capture-begin",
             Query::CaptureRead(_) => "query-capture-read",
             Query::CaptureEnd(_) => "query-capture-end",
+            Query::Stored { .. } => "query-stored",
             Query::Trace(_) => "query-trace",
             Query::WatchBegin(_) => "query-watch-begin",
             Query::WatchRead(_) => "query-watch-read",
@@ -536,11 +538,15 @@ pub fn configs() -> Vec<(String, HostConfig)> {
             settings: PortSettings::default(),
         }],
         protected_macs: vec![mac(9)],
+        store: None,
     };
     let ways = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Relay];
     let ways = ways.map(|transport| Exporter { transport: Some(transport), ..exporter(Version::Ipfix) });
     let transports = HostConfig { exporters: ways.to_vec(), ..HostConfig::default() };
+    let store = Some(Store { size_mib: 1024, keep_h: 168, ecs: true });
+    let stored = HostConfig { store, ..HostConfig::default() };
     vec![
+        ("config-store".to_owned(), stored),
         ("config-transports".to_owned(), transports),
         ("config-full".to_owned(), full),
         ("config-empty".to_owned(), HostConfig::default()),

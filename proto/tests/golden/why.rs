@@ -4,7 +4,7 @@ use proto::acl::Action;
 use proto::capture::Insn;
 use proto::name::IfName;
 use proto::passage::{Imagined, Passage, Said, Step, Told, WatchRow, Watched};
-use proto::query::Query;
+use proto::query::{FlowQuery, Query};
 use proto::report::{Answer, DropRow, RuleRef};
 
 const VETH: IfName = IfName::Vethernet(12);
@@ -59,6 +59,7 @@ pub fn drops_by_rule() -> Answer {
 
 pub fn queries() -> Vec<Query> {
     vec![
+        Query::Stored { flows: FlowQuery::default(), minutes: 10 },
         Query::Trace(Imagined { port: VETH, octets: vec![1, 2, 3] }),
         Query::WatchBegin(Watched {
             port: Some(VETH),

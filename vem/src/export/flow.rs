@@ -49,7 +49,7 @@ impl Flow<'_> {
 
     /// The VLAN that the switch put it in, whether it came with a tag or not, so that both directions of a conversation
     /// show the same one; if it was dropped before that was known, the VLAN of its tag.
-    fn vlan(&self) -> u16 {
+    pub fn vlan(&self) -> u16 {
         self.record.vlan.map_or(self.record.key.outer_vid, VlanId::get)
     }
 

@@ -31,6 +31,7 @@ pub mod message;
 pub mod options;
 pub mod plan;
 pub mod sender;
+pub mod store;
 pub mod stream;
 pub mod template;
 pub mod transport;
@@ -50,9 +51,10 @@ use proto::report::ExporterRow;
 use vswitch::flow::record::{MonitorSet, Record};
 use vswitch::port::PortId;
 
-pub use clock::Anchor;
+pub use clock::{Anchor, Moment};
 use early::Early;
 use plan::Plan;
+use store::Store;
 use transport::Credentials;
 
 /// Records taken from the ring before timers and configuration are looked at.
@@ -113,6 +115,8 @@ pub struct Config {
     pub monitors: Vec<Monitor>,
     /// Interfaces of the host.
     pub interfaces: Vec<Interface>,
+    /// How much of the flows is kept on the host; `None`: nothing.
+    pub store: Option<proto::flow::Store>,
 }
 
 /// An interface, as collectors shall know it.
@@ -151,7 +155,8 @@ pub fn start_with(
     let shared_too = Arc::clone(&shared);
     let credentials = Arc::new(credentials);
     let early = Early::default();
-    let worker = Worker { records, anchor, plan: None, early, credentials, shared: shared_too, _ended: ended };
+    let worker =
+        Worker { records, anchor, plan: None, early, credentials, store: None, shared: shared_too, _ended: ended };
     let thread = thread::Builder::new().name("export".to_owned()).spawn(|| worker.run()).map_err(Error::Thread)?;
     Ok(ExportHandle { shared, thread, end })
 }
@@ -225,6 +230,7 @@ struct Worker {
     plan: Option<Plan>,
     early: Early,
     credentials: Arc<Credentials>,
+    store: Option<Store>,
     shared: Arc<Shared>,
     /// Dropped with the thread: the handle's sign that it ended.
     _ended: Sender<()>,
@@ -246,6 +252,9 @@ impl Worker {
         if let Some(plan) = &mut self.plan {
             plan.flush(at);
         }
+        if let Some(store) = &mut self.store {
+            store.end(at);
+        }
         let left: usize = self.records.iter().map(rtrb::Consumer::slots).sum();
         if left > 0 {
             tracing::warn!(left, "flow export ends before every record was sent");
@@ -262,6 +271,7 @@ impl Worker {
         };
         let at = self.anchor.read();
         if let Some((config, told)) = config {
+            self.keep(config.store, at);
             let credentials = &self.credentials;
             let plan = self.plan.get_or_insert_with(|| Plan::with_credentials(Arc::clone(credentials)));
             plan.configure(config, at);
@@ -274,9 +284,27 @@ impl Worker {
         if let Some(plan) = &mut self.plan {
             plan.tick(at);
         }
+        if let Some(store) = &mut self.store {
+            store.tick(at);
+        }
         self.early.tell();
         self.publish();
         taken
+    }
+
+    /// Begins to store flows, ends it, or goes on otherwise.
+    fn keep(&mut self, wanted: Option<proto::flow::Store>, at: Moment) {
+        match (&mut self.store, wanted, &self.credentials.store_dir) {
+            (Some(store), Some(wanted), _) => store.configure(wanted),
+            (Some(store), None, _) => {
+                store.end(at);
+                self.store = None;
+            }
+            (None, Some(wanted), Some(dir)) => {
+                self.store = Some(Store::new(dir.clone(), self.credentials.host.clone(), wanted));
+            }
+            (None, _, _) => {}
+        }
     }
 
     /// Records in each ring.
@@ -306,6 +334,9 @@ impl Worker {
         for (ring, left) in self.records.iter_mut().zip(left) {
             for _ in 0..BATCH.min(*left) {
                 let Ok(record) = ring.pop() else { break };
+                if let Some(store) = &mut self.store {
+                    store.push(&plan.flow(&record), at);
+                }
                 let unknown = plan.push(&record, at);
                 if unknown != 0 {
                     self.early.keep(&record, unknown, self.shared.expected.load(Ordering::Acquire));

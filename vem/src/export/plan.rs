@@ -127,11 +127,17 @@ impl Plan {
         self.module = config.module;
     }
 
-    /// Takes a record, for the monitors that there are; returns those that it names and that are not.
-    pub fn push(&mut self, record: &Record, at: Moment) -> MonitorSet {
+    /// A record with the indexes of its interfaces.
+    pub fn flow<'a>(&self, record: &'a Record) -> Flow<'a> {
         let interface = |port: u16| self.interfaces.get(&port).copied().unwrap_or_default();
         let input = interface(record.key.in_port);
         let output = if let Outcome::Forwarded(port) = record.outcome { interface(port.0) } else { 0 };
+        Flow { record, input, output, egress: record.monitors_in == 0 }
+    }
+
+    /// Takes a record, for the monitors that there are; returns those that it names and that are not.
+    pub fn push(&mut self, record: &Record, at: Moment) -> MonitorSet {
+        let Flow { input, output, .. } = self.flow(record);
         let mut out = Vec::new();
         for (index, routes) in self.routes.iter().enumerate() {
             let bit: MonitorSet = 1 << index;

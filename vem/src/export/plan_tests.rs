@@ -61,7 +61,14 @@ fn interface(port: u16, if_index: u16) -> Interface {
 fn config(exporters: Vec<Exporter>, monitors: Vec<Monitor>) -> Config {
     let fields = vec![Field::SourceAddress, Field::Bytes];
     let records = vec![proto::flow::Record { name: "talkers".into(), fields }];
-    Config { module: 3, records, exporters, monitors, interfaces: vec![interface(1, 0x0101), interface(2, 0x0202)] }
+    Config {
+        module: 3,
+        records,
+        exporters,
+        monitors,
+        interfaces: vec![interface(1, 0x0101), interface(2, 0x0202)],
+        store: None,
+    }
 }
 
 fn contains(datagrams: &[Vec<u8>], octets: &[u8]) -> bool {

@@ -50,6 +50,7 @@ impl Switch {
             exporters: host.exporters.clone(),
             monitors: plan.numbers.monitors.iter().map(monitor).collect(),
             interfaces: self.attachments.iter().map(interface).collect(),
+            store: host.store,
         }
     }
 

@@ -62,6 +62,7 @@ pub fn compile(model: &Model, inventory: &Inventory, slot: u8) -> HostConfig {
         monitors,
         profiles,
         ports,
+        store: model.flow_store.map(|store| store.compiled()),
     }
 }
 

@@ -122,6 +122,33 @@ pub const RECORD_ITEMS: [RecordItem; 21] = [
     RecordItem { line: "collect forwarding-status", field: Field::ForwardingStatus },
 ];
 
+/// Mebibytes that `flow-store` keeps unless it is said.
+pub const STORE_MIB: u32 = 1024;
+/// Hours.
+pub const STORE_H: u32 = 168;
+
+/// `flow-store`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FlowStore {
+    /// `size`, mebibytes of each host.
+    pub size_mib: Option<u32>,
+    /// `keep`, hours.
+    pub keep_h: Option<u32>,
+    /// `ecs`
+    pub ecs: bool,
+}
+
+impl FlowStore {
+    /// What the hosts are told.
+    pub fn compiled(&self) -> proto::flow::Store {
+        proto::flow::Store {
+            size_mib: self.size_mib.unwrap_or(STORE_MIB),
+            keep_h: self.keep_h.unwrap_or(STORE_H),
+            ecs: self.ecs,
+        }
+    }
+}
+
 /// A transport in words.
 pub fn transport_word(transport: Transport) -> &'static str {
     match transport {

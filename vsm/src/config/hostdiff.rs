@@ -99,6 +99,10 @@ fn switch(host: &HostConfig) -> Vec<(String, String)> {
         own("MAC aging time", format!("{} s", host.mac_aging_s)),
         own("protected addresses elsewhere", list(&host.protected_macs)),
     ];
+    if let Some(store) = host.store {
+        let lines_too = if store.ecs { ", ecs" } else { "" };
+        lines.push(own("flow-store", format!("{} MiB, {} h{lines_too}", store.size_mib, store.keep_h)));
+    }
     lines.extend(host.static_macs.iter().map(|entry| {
         let port = entry.port.map_or_else(|| "drop".to_owned(), |port| port.to_string());
         own(&format!("static MAC {} vlan {}", entry.mac, entry.vlan), port)
@@ -229,7 +233,7 @@ mod tests {
         /// Two configurations with the same lines are the same, and the other way round, also when only one part of them
         /// differs: nothing is left out.
         #[test]
-        fn every_part_shows(a in random::model(), b in random::model(), part in 0..13u8) {
+        fn every_part_shows(a in random::model(), b in random::model(), part in 0..14u8) {
             let inventory = sample::inventory();
             let (from, b) = (compile(&a, &inventory, 3), compile(&b, &inventory, 3));
             let mut to = from.clone();
@@ -246,6 +250,7 @@ mod tests {
                 9 => to.profiles = b.profiles,
                 10 => to.ports = b.ports,
                 11 => to.protected_macs = b.protected_macs,
+                12 => to.store = b.store,
                 _ => to.module += 1,
             }
             prop_assert_eq!(compare([&lines(&from), &lines(&to)]).is_empty(), from == to);

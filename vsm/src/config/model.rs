@@ -81,6 +81,8 @@ pub struct Model {
     pub monitors: BTreeMap<String, FlowMonitor>,
     /// `flow internal-prefix PREFIX`; when there are none, the VMs are inside.
     pub internal_prefixes: BTreeSet<Prefix>,
+    /// `flow-store`
+    pub flow_store: Option<super::flow::FlowStore>,
     /// Port profiles.
     pub profiles: BTreeMap<String, Profile>,
     /// Interfaces that were attached once or configured.
@@ -304,6 +306,7 @@ impl Default for Model {
             exporters: BTreeMap::new(),
             monitors: BTreeMap::new(),
             internal_prefixes: BTreeSet::new(),
+            flow_store: None,
             profiles: BTreeMap::from([
                 (QUARANTINE_UPLINK.to_owned(), quarantine(ProfileType::Ethernet)),
                 (QUARANTINE_VETH.to_owned(), quarantine(ProfileType::Vethernet)),

@@ -16,7 +16,7 @@ use proto::msg::HostUuid;
 use proto::name::IfName;
 use proto::vlan::VlanSet;
 
-use super::flow::{NETFLOW_ORIGINAL, ORIGINAL_INPUT, Prefix};
+use super::flow::{FlowStore, NETFLOW_ORIGINAL, ORIGINAL_INPUT, Prefix};
 use super::line::{Lines, VTY_SESSIONS_MAX};
 use super::logging::{FACILITIES, File, Logfile, Logging, PARTS, Server, Threshold, Timestamp};
 use super::model::{
@@ -351,6 +351,11 @@ pub fn model() -> impl Strategy<Value = Model> {
         btree_map(name(), exporter(), 0..3),
         btree_map(name(), (of(line()), picks()), 0..3),
         btree_set((any::<IpAddr>(), 0u8..129).prop_map(|(addr, length)| Prefix::new(addr, length)), 0..3),
+        of((of(16u32..1_000_001), of(1u32..8761), any::<bool>()).prop_map(|(size_mib, keep_h, ecs)| FlowStore {
+            size_mib,
+            keep_h,
+            ecs,
+        })),
     );
     let profile = (name(), any::<bool>(), of(line()), of(any::<Index>()), any::<bool>(), settings());
     let interfaces = btree_map(if_name(), (of(line()), of(name()), of(any::<Index>()), settings()), 0..6);
@@ -369,7 +374,7 @@ pub fn model() -> impl Strategy<Value = Model> {
             ((hostname, (roles, users, picked, aaa), logging), lines, domain_id, vems),
             vlans,
             acls,
-            (records, exporters, monitors, internal_prefixes),
+            (records, exporters, monitors, internal_prefixes, flow_store),
             profiles,
             interfaces,
             macs,
@@ -387,6 +392,7 @@ pub fn model() -> impl Strategy<Value = Model> {
             records,
             exporters,
             internal_prefixes,
+            flow_store,
             static_macs,
             mac_aging_s,
             sessions,

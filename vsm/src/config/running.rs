@@ -179,8 +179,13 @@ fn flow(out: &mut Text, model: &Model) {
     for (name, monitor) in &model.monitors {
         out.monitor(name, monitor);
     }
-    if !model.internal_prefixes.is_empty() {
+    if !model.internal_prefixes.is_empty() || model.flow_store.is_some() {
         out.blank();
+    }
+    if let Some(store) = model.flow_store {
+        let size = store.size_mib.map(|mib| format!(" size {mib}")).unwrap_or_default();
+        let keep = store.keep_h.map(|hours| format!(" keep {hours}")).unwrap_or_default();
+        out.line(0, format_args!("flow-store{size}{keep}{}", if store.ecs { " ecs" } else { "" }));
     }
     model.internal_prefixes.iter().for_each(|prefix| out.line(0, format_args!("flow internal-prefix {prefix}")));
 }

@@ -21,6 +21,8 @@ pub struct Credentials {
     pub tls: Option<TlsFiles>,
     /// Of receivers of flow-relay.
     pub relay: Option<BuiltIn>,
+    /// Where flows are kept.
+    pub store_dir: Option<PathBuf>,
     /// Name of this host.
     pub host: String,
 }

@@ -6,7 +6,7 @@ use super::target::{edit_exporter, edit_record, make_room, name, short, some, te
 use crate::cli::render::Output;
 use crate::cli::session::{Session, Subject};
 use crate::cli::tree::{Args, Command, Error, Mode, Run, Value};
-use crate::config::flow::is_predefined;
+use crate::config::flow::{FlowStore, is_predefined};
 use crate::config::model::{
     DESTINATIONS_MAX, FlowExporter, FlowRecord, INTERNAL_PREFIXES_MAX, MONITORS_MAX, Prefix, RECORD_ITEMS,
 };
@@ -77,6 +77,12 @@ pub const WORDS: &[(&str, &str)] = &[
     ("interface-table", "Names of the interfaces"),
     ("timeout", "Time between two of them"),
     ("cache", "Flow cache"),
+    ("flow-store", "Files of flows on the hosts"),
+    ("size", "How much is kept on each host"),
+    ("mib", "Mebibytes; 1024 by default"),
+    ("keep", "How long it is kept"),
+    ("hours", "Hours; 168 by default"),
+    ("ecs", "Also as lines of the Elastic Common Schema"),
     ("active", "A flow that goes on is reported this often"),
     ("inactive", "A flow that is silent this long has ended"),
     ("seconds", "Seconds"),
@@ -147,6 +153,13 @@ pub fn commands() -> Vec<Command> {
         "Addresses that are inside, for the direction of flows",
         "flow internal-prefix { <prefix:prefix> | <prefix:prefix6> }",
         internal_prefix,
+    ));
+    commands.push(command(
+        CONFIG,
+        "flow-store [size <mib:num:16-1000000>] [keep <hours:num:1-8760>] [ecs]",
+        "Keep what the flow monitors report on the hosts",
+        "flow-store [size <mib:num:16-1000000>] [keep <hours:num:1-8760>] [ecs]",
+        flow_store,
     ));
     commands.extend(exporter_commands());
     commands.extend(super::flow_monitor::commands());
@@ -316,6 +329,16 @@ fn internal_prefix(session: &mut Session, args: &Args) -> Result<Output, Error> 
         }
         make_room(prefixes.contains(&prefix), prefixes.len(), INTERNAL_PREFIXES_MAX, "internal prefixes")?;
         prefixes.insert(prefix);
+        Ok(Vec::new())
+    }))
+}
+
+fn flow_store(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let store =
+        FlowStore { size_mib: args.number("mib"), keep_h: args.number("hours"), ecs: args.words.contains(&"ecs") };
+    let store = Some(store).filter(|_| !args.negated);
+    session.edit(Box::new(move |model| {
+        model.flow_store = store;
         Ok(Vec::new())
     }))
 }

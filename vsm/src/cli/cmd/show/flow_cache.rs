@@ -25,18 +25,58 @@ const WORDS: &[(&str, &str)] = &[
     ("slot", "Module number"),
     ("top", "Those with the most octets"),
     ("count", "Flows"),
+    ("records", "Flows that the hosts have kept"),
+    ("last", "That ended in the last minutes"),
+    ("minutes", "Minutes"),
 ];
 
 /// The commands.
 pub fn commands() -> Vec<Command> {
-    vec![exec(
-        "show flow monitor [<name:word>] cache [ host { <ip:ip> | <ip6:ip6> } | protocol { <number:num:0-255> | \
+    vec![
+        exec(
+            "show flow monitor [<name:word>] cache [ host { <ip:ip> | <ip6:ip6> } | protocol { <number:num:0-255> | \
          <protocol=icmp|igmp|tcp|udp|gre|esp|icmpv6> } | port <port:port> | vlan <vlan:vlan> | interface <if:if> \
          | dropped | top <count:num:1-10000> | module <slot:num:3-66> ]*",
-        "Display flows, those with the most octets first",
-        WORDS,
-        show,
-    )]
+            "Display flows, those with the most octets first",
+            WORDS,
+            show,
+        ),
+        exec(
+            "show flow records last <minutes:num:1-10080> [ host { <ip:ip> | <ip6:ip6> } | protocol { <number:num:0-255> | \
+         <protocol=icmp|igmp|tcp|udp|gre|esp|icmpv6> } | port <port:port> | vlan <vlan:vlan> | interface <if:if> \
+         | dropped | top <count:num:1-10000> | module <slot:num:3-66> ]*",
+            "Display flows that the hosts have kept, those with the most octets first",
+            WORDS,
+            stored,
+        ),
+    ]
+}
+
+/// Rows that are shown of what is kept, unless the command says how many.
+const STORED: u32 = 100;
+
+fn stored(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    if session.handle.model().flow_store.is_none() {
+        return Err(Error::Refused("No flows are kept: there is no flow-store".to_owned()));
+    }
+    let flows = FlowQuery { top: args.number("count").unwrap_or(STORED), ..query(args) };
+    let (top, minutes) = (flows.top, args.number("minutes").unwrap_or(1));
+    let slot = args.number("slot").and_then(|slot| u8::try_from(slot).ok());
+    let (flows, fitting, asked) = gathered(session, Query::Stored { flows, minutes }, slot);
+    Ok(asked.warn(listed(flows, fitting, top as usize, "kept")))
+}
+
+type Gathered = (Vec<(u8, FlowRow)>, u64, Asked<(Vec<FlowRow>, u64)>);
+
+fn gathered(session: &Session, query: Query, slot: Option<u8>) -> Gathered {
+    let mut asked: Asked<(Vec<FlowRow>, u64)> = ask(session, query, slot, |answer| match answer {
+        Answer::Flows(rows, fitting) => Some(vec![(rows, fitting)]),
+        _ => None,
+    });
+    let fitting = asked.rows.iter().map(|(_, (_, fitting))| fitting).sum();
+    let rows = std::mem::take(&mut asked.rows);
+    let flows = rows.into_iter().flat_map(|(slot, (rows, _))| rows.into_iter().map(move |row| (slot, row))).collect();
+    (flows, fitting, asked)
 }
 
 fn show(session: &mut Session, args: &Args) -> Result<Output, Error> {
@@ -45,13 +85,7 @@ fn show(session: &mut Session, args: &Args) -> Result<Output, Error> {
     let query = query(args);
     let top = if query.top == 0 { FLOWS_MAX } else { query.top };
     let slot = args.number("slot").and_then(|slot| u8::try_from(slot).ok());
-    let mut asked: Asked<(Vec<FlowRow>, u64)> = ask(session, Query::Flows(query), slot, |answer| match answer {
-        Answer::Flows(rows, fitting) => Some(vec![(rows, fitting)]),
-        _ => None,
-    });
-    let fitting: u64 = asked.rows.iter().map(|(_, (_, fitting))| fitting).sum();
-    let rows = std::mem::take(&mut asked.rows);
-    let flows = rows.into_iter().flat_map(|(slot, (rows, _))| rows.into_iter().map(move |row| (slot, row))).collect();
+    let (flows, fitting, asked) = gathered(session, Query::Flows(query), slot);
     Ok(asked.warn(cache(flows, fitting, top as usize)))
 }
 
@@ -114,7 +148,11 @@ fn flags_word(row: &FlowRow) -> String {
 }
 
 /// The flows with the most octets, of `fitting` in all.
-pub fn cache(mut flows: Vec<(u8, FlowRow)>, fitting: u64, top: usize) -> Output {
+pub fn cache(flows: Vec<(u8, FlowRow)>, fitting: u64, top: usize) -> Output {
+    listed(flows, fitting, top, "in the caches")
+}
+
+fn listed(mut flows: Vec<(u8, FlowRow)>, fitting: u64, top: usize, place: &str) -> Output {
     flows.sort_by_key(|(slot, row)| (std::cmp::Reverse(row.octets), *slot, row.src, row.dst, row.src_port));
     flows.truncate(top);
     let mut columns = crate::cli::render::Table::new("flow")
@@ -152,7 +190,7 @@ pub fn cache(mut flows: Vec<(u8, FlowRow)>, fitting: u64, top: usize) -> Output 
         ]);
         objects.push(merged([object(*slot, row), leaves([("vlan", vlan), ("status", status)])]));
     }
-    let text = format!("{fitting} flows in the caches, {} shown\n\n{}", flows.len(), columns.text());
+    let text = format!("{fitting} flows {place}, {} shown\n\n{}", flows.len(), columns.text());
     let head = leaves([("flows", fitting.to_string()), ("shown", flows.len().to_string())]);
     Output::with_json(text, merged([head, table("flow", objects)]))
 }
@@ -234,6 +272,7 @@ pub(super) mod tests {
         let arp = FlowRow { ethertype: 0x0806, src: 0, dst: 0, protocol: 0, output: None, vlan: None, ..row(60) };
         let flows = vec![(3, ping), (4, row(150_000)), (3, arp), (3, udp6)];
         sample::check("flow_monitor_cache", &cache(flows.clone(), 40, 100));
+        sample::check("flow_records", &listed(flows.clone(), 40, 100, "kept"));
         let top = cache(flows, 40, 1).json.unwrap();
         assert_eq!(top["TABLE_flow"]["ROW_flow"]["octets"], "150000");
         assert_eq!(cache(Vec::new(), 0, 9).text.lines().next(), Some("0 flows in the caches, 0 shown"));
