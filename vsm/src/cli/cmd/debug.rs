@@ -190,7 +190,7 @@ fn collect(session: &mut Session, plan: &Plan, begun: &[(u8, u64)]) -> Result<Ou
             let told = match read(session, slot, id) {
                 Ok(told) => told,
                 Err(error) => {
-                    why.push(format!("module {slot}: {error}"));
+                    why.push(format!("module {slot}: {}", crate::log::clean(&error, 300)));
                     continue;
                 }
             };
@@ -205,7 +205,7 @@ fn collect(session: &mut Session, plan: &Plan, begun: &[(u8, u64)]) -> Result<Ou
                 }
             }
             match told.ended {
-                Some(ended) => why.push(format!("module {slot}: {ended}")),
+                Some(ended) => why.push(format!("module {slot}: {}", crate::log::clean(&ended, 300))),
                 None => still.push((slot, id)),
             }
         }

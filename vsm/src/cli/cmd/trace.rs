@@ -233,12 +233,13 @@ fn ipv6(args: &Args, src: Ipv6Addr, dst: Ipv6Addr, room: usize) -> Vec<u8> {
 
 /// The rule as it is written, `guard 10 deny ip any any`.
 fn rule_text(model: &Model, rule: &RuleRef) -> String {
-    let list = model.acls.get(&rule.acl);
+    // A module says it, so it is shown as what it may be.
+    let (list, name) = (model.acls.get(&rule.acl), crate::log::clean(&rule.acl, 64));
     match rule.sequence {
-        None => format!("{} implicit deny", rule.acl),
+        None => format!("{name} implicit deny"),
         Some(sequence) => {
             let text = list.and_then(|list| rule::entries(list).into_iter().find(|(at, _)| *at == sequence));
-            format!("{} {sequence} {}", rule.acl, text.map(|(_, text)| text).unwrap_or_default()).trim_end().to_owned()
+            format!("{name} {sequence} {}", text.map(|(_, text)| text).unwrap_or_default()).trim_end().to_owned()
         }
     }
 }
@@ -310,7 +311,7 @@ fn passage(model: &Model, slot: u8, passage: &Passage) -> (String, Json) {
         ("octets", passage.length.to_string()),
         ("headers", headers),
         ("result", if passage.dropped.is_some() { "dropped" } else { "sent" }.to_owned()),
-        ("reason", passage.dropped.clone().unwrap_or_default()),
+        ("reason", crate::log::clean(passage.dropped.as_deref().unwrap_or_default(), 40)),
         ("out", out.join(",")),
     ];
     (format!("{head}\n{}", table.text()), merged([leaves(facts), table.json()]))

@@ -59,8 +59,8 @@ fn port_word(slot: u8, port: Option<IfName>) -> String {
 fn rule_word(rule: &Option<RuleRef>) -> String {
     match rule {
         None => "--".to_owned(),
-        Some(RuleRef { acl, sequence: Some(sequence), .. }) => format!("{acl} {sequence}"),
-        Some(RuleRef { acl, .. }) => format!("{acl} implicit deny"),
+        Some(RuleRef { acl, sequence: Some(sequence), .. }) => format!("{} {sequence}", crate::log::clean(acl, 64)),
+        Some(RuleRef { acl, .. }) => format!("{} implicit deny", crate::log::clean(acl, 64)),
     }
 }
 
