@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 
 use crate::acl::Acl;
 use crate::addr::{MacAddr, NicId, VlanId};
-use crate::flow::{Exporter, Monitor, Record};
+use crate::flow::{Exporter, Meter, Monitor, Record};
 use crate::name::IfName;
 use crate::vlan::{PortMode, VlanSet};
 
@@ -58,6 +58,9 @@ pub struct HostConfig {
     /// Where flows are kept, if they are.
     #[n(19)]
     pub store: Option<crate::flow::Store>,
+    /// What monitors count, of those that don't count everything.
+    #[n(14)]
+    pub meters: Option<Vec<Meter>>,
 }
 
 /// `mac address-table static MAC vlan V {drop | interface IF}`

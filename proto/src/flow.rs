@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 
 use minicbor::{Decode, Encode};
 
+use crate::addr::MacAddr;
+
 /// The format that an exporter speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
 #[cbor(index_only)]
@@ -190,6 +192,21 @@ pub struct Monitor {
     /// A flow that is silent this long has ended, seconds.
     #[n(4)]
     pub inactive_s: u32,
+}
+
+/// Of what a monitor sees, what it counts.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Encode, Decode)]
+pub struct Meter {
+    /// Name of the [`Monitor`].
+    #[n(0)]
+    pub monitor: String,
+    /// Name of the access list that permits what is counted; one that is not in the configuration permits everything.
+    #[n(1)]
+    pub filter: Option<String>,
+    /// `scope once`: source addresses of frames that the same monitor counts on their own hosts. They are not counted
+    /// again when they come by an uplink.
+    #[n(2)]
+    pub elsewhere: Vec<MacAddr>,
 }
 
 /// Which way a monitor looks at a port.

@@ -87,6 +87,9 @@ pub enum Query {
     /// The watches that run.
     #[n(64)]
     Watches,
+    /// What each port has received, and where the flow meter has counted it.
+    #[n(15)]
+    Reconcile,
 }
 
 impl Query {
@@ -95,6 +98,7 @@ impl Query {
         match self {
             Query::Show(_) => Some(SHOW),
             Query::Applied => Some(APPLIED),
+            Query::Reconcile => Some(RECONCILE),
             Query::CaptureBegin(_) | Query::CaptureRead(_) | Query::CaptureEnd(_) => Some(CAPTURE),
             Query::Trace(_) | Query::WatchBegin(_) | Query::WatchRead(_) | Query::WatchEnd(_) | Query::Watches => {
                 Some(WHY)
@@ -115,8 +119,10 @@ pub const CAPTURE: &str = "capture";
 pub const WHY: &str = "why";
 /// The capability of an agent that keeps flows.
 pub const STORE: &str = "store";
+/// The capability of an agent that answers [`Query::Reconcile`].
+pub const RECONCILE: &str = "reconcile";
 /// The capabilities of an agent of this version.
-pub const CAPABILITIES: [&str; 5] = [SHOW, APPLIED, CAPTURE, WHY, STORE];
+pub const CAPABILITIES: [&str; 6] = [SHOW, APPLIED, CAPTURE, WHY, STORE, RECONCILE];
 
 /// Which flows are wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]

@@ -338,6 +338,70 @@ pub struct CacheState {
     pub summed: Option<u64>,
 }
 
+/// Packets, which are the segments of super-frames, and octets of frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
+pub struct Amount {
+    /// Packets.
+    #[n(0)]
+    pub packets: u64,
+    /// Octets of the frames, without FCS.
+    #[n(1)]
+    pub octets: u64,
+}
+
+/// A row of [`Answer::Reconciled`]: what a port has received since the agent started, and in which class of the flow meter
+/// it is. The classes leave nothing out and nothing is in two of them; only while frames come the sums may differ from
+/// what was received, as they are not read at the same time.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
+pub struct ReconciledRow {
+    /// The port.
+    #[n(0)]
+    pub port: Option<IfName>,
+    /// By the counters of the port.
+    #[n(1)]
+    pub received: Amount,
+    /// IPv4 and IPv6 in flows that were reported.
+    #[n(2)]
+    pub ip: Amount,
+    /// Anything else in flows that were reported.
+    #[n(3)]
+    pub other: Amount,
+    /// In watched flows that are in the cache, since their last report.
+    #[n(4)]
+    pub in_cache: Amount,
+    /// In flows that no monitor looks at.
+    #[n(5)]
+    pub unwatched: Amount,
+    /// In flows that the filter of the monitor does not want.
+    #[n(6)]
+    pub filtered: Amount,
+    /// In flows that are counted on another host.
+    #[n(7)]
+    pub elsewhere: Amount,
+    /// In no flow: frames that contradict themselves.
+    #[n(8)]
+    pub malformed: Amount,
+    /// In flows whose reports nobody took.
+    #[n(9)]
+    pub unmetered: Amount,
+}
+
+impl ReconciledRow {
+    /// Every class, with its name.
+    pub fn classes(&self) -> [(&'static str, Amount); 8] {
+        [
+            ("ip", self.ip),
+            ("other", self.other),
+            ("in_cache", self.in_cache),
+            ("unwatched", self.unwatched),
+            ("filtered", self.filtered),
+            ("elsewhere", self.elsewhere),
+            ("malformed", self.malformed),
+            ("unmetered", self.unmetered),
+        ]
+    }
+}
+
 /// A row of [`Answer::Drops`]: counts.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct DropRow {
@@ -461,4 +525,7 @@ pub enum Answer {
     /// To `Watches`.
     #[n(62)]
     Watches(#[n(0)] Vec<WatchRow>),
+    /// To `Reconcile`.
+    #[n(15)]
+    Reconciled(#[n(0)] Vec<ReconciledRow>),
 }

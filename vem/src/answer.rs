@@ -13,9 +13,10 @@ use proto::capture::Wanted;
 use proto::name::IfName;
 use proto::query::{FLOWS_MAX, FlowQuery, Query};
 use proto::report::{
-    AclCountRow, Answer, CacheState, Counters, DropCount, DropRow, DropSample, FlowRow, MacRow, PortRow, RuleRef,
-    SessionRow,
+    AclCountRow, Amount, Answer, CacheState, Counters, DropCount, DropRow, DropSample, FlowRow, MacRow, PortRow,
+    ReconciledRow, RuleRef, SessionRow,
 };
+use vswitch::account::classes::{self, Class};
 use vswitch::control::{FlowFilter, LiveFlow, PortCounters, Traffic};
 use vswitch::flow::record::Outcome;
 use vswitch::port::PortId;
@@ -47,6 +48,7 @@ pub fn answer(switch: &mut Switch, query: &Query, now: Instant) -> Answer {
             Ok(Answer::Done)
         }
         Query::Applied => Ok(Answer::Applied(applied(switch))),
+        Query::Reconcile => reconciled(switch),
         Query::CaptureBegin(wanted) => Ok(begin_capture(switch, wanted, now)),
         Query::CaptureRead(id) => Ok(captured(switch.captures().0.read(*id, now))),
         Query::CaptureEnd(id) => {
@@ -243,6 +245,34 @@ pub fn cache(switch: &Switch) -> CacheState {
         unmetered: Some(cache.unmetered),
         summed: Some(cache.summed),
     }
+}
+
+fn reconciled(switch: &Switch) -> Asked {
+    let all = switch.control().reconciliation()?;
+    let amount = |amount: classes::Amount| Amount { packets: amount.packets, octets: amount.octets };
+    let row = |(attachment, _): (&crate::attach::Attachment, &crate::switch::Live)| {
+        let row = all.get(attachment.port().index())?;
+        let both = |class| {
+            let mut sum = row.reported.get(class);
+            sum.add(row.in_cache.get(class));
+            amount(sum)
+        };
+        let mut in_cache = row.in_cache.get(Class::Ip);
+        in_cache.add(row.in_cache.get(Class::Other));
+        Some(ReconciledRow {
+            port: switch.plan().name(attachment.port()),
+            received: amount(row.received),
+            ip: amount(row.reported.get(Class::Ip)),
+            other: amount(row.reported.get(Class::Other)),
+            in_cache: amount(in_cache),
+            unwatched: both(Class::Unwatched),
+            filtered: both(Class::Filtered),
+            elsewhere: both(Class::Elsewhere),
+            malformed: both(Class::Malformed),
+            unmetered: both(Class::Unmetered),
+        })
+    };
+    Ok(Answer::Reconciled(switch.ports().filter_map(row).collect()))
 }
 
 fn drops(switch: &Switch) -> Asked {

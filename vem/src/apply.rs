@@ -24,7 +24,9 @@ use proto::addr::NicId;
 use proto::config::{HostConfig, PortBinding, PortSettings, ProfileType, Session, SourceKind};
 use proto::name::IfName;
 use proto::report::PortState;
-use vswitch::config::{Config, Error, MonitorConfig, PortConfig, SESSIONS_MAX, SessionConfig, StaticMac};
+use vswitch::config::{
+    Config, Error, Filter, MonitorConfig, PortConfig, SESSIONS_MAX, Selecting, SessionConfig, StaticMac,
+};
 use vswitch::port::PortId;
 
 use crate::numbers::{MonitorNumbers, RuleNumbers};
@@ -162,6 +164,7 @@ pub fn plan(version: u64, host: Option<&HostConfig>, attached: &[Attached], befo
         static_macs: static_macs(host, attached, &ports),
         acls,
         monitors: monitors.iter().map(|name| monitor_config(host, name)).collect(),
+        selecting: monitors.iter().map(|name| selecting(host, name)).collect(),
         sessions: session_configs,
         ports: port_configs.collect(),
         protected_macs: host.protected_macs.clone(),
@@ -211,6 +214,13 @@ fn monitor_config(host: &HostConfig, name: Option<&str>) -> MonitorConfig {
     // An empty place has no port, so its timers are never used.
     let (active, inactive) = monitor.map_or((1800, 15), |m| (m.active_s, m.inactive_s));
     MonitorConfig { active: Duration::from_secs(active.into()), inactive: Duration::from_secs(inactive.into()) }
+}
+
+fn selecting(host: &HostConfig, name: Option<&str>) -> Selecting {
+    let meter = host.meters.iter().flatten().find(|meter| Some(meter.monitor.as_str()) == name);
+    let Some(meter) = meter else { return Selecting::default() };
+    let list = meter.filter.as_ref().and_then(|filter| host.acls.iter().position(|acl| acl.name == *filter));
+    Selecting { filter: list.map(Filter::Acl), elsewhere: meter.elsewhere.clone() }
 }
 
 fn static_macs(host: &HostConfig, attached: &[Attached], ports: &[PortPlan]) -> Vec<StaticMac> {

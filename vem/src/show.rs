@@ -259,7 +259,8 @@ fn write_table(answer: &Answer, out: &mut String) -> std::fmt::Result {
         | Answer::Captured(_)
         | Answer::Traced(_)
         | Answer::Told(_)
-        | Answer::Watches(_) => {}
+        | Answer::Watches(_)
+        | Answer::Reconciled(_) => {}
     }
     Ok(())
 }

@@ -32,6 +32,8 @@ pub struct Config {
     pub acls: Vec<AclConfig>,
     /// Flow monitors that ports refer to by index; at most [`crate::flow::record::MONITORS_MAX`].
     pub monitors: Vec<MonitorConfig>,
+    /// What the monitors count, by index; those that are not named count everything.
+    pub selecting: Vec<Selecting>,
     /// Monitor sessions; at most [`SESSIONS_MAX`].
     pub sessions: Vec<SessionConfig>,
     /// Ports that are attached.
@@ -68,6 +70,22 @@ pub struct MonitorConfig {
     pub active: Duration,
     /// A flow that is silent this long has ended.
     pub inactive: Duration,
+}
+
+/// What a flow monitor counts.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Selecting {
+    /// Frames that this wants; all without one.
+    pub filter: Option<Filter>,
+    /// Sources of frames that are counted on another host and not again here, when they come by an uplink.
+    pub elsewhere: Vec<MacAddr>,
+}
+
+/// Which frames a flow monitor counts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Filter {
+    /// Those that a list permits: index in [`Config::acls`].
+    Acl(usize),
 }
 
 /// A monitor session with its sources resolved to ports.

@@ -20,6 +20,7 @@ use std::time::{self, Duration};
 use hashbrown::HashMap;
 use proto::addr::{MacAddr, VlanId};
 
+use crate::account::classes::{Amount, Classes};
 use crate::account::counters::Counters;
 use crate::account::load::LoadCells;
 use crate::account::rule_drops::RuleDrop;
@@ -35,7 +36,7 @@ use crate::verdict::Judgement;
 use ports::Homes;
 
 pub use figures::{
-    CacheStats, DropSample, FlowFilter, LiveFlow, MacEntry, PortCounters, SessionStats, Traffic, WorkerLoad,
+    CacheStats, DropSample, FlowFilter, LiveFlow, MacEntry, PortCounters, Reconciled, SessionStats, Traffic, WorkerLoad,
 };
 pub use ports::REPLAN;
 pub use trace::{Sending, Traced};
@@ -112,6 +113,8 @@ pub(crate) enum Ask {
     ClearMacs { vlan: Option<VlanId>, mac: Option<MacAddr>, reply: SyncSender<()> },
     /// The flows with the most octets, and how many there are.
     Flows { filter: FlowFilter, top: usize, into: Vec<LiveFlow>, reply: SyncSender<(Vec<LiveFlow>, u64)> },
+    /// What the flows in the cache have counted, by the port that they came from.
+    Live { into: Vec<Classes>, reply: SyncSender<Vec<Classes>> },
 }
 
 /// The answer to [`Ask::Look`].
@@ -402,6 +405,22 @@ impl Control {
         let mut flows = flows.concat();
         crate::job::keep_top(&mut flows, top);
         Ok((flows, matched.iter().sum()))
+    }
+
+    /// For each port number what the port has received, and where the flow meter has counted that. While frames come the two
+    /// need not agree, as they are not read at the same time.
+    pub fn reconciliation(&self) -> Result<Vec<Reconciled>, Error> {
+        let live = self.ask_all(0, |reply| Ask::Live { into: vec![Classes::default(); PORTS_MAX], reply })?;
+        let row = |port: usize| {
+            let id = PortId(port as u16);
+            let rx = self.read_port(id).rx;
+            let received = Amount { packets: rx.unicast + rx.multicast + rx.broadcast, octets: rx.octets };
+            let (mut reported, mut in_cache) = (Classes::default(), Classes::default());
+            self.counters().for_each(|counters| reported.add_all(&counters.port(id).classes.read()));
+            live.iter().filter_map(|live| live.get(port)).for_each(|live| in_cache.add_all(live));
+            Reconciled { port: id, received, reported, in_cache }
+        };
+        Ok((0..PORTS_MAX).map(row).collect())
     }
 
     /// Forgets the learned addresses that fit.

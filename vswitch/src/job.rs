@@ -4,6 +4,7 @@ use std::sync::mpsc::SyncSender;
 
 use proto::addr::{MacAddr, VlanId};
 
+use crate::account::classes::{Amount, Class, Classes};
 use crate::account::meter::report;
 use crate::control::{Error, FlowFilter, LiveFlow, MacEntry};
 use crate::flow::entry::{Entry, state};
@@ -35,6 +36,8 @@ pub(crate) enum Job {
         from: u32,
         reply: SyncSender<(Vec<LiveFlow>, u64)>,
     },
+    /// Adds up what the flows in the cache have counted, by the port that they came from.
+    Live { into: Vec<Classes>, from: u32, reply: SyncSender<Vec<Classes>> },
 }
 
 impl Job {
@@ -109,6 +112,21 @@ impl Job {
                 }
                 keep_top(&mut into, top);
                 let _ = reply.send((into, matched));
+                None
+            }
+            Job::Live { mut into, from, reply } => {
+                let to = from.saturating_add(SLICE).min(road.flows.cache.used());
+                for entry in (from..to).filter_map(|at| road.flows.cache.get(at)) {
+                    if let Some(classes) = into.get_mut(entry.key().in_port().index()).filter(|_| entry.is(state::LIVE))
+                    {
+                        let amount = Amount { packets: entry.packets, octets: entry.l2_octets };
+                        classes.add(Class::of(entry), amount);
+                    }
+                }
+                if to < road.flows.cache.used() {
+                    return Some(Job::Live { into, from: to, reply });
+                }
+                let _ = reply.send(into);
                 None
             }
         }

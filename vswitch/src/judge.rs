@@ -2,6 +2,7 @@
 
 use proto::addr::VlanId;
 
+use crate::account::select::Skipped;
 use crate::bridge::flood::only;
 use crate::bridge::learn::learn;
 use crate::bridge::lookup::{Target, lookup};
@@ -28,14 +29,18 @@ pub fn judge(snapshot: &Snapshot, macs: &mut MacTable, frame: &Parsed, now: Inst
         generation_out: 0,
         rx_sessions: 0,
         tx_sessions: 0,
-        monitors_in: from.map_or(0, |from| from.monitors_in),
+        monitors_in: 0,
         monitors_out: 0,
+        skipped: Skipped::No,
     };
     let admission = ingress::judge(snapshot, from, frame);
     (j.vlan, j.rule_in) = match &admission {
         Ok(admitted) => (Some(admitted.vlan), admitted.rule),
         Err(refusal) => (refusal.vlan, refusal.rule),
     };
+    if let Some(from) = from {
+        (j.monitors_in, j.skipped) = snapshot.watching(from.monitors_in, from.config.id, &frame.key, j.vlan);
+    }
     if let Some(from) = from.filter(|from| !from.mirror_destination) {
         j.rx_sessions = from.rx_sessions | j.vlan.map_or(0, |vlan| snapshot.vlan_rx_sessions(vlan));
     }
@@ -63,7 +68,7 @@ pub fn judge(snapshot: &Snapshot, macs: &mut MacTable, frame: &Parsed, now: Inst
             if let Some(to) = only(snapshot, from, vlan)
                 && let Ok(rule) = egress::judge(snapshot, from, Some(to), vlan, frame)
             {
-                j.leave_by(snapshot, to, vlan, rule);
+                j.leave_by(snapshot, to, vlan, rule, frame);
             }
         }
         Target::Nowhere(reason, slot) => {
@@ -79,7 +84,7 @@ pub fn judge(snapshot: &Snapshot, macs: &mut MacTable, frame: &Parsed, now: Inst
                 Ok(rule) => {
                     if let Some(to) = to {
                         j.verdict = Verdict::Forward(to.config.id);
-                        j.leave_by(snapshot, to, vlan, rule);
+                        j.leave_by(snapshot, to, vlan, rule, frame);
                     }
                 }
                 Err(refusal) => {
@@ -94,11 +99,12 @@ pub fn judge(snapshot: &Snapshot, macs: &mut MacTable, frame: &Parsed, now: Inst
 
 impl Judgement {
     /// It may leave by `to`, by that rule, and by no other port.
-    fn leave_by(&mut self, snapshot: &Snapshot, to: &PortPolicy, vlan: VlanId, rule: RuleRef) {
+    fn leave_by(&mut self, snapshot: &Snapshot, to: &PortPolicy, vlan: VlanId, rule: RuleRef, frame: &Parsed) {
         (self.out, self.rule_out) = (Some(to.config.id), rule);
         self.generation_out = to.generation;
         self.tx_sessions = (to.tx_sessions | snapshot.vlan_tx_sessions(vlan)) & !self.rx_sessions;
-        self.monitors_out = to.monitors_out & !self.monitors_in;
+        let (monitors, _) = snapshot.watching(to.monitors_out, frame.key.in_port(), &frame.key, self.vlan);
+        self.monitors_out = monitors & !self.monitors_in;
     }
 }
 

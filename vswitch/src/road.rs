@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use crate::account::classes::{Amount, Class};
 use crate::account::counters::{Counters, Tally};
 use crate::account::rule_drops::RuleDrop;
 use crate::bridge::flood::flood;
@@ -138,7 +139,11 @@ impl Road {
                     *hash = cache.hash(&parsed.key);
                     cache.expect(*hash);
                 }
-                Err(reason) => self.batch.fail(at, reason, RuleRef::NONE),
+                Err(reason) => {
+                    let amount = Amount { packets: parsed.segments.into(), octets: parsed.l2_octets.into() };
+                    cx.counters.port(port).classes.add(Class::Malformed, amount);
+                    self.batch.fail(at, reason, RuleRef::NONE);
+                }
             }
         }
         cx.counters.port(port).rx.add(&tally);
@@ -375,7 +380,7 @@ impl Road {
                 continue;
             }
             reached = true;
-            monitors |= to.monitors_out;
+            monitors |= cx.snapshot.watching(to.monitors_out, parsed.key.in_port(), &parsed.key, j.vlan).0;
             let sessions = (to.tx_sessions | vlan_sessions) & !j.rx_sessions;
             if sessions != 0 {
                 self.batch.watch(at, j.vlan, sessions);

@@ -18,7 +18,9 @@ use std::time::Duration;
 use proto::addr::VlanId;
 use proto::vlan::{PortMode, VlanSet};
 
+use crate::account::select::{self, Selection, Skipped};
 use crate::config::{Config, Error, MonitorConfig, PortConfig, RULES_MAX, SESSIONS_MAX, SessionConfig, StaticMac};
+use crate::flow::key::FlowKey;
 use crate::flow::record::{MONITORS_MAX, MonitorSet};
 use crate::port::{PORTS_MAX, PortId};
 use crate::table::acl::list::{AclPair, List, Lists};
@@ -99,6 +101,10 @@ pub struct Snapshot {
     pub static_macs: Vec<StaticMac>,
     /// Timers of the flow monitors.
     pub monitors: Vec<MonitorConfig>,
+    /// What the flow monitors count; every frame, behind the end.
+    selections: Vec<Selection>,
+    /// Those that do not count every frame.
+    selective: MonitorSet,
     /// Monitor sessions.
     pub sessions: Vec<Session>,
     ports: Vec<PortPolicy>,
@@ -126,6 +132,7 @@ impl Snapshot {
     pub fn build_after(config: &Config, previous: &Snapshot) -> Result<Snapshot, Error> {
         let lists = Lists::compile(&config.acls, &previous.lists)?;
         limit("flow monitors", config.monitors.len(), MONITORS_MAX)?;
+        limit("selections of flow monitors", config.selecting.len(), config.monitors.len())?;
         limit("monitor sessions", config.sessions.len(), SESSIONS_MAX)?;
         limit("ports", config.ports.len(), PORTS_MAX)?;
         let mut snapshot = Snapshot {
@@ -142,6 +149,11 @@ impl Snapshot {
         };
         snapshot.protected.sort_unstable();
         snapshot.protected.dedup();
+        for (index, selecting) in config.selecting.iter().enumerate() {
+            let selection = Selection::compile(index, selecting, &lists)?;
+            snapshot.selective |= MonitorSet::from(selection.is_selective()) << index;
+            snapshot.selections.push(selection);
+        }
         for port in &config.ports {
             snapshot.add_port(port, config, &lists)?;
         }
@@ -372,8 +384,36 @@ impl Snapshot {
             .reduce(|a, b| MonitorConfig { active: a.active.min(b.active), inactive: a.inactive.min(b.inactive) })
     }
 
-    /// Every port that `previous` had is there, and the same monitors look at it.
+    /// Of the monitors in `set`, those that count a frame with that key; if it is none, why.
+    #[inline]
+    pub fn watching(
+        &self,
+        set: MonitorSet,
+        from: PortId,
+        key: &FlowKey,
+        vlan: Option<VlanId>,
+    ) -> (MonitorSet, Skipped) {
+        if set & self.selective == 0 {
+            return (set, Skipped::No);
+        }
+        let by_uplink = self.port(from).is_some_and(|port| port.config.uplink);
+        let (counts, why) = select::watching(&self.selections, set & self.selective, by_uplink, key, vlan);
+        let counts = counts | set & !self.selective;
+        (counts, if counts == 0 { why } else { Skipped::No })
+    }
+
+    /// The monitors whose selection is not that of `previous`.
+    fn selected_anew(&self, previous: &Snapshot) -> MonitorSet {
+        let at = |selections: &[Selection], index: usize| selections.get(index).cloned().unwrap_or_default();
+        let differs = |index: &usize| at(&self.selections, *index) != at(&previous.selections, *index);
+        (0..MONITORS_MAX).filter(differs).fold(0, |set, index| set | 1 << index)
+    }
+
+    /// Every port that `previous` had is there, and the same monitors look at it and count the same.
     pub fn watches_as(&self, previous: &Snapshot) -> bool {
+        if self.selected_anew(previous) != 0 {
+            return false;
+        }
         let watchers = |port: &PortPolicy| (port.monitors_in, port.monitors_out);
         previous.ports.iter().all(|old| self.port(old.config.id).map(watchers) == Some(watchers(old)))
     }
@@ -383,16 +423,19 @@ impl Snapshot {
         let fresh = previous.last_generation.wrapping_add(1).max(1);
         self.last_generation = fresh;
         let pairs = self.ports.iter_mut().flat_map(|port| [&mut port.acl_in, &mut port.acl_out]);
+        let pairs = pairs.chain(self.selections.iter_mut().filter_map(Selection::list_mut));
         self.lists.adopt(&previous.lists, pairs);
         let changed: Vec<VlanId> =
             (1..=4094).filter_map(VlanId::new).filter(|vlan| self.vlan_differs(previous, *vlan)).collect();
         let protected_differ = self.protected != previous.protected;
+        let anew = self.selected_anew(previous);
         for port in &mut self.ports {
             port.generation = fresh;
             let Some(old) = previous.port(port.config.id) else { continue };
             let touched = changed.iter().any(|vlan| port.carries(*vlan));
             port.generation = old.generation;
-            if *port != *old || touched || (port.config.uplink && protected_differ) {
+            let counted_anew = (port.monitors_in | port.monitors_out) & anew != 0;
+            if *port != *old || touched || counted_anew || (port.config.uplink && protected_differ) {
                 port.generation = fresh;
             }
         }

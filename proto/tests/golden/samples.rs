@@ -6,17 +6,17 @@ use proto::capture::{Captured, Frame, Insn, Wanted};
 use proto::config::{
     HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, SessionSource, SourceKind, StaticMac,
 };
-use proto::flow::{Destination, Exporter, Field, Monitor, Record, Store, Transport, Version};
+use proto::flow::{Destination, Exporter, Field, Meter, Monitor, Record, Store, Transport, Version};
 use proto::msg::{ConfigHash, Enroll, Event, FromVem, FromVsm, Hello, HostUuid};
 use proto::name::IfName;
 use proto::query::{FlowQuery, Query};
 use proto::report::{
-    AclCountRow, Answer, Applied, CacheState, Counters, DropRow, DropSample, ExporterRow, FlowRow, MacRow, PortReport,
-    PortRow, PortState, RuleRef, SessionRow,
+    AclCountRow, Amount, Answer, Applied, CacheState, Counters, DropRow, DropSample, ExporterRow, FlowRow, MacRow,
+    PortReport, PortRow, PortState, ReconciledRow, RuleRef, SessionRow,
 };
 use proto::vlan::PortMode;
 
-pub const VEM_VARIANTS: [&str; 22] = [
+pub const VEM_VARIANTS: [&str; 23] = [
     "hello",
     "enroll",
     "heartbeat",
@@ -39,6 +39,7 @@ pub const VEM_VARIANTS: [&str; 22] = [
     "answer-traced",
     "answer-told",
     "answer-watches",
+    "answer-reconciled",
 ];
 
 pub fn vem_variant(message: &FromVem) -> &'static str {
@@ -66,11 +67,12 @@ pub fn vem_variant(message: &FromVem) -> &'static str {
             Answer::Traced(_) => "answer-traced",
             Answer::Told(_) => "answer-told",
             Answer::Watches(_) => "answer-watches",
+            Answer::Reconciled(_) => "answer-reconciled",
         },
     }
 }
 
-pub const VSM_VARIANTS: [&str; 28] = [
+pub const VSM_VARIANTS: [&str; 29] = [
     "query-stored",
     "welcome",
     "refuse",
@@ -99,6 +101,7 @@ pub const VSM_VARIANTS: [&str; 28] = [
     "query-watch-read",
     "query-watch-end",
     "query-watches",
+    "query-reconcile",
 ];
 
 pub fn vsm_variant(message: &FromVsm) -> &'static str {
@@ -132,6 +135,7 @@ pub fn vsm_variant(message: &FromVsm) -> &'static str {
             Query::WatchRead(_) => "query-watch-read",
             Query::WatchEnd(_) => "query-watch-end",
             Query::Watches => "query-watches",
+            Query::Reconcile => "query-reconcile",
         },
     }
 }
@@ -312,6 +316,18 @@ fn answers() -> Vec<Answer> {
             lost: 1,
             ended: Some("the port has lost its device".to_owned()),
         }),
+        Answer::Reconciled(vec![ReconciledRow {
+            port: Some(VETH),
+            received: Amount { packets: 1, octets: 2 },
+            ip: Amount { packets: 3, octets: 4 },
+            other: Amount { packets: 5, octets: 6 },
+            in_cache: Amount { packets: 7, octets: 8 },
+            unwatched: Amount { packets: 9, octets: 10 },
+            filtered: Amount { packets: 11, octets: 12 },
+            elsewhere: Amount { packets: 13, octets: 14 },
+            malformed: Amount { packets: 15, octets: 16 },
+            unmetered: Amount { packets: 17, octets: u64::MAX },
+        }]),
     ]
 }
 
@@ -384,6 +400,7 @@ fn queries() -> Vec<Query> {
         }),
         Query::CaptureRead(5),
         Query::CaptureEnd(5),
+        Query::Reconcile,
     ]
 }
 
@@ -539,16 +556,20 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         }],
         protected_macs: vec![mac(9)],
         store: None,
+        meters: None,
     };
     let ways = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Relay];
     let ways = ways.map(|transport| Exporter { transport: Some(transport), ..exporter(Version::Ipfix) });
     let transports = HostConfig { exporters: ways.to_vec(), ..HostConfig::default() };
     let store = Some(Store { size_mib: 1024, keep_h: 168, ecs: true });
     let stored = HostConfig { store, ..HostConfig::default() };
+    let meter = Meter { monitor: "m".to_owned(), filter: Some("thin".to_owned()), elsewhere: vec![mac(3)] };
+    let meters = HostConfig { meters: Some(vec![meter]), ..HostConfig::default() };
     vec![
         ("config-store".to_owned(), stored),
         ("config-transports".to_owned(), transports),
         ("config-full".to_owned(), full),
         ("config-empty".to_owned(), HostConfig::default()),
+        ("config-meters".to_owned(), meters),
     ]
 }

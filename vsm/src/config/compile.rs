@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use proto::acl::{Acl, Rules};
 use proto::addr::MacAddr;
 use proto::config::{HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, SessionSource, StaticMac};
-use proto::flow::{Destination, Exporter, Field, Monitor, Record, Transport};
+use proto::flow::{Destination, Exporter, Field, Meter, Monitor, Record, Transport};
 use proto::name::IfName;
 use proto::report::PortReport;
 
@@ -54,11 +54,12 @@ pub fn compile(model: &Model, inventory: &Inventory, slot: u8) -> HostConfig {
             .iter()
             .map(|((vlan, mac), port)| StaticMac { vlan: *vlan, mac: *mac, port: *port })
             .collect(),
-        acls: acls(model, settings),
+        acls: acls(model, settings, &monitors),
         records: records.iter().filter_map(|name| Some(record(name, model.records.get(*name)?))).collect(),
         exporters: exporters.iter().filter_map(|name| Some(exporter(name, model.exporters.get(*name)?))).collect(),
         sessions: sessions(model),
         protected_macs: protected_macs(model, inventory, slot),
+        meters: meters(model, inventory, slot, &monitors),
         monitors,
         profiles,
         ports,
@@ -99,11 +100,17 @@ fn names<'a, const N: usize>(
     settings.flat_map(pick).flatten().collect()
 }
 
-fn acls<'a, I: Iterator<Item = &'a PortSettings>>(model: &Model, settings: impl Fn() -> I) -> Vec<Acl> {
+fn acls<'a, I>(model: &Model, settings: impl Fn() -> I, monitors: &[Monitor]) -> Vec<Acl>
+where
+    I: Iterator<Item = &'a PortSettings>,
+{
+    let filters: BTreeSet<&String> =
+        monitors.iter().filter_map(|m| model.monitors.get(&m.name)?.filter.as_ref()).collect();
     let ip = names(settings(), |s| [&s.ip_acl_in, &s.ip_acl_out]);
     let mac = names(settings(), |s| [&s.mac_acl_in, &s.mac_acl_out]);
     let wanted =
         |name: &String, list: &AccessList| if list.entries.is_ip() { ip.contains(name) } else { mac.contains(name) };
+    let wanted = |name: &String, list: &AccessList| wanted(name, list) || filters.contains(name);
     model.acls.iter().filter(|(name, list)| wanted(name, list)).map(|(name, list)| acl(name, list)).collect()
 }
 
@@ -121,6 +128,39 @@ pub fn acl(name: &str, list: &AccessList) -> Acl {
         Entries::Mac(entries) => Rules::Mac(rules(entries)),
     };
     Acl { name: name.to_owned(), statistics: list.statistics, rules }
+}
+
+/// What monitors of `monitors` count, where that is not everything.
+fn meters(model: &Model, inventory: &Inventory, slot: u8, monitors: &[Monitor]) -> Option<Vec<Meter>> {
+    let meter = |wanted: &Monitor| {
+        let monitor = model.monitors.get(&wanted.name)?;
+        let elsewhere = if monitor.once { counted_elsewhere(model, inventory, slot, &wanted.name) } else { Vec::new() };
+        let meter = Meter { monitor: wanted.name.clone(), filter: monitor.filter.clone(), elsewhere };
+        (meter.filter.is_some() || !meter.elsewhere.is_empty()).then_some(meter)
+    };
+    let meters: Vec<Meter> = monitors.iter().filter_map(meter).collect();
+    (!meters.is_empty()).then_some(meters)
+}
+
+/// Addresses of the VMs of other modules whose frames `monitor` counts there: where they enter, or where they leave for
+/// the wire.
+fn counted_elsewhere(model: &Model, inventory: &Inventory, slot: u8, monitor: &str) -> Vec<MacAddr> {
+    let mut macs = BTreeSet::new();
+    for (other, module) in inventory.modules.iter().filter(|(other, _)| **other != slot) {
+        let settings = |port: &PortReport| {
+            let name = interface_of(inventory, *other, port)?;
+            Some(model.interface_settings(&model.interface_for(name, port)))
+        };
+        let is = |name: &Option<String>| name.as_deref() == Some(monitor);
+        let uplinks = module.ports.iter().filter(|port| port.kind == ProfileType::Ethernet);
+        let at_the_wire: Vec<bool> = uplinks.map(|port| settings(port).is_some_and(|s| is(&s.flow_out))).collect();
+        let leaves = !at_the_wire.is_empty() && at_the_wire.into_iter().all(|counts| counts);
+        for port in module.ports.iter().filter(|port| port.kind == ProfileType::Vethernet) {
+            let counts = leaves || settings(port).is_some_and(|s| is(&s.flow_in));
+            macs.extend(port.mac.filter(|_| counts));
+        }
+    }
+    macs.into_iter().collect()
 }
 
 /// An exporter without collectors has nothing to do and is left out, here and in its monitors.
@@ -296,6 +336,27 @@ pub(crate) mod tests {
         assert_eq!(host.protected_macs, [MacAddr::from_u64(3)]);
         assert_eq!(compile(&model, &inventory, 4).protected_macs, [MacAddr::from_u64(1), MacAddr::from_u64(2)]);
         assert!(compile(&model, &inventory, 66).ports.is_empty());
+    }
+
+    /// `scope once`: a module is told the VMs of the others whose frames are counted there, and the filter's list travels.
+    #[test]
+    fn a_monitor_is_told_what_others_count() {
+        let (mut model, inventory) = example();
+        assert_eq!(compile(&model, &inventory, 3).meters, None);
+        let monitor = model.monitors.get_mut("m").unwrap();
+        (monitor.once, monitor.filter) = (true, Some("unused".into()));
+        let meter = |model: &Model, slot| compile(model, &inventory, slot).meters.unwrap().remove(0);
+        let macs = |meter: proto::flow::Meter| meter.elsewhere.iter().map(|mac| mac.to_u64()).collect::<Vec<_>>();
+        let three = meter(&model, 3);
+        assert_eq!((three.monitor.as_str(), three.filter.as_deref()), ("m", Some("unused")));
+        // d/0 has no usable profile, so nothing of it is counted on module 4.
+        assert_eq!((macs(three), macs(meter(&model, 4))), (vec![3], vec![1, 2]));
+        let lists: Vec<String> = compile(&model, &inventory, 3).acls.into_iter().map(|acl| acl.name).collect();
+        assert_eq!(lists, ["thin", "unused"]);
+        // At the uplink of module 3 everything is counted that leaves it.
+        let own = Settings { flow_out: Some("m".into()), ..Settings::default() };
+        model.interfaces.insert(IfName::Ethernet { slot: 3, port: 1 }, Interface { own, ..Interface::default() });
+        assert_eq!(macs(meter(&model, 4)), [1, 2, 9]);
     }
 
     #[test]

@@ -220,6 +220,10 @@ pub struct FlowMonitor {
     pub active_s: Option<u32>,
     /// `timeout inactive`, seconds
     pub inactive_s: Option<u32>,
+    /// `match filter access-list NAME`
+    pub filter: Option<String>,
+    /// `scope once`
+    pub once: bool,
 }
 
 #[cfg(test)]

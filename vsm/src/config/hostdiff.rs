@@ -6,7 +6,7 @@
 use hashbrown::HashMap;
 use proto::acl::Rules;
 use proto::config::{HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, SourceKind};
-use proto::flow::{Exporter, Monitor, Record, Transport};
+use proto::flow::{Exporter, Meter, Monitor, Record, Transport};
 use proto::vlan::PortMode;
 
 use super::flow::transport_word;
@@ -46,6 +46,7 @@ pub fn lines(host: &HostConfig) -> Vec<Line> {
     host.records.iter().for_each(|it| add(format!("flow record {}", it.name), record(it)));
     host.exporters.iter().for_each(|it| add(format!("flow exporter {}", it.name), exporter(it)));
     host.monitors.iter().for_each(|it| add(format!("flow monitor {}", it.name), monitor(it)));
+    host.meters.iter().flatten().for_each(|it| add(format!("flow monitor {}", it.monitor), meter(it)));
     host.sessions.iter().for_each(|it| add(format!("monitor session {}", it.id), session(it)));
     host.profiles.iter().for_each(|it| add(format!("port-profile {}", it.name), profile(it)));
     host.ports.iter().for_each(|it| add(it.name.to_string(), port(it)));
@@ -142,6 +143,10 @@ fn monitor(it: &Monitor) -> Vec<(String, String)> {
         own("timeout active", format!("{} s", it.active_s)),
         own("timeout inactive", format!("{} s", it.inactive_s)),
     ]
+}
+
+fn meter(it: &Meter) -> Vec<(String, String)> {
+    vec![own("filter", or_none(&it.filter)), own("counted on other modules", list(&it.elsewhere))]
 }
 
 fn session(it: &Session) -> Vec<(String, String)> {

@@ -26,6 +26,7 @@ const REPLACED: &[&str] = &[
     "dscp ",
     "timeout active ",
     "timeout inactive ",
+    "match filter ",
     "mac address-table aging-time ",
     "exec-timeout ",
     "session-limit ",

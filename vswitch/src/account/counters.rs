@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::classes::ClassCells;
 use super::rule_drops::RuleDrops;
 use crate::config::{RULES_MAX, SESSIONS_MAX};
 use crate::control::{CacheStats, PortCounters, SessionStats, Traffic};
@@ -129,6 +130,8 @@ pub struct PortCells {
     pub tx: TrafficCells,
     /// Received here and sent somewhere.
     pub delivered: Counter,
+    /// Where the flow meter has counted what came from it.
+    pub classes: ClassCells,
     rx_drops: [Counter; DropReason::COUNT],
     tx_drops: [Counter; DropReason::COUNT],
 }
@@ -139,6 +142,7 @@ impl PortCells {
             rx: TrafficCells::default(),
             tx: TrafficCells::default(),
             delivered: Counter::default(),
+            classes: ClassCells::default(),
             rx_drops: std::array::from_fn(|_| Counter::default()),
             tx_drops: std::array::from_fn(|_| Counter::default()),
         }

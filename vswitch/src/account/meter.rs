@@ -7,6 +7,7 @@
 //! there are too many of them to be reported one by one.
 //! A packet costs a few additions; it touches the timers only when it is the end of a TCP connection.
 
+use super::classes::{Amount, Class};
 use crate::flow::Flows;
 use crate::flow::cache::{NONE, Room};
 use crate::flow::entry::{Entry, state};
@@ -65,8 +66,22 @@ impl Flows {
                 EndReason::Idle | EndReason::EndDetected | EndReason::LackOfResources => {}
             }
         }
-        entry.restart();
+        self.give_back(at, false);
         true
+    }
+
+    /// Sets the counters of entry `at` to zero, and what they were counts in the class of the flow, or as `lost`.
+    pub(crate) fn give_back(&mut self, at: u32, lost: bool) {
+        let Some(entry) = self.cache.get_mut(at) else { return };
+        if entry.packets > 0 {
+            let class = match Class::of(entry) {
+                Class::Ip | Class::Other if lost => Class::Unmetered,
+                class => class,
+            };
+            let amount = Amount { packets: entry.packets, octets: entry.l2_octets };
+            self.counters.port(entry.key().in_port()).classes.add(class, amount);
+        }
+        entry.restart();
     }
 
     /// An entry for a flow that has none.
@@ -90,6 +105,8 @@ impl Flows {
                 self.sum_up(at, now);
             }
         }
+        // Of a flow that nobody watches the counts are left.
+        self.give_back(at, false);
         self.remove(at);
         self.counters.cache.evicted.add(1);
     }
@@ -101,7 +118,7 @@ impl Flows {
             self.overflow.add(&report(entry, EndReason::LackOfResources), now);
             self.counters.cache.summed.add(1);
         }
-        entry.restart();
+        self.give_back(at, false);
     }
 
     /// The judges ran anew for entry `at`. What was counted under another outcome is reported first; if nobody watched the

@@ -1,5 +1,6 @@
 //! What the dataplane tells of itself.
 
+use crate::account::classes::{Amount, Classes};
 use proto::addr::{MacAddr, VlanId};
 
 use crate::flow::record::{MonitorSet, Record};
@@ -122,6 +123,19 @@ pub struct FlowFilter {
     pub interface: Option<PortId>,
     /// Dropped ones only.
     pub dropped: bool,
+}
+
+/// What a port has received, and where the flow meter has counted it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reconciled {
+    /// Its number.
+    pub port: PortId,
+    /// By the port's counters.
+    pub received: Amount,
+    /// In flows that were reported or forgotten, and in none.
+    pub reported: Classes,
+    /// In flows that are in the cache, since their last report.
+    pub in_cache: Classes,
 }
 
 /// One of the last dropped frames.

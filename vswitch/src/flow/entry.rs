@@ -9,6 +9,7 @@ use zerocopy::FromZeros;
 
 use super::key::FlowKey;
 use super::record::MonitorSet;
+use crate::account::select::Skipped;
 use crate::config::RULES_MAX;
 use crate::port::PortId;
 use crate::port::arena::prefetch;
@@ -92,7 +93,9 @@ pub struct Entry {
     admitted: u8,
     /// TCP FIN or RST was seen at `ended_ns`: 1.
     has_ended: u8,
-    reserved: [u8; 8],
+    /// A [`Skipped`].
+    skipped: u8,
+    reserved: [u8; 7],
 }
 
 const _: () = assert!(size_of::<Entry>() == 192);
@@ -220,6 +223,11 @@ impl Entry {
         Instant::from_ns(self.ended_ns)
     }
 
+    /// Why no monitor of its port counts it, if there is one.
+    pub fn skipped(&self) -> Skipped {
+        Skipped::from_number(self.skipped)
+    }
+
     /// Bits of [`state`] are set.
     #[inline]
     pub fn is(&self, bits: u8) -> bool {
@@ -296,6 +304,7 @@ impl Entry {
             tx_sessions: self.tx_sessions,
             monitors_in: self.monitors_in,
             monitors_out: self.monitors_out,
+            skipped: self.skipped(),
         }
     }
 
@@ -317,6 +326,7 @@ impl Entry {
         (self.generation_in, self.generation_out) = (j.generation_in, j.generation_out);
         (self.rx_sessions, self.tx_sessions) = (j.rx_sessions, j.tx_sessions);
         (self.monitors_in, self.monitors_out) = (j.monitors_in, j.monitors_out);
+        self.skipped = j.skipped as u8;
         self.set_places(j);
     }
 

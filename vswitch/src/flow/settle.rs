@@ -23,14 +23,16 @@ const REPORTED_PER_TURN: usize = 256;
 /// its flow, so of the monitors where it leaves those stay that a port of the VLAN still has.
 fn watchers(entry: &Entry, snapshot: &Snapshot) -> (MonitorSet, MonitorSet) {
     let j = entry.judgement();
-    let entering = snapshot.port(entry.key().in_port()).map_or(0, |port| port.monitors_in);
+    let key = entry.key();
+    let counting = |set| snapshot.watching(set, key.in_port(), &key, j.vlan).0;
+    let entering = counting(snapshot.port(key.in_port()).map_or(0, |port| port.monitors_in));
     let leaving = match j.verdict {
-        Verdict::Forward(to) => snapshot.port(to).map_or(0, |port| port.monitors_out) & !entering,
+        Verdict::Forward(to) => counting(snapshot.port(to).map_or(0, |port| port.monitors_out)) & !entering,
         Verdict::Flood if j.monitors_out == 0 => 0,
         Verdict::Flood => {
             let members = j.vlan.map_or(&[][..], |vlan| snapshot.members(vlan));
             let all = members.iter().filter_map(|id| snapshot.port(*id)).fold(0, |set, port| set | port.monitors_out);
-            j.monitors_out & all & !entering
+            j.monitors_out & counting(all) & !entering
         }
         Verdict::Drop(_) => 0,
     };
@@ -90,11 +92,11 @@ impl Flows {
 
     /// Gives up what entry `at` has counted, and counts that, if anyone watches it.
     pub(crate) fn forgo(&mut self, at: u32) {
-        let Some(entry) = self.cache.get_mut(at) else { return };
+        let Some(entry) = self.cache.get(at) else { return };
         if entry.monitors_in | entry.monitors_out != 0 {
             self.counters.cache.unmetered.add(entry.packets);
         }
-        entry.restart();
+        self.give_back(at, true);
     }
 
     /// As [`Flows::forgo`] for every flow: the switch ends, and nobody takes reports.

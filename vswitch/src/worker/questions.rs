@@ -97,6 +97,7 @@ impl Worker {
             }
             Ask::Macs { into, reply } => Some(Job::Macs { into, from: 0, reply }),
             Ask::ClearMacs { vlan, mac, reply } => Some(Job::ClearMacs { vlan, mac, from: 0, reply }),
+            Ask::Live { into, reply } => Some(Job::Live { into, from: 0, reply }),
             Ask::Flows { filter, top, into, reply } => {
                 Some(Job::Flows { filter, top, into, matched: 0, from: 0, reply })
             }

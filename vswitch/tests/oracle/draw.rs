@@ -102,6 +102,7 @@ impl<'a> Draw<'a> {
             static_macs,
             acls,
             monitors,
+            selecting: Vec::new(),
             sessions: (0..self.below(4)).map(|_| self.session()).collect(),
             ports,
             protected_macs: (0..self.below(3)).map(|_| self.station()).collect(),

@@ -16,6 +16,11 @@ pub const WORDS: &[(&str, &str)] = &[
     ("flow", "Flow export"),
     ("record", "Which fields are exported"),
     ("internal-prefix", "Addresses that are inside"),
+    ("filter", "Which frames are counted"),
+    ("access-list", "Those that an access list permits"),
+    ("acl", "Access list"),
+    ("scope", "Where a frame is counted"),
+    ("once", "On the host that it comes from"),
     ("prefix", "Prefix"),
     ("exporter", "Where flows are exported to"),
     ("monitor", "What is metered"),
@@ -163,6 +168,7 @@ pub fn commands() -> Vec<Command> {
     ));
     commands.extend(exporter_commands());
     commands.extend(super::flow_monitor::commands());
+    commands.extend(super::flow_meter::commands());
     commands
 }
 

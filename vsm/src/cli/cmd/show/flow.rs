@@ -172,7 +172,7 @@ pub fn monitors(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> Ou
     let mut texts = Vec::new();
     let mut objects = Vec::new();
     for (name, monitor) in model.monitors.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
-        let FlowMonitor { description, record, exporters, active_s, inactive_s } = monitor;
+        let FlowMonitor { description, record, exporters, active_s, inactive_s, filter, once } = monitor;
         let uses = model.all_settings().flat_map(|(_, s)| s.flow_monitors()).filter(|m| *m == Some(name)).count();
         let (active, inactive) = (active_s.unwrap_or(ACTIVE_S), inactive_s.unwrap_or(INACTIVE_S));
         let record = record.as_deref().unwrap_or(NETFLOW_ORIGINAL);
@@ -181,6 +181,8 @@ pub fn monitors(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> Ou
         text.push_str(&format!("    Use count: {uses}\n    Flow Record: {record}\n"));
         text.extend(exporters.iter().map(|exporter| format!("    Flow Exporter: {exporter}\n")));
         text.push_str(&format!("    Timeout: active {active} seconds, inactive {inactive} seconds\n"));
+        text.extend(filter.iter().map(|list| format!("    Filter: access-list {list}\n")));
+        text.push_str(if *once { "    Scope: once\n" } else { "" });
         texts.push(text);
         objects.push(leaves([
             ("monitor_name", name.clone()),
@@ -190,6 +192,8 @@ pub fn monitors(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> Ou
             ("exporter_name", exporters.join(", ")),
             ("active_timeout", active.to_string()),
             ("inactive_timeout", inactive.to_string()),
+            ("filter", filter.clone().unwrap_or_default()),
+            ("scope", if *once { "once" } else { "" }.to_owned()),
         ]));
     }
     let caches = caches(states);

@@ -16,6 +16,7 @@ pub mod environment;
 pub mod feature;
 pub mod flow;
 pub mod flow_cache;
+pub mod flow_reconciliation;
 pub mod flow_top;
 pub mod gather;
 pub mod history;
@@ -67,6 +68,7 @@ pub fn files() -> Vec<(&'static str, Vec<Command>)> {
         feature::commands(),
         flow::commands(),
         flow_cache::commands(),
+        flow_reconciliation::commands(),
         flow_top::commands(),
         history::commands(),
         interface::commands(),

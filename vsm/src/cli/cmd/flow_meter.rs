@@ -1,0 +1,44 @@
+//! What a flow monitor counts, of what it sees.
+
+use super::flow::command;
+use super::target::{edit_monitor, text};
+use crate::cli::render::Output;
+use crate::cli::session::Session;
+use crate::cli::tree::{Args, Command, Error, Mode};
+
+const MONITOR: &[Mode] = &[Mode::FlowMonitor];
+
+/// The commands.
+pub fn commands() -> Vec<Command> {
+    vec![
+        command(
+            MONITOR,
+            "match filter access-list <acl:word>",
+            "Count what an access list permits; an IP list permits IPv4 only, a MAC list anything else",
+            "match filter [access-list <acl:word>]",
+            filter,
+        ),
+        command(
+            MONITOR,
+            "scope once",
+            "Count a frame where it comes from, not again where another host gets it",
+            "scope [once]",
+            |session, args| {
+                let once = !args.negated;
+                edit_monitor(session, move |monitor| {
+                    monitor.once = once;
+                    Ok(())
+                })
+            },
+        ),
+    ]
+}
+
+/// A list that is not there permits everything, as it does at a port.
+fn filter(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let list = if args.negated { None } else { Some(text(args, "acl")?) };
+    edit_monitor(session, |monitor| {
+        monitor.filter = list;
+        Ok(())
+    })
+}
