@@ -207,6 +207,9 @@ pub struct Meter {
     /// again when they come by an uplink.
     #[n(2)]
     pub elsewhere: Vec<MacAddr>,
+    /// Most flows of the monitor in the cache of the host; `None` for as many as fit.
+    #[n(3)]
+    pub entries: Option<u32>,
 }
 
 /// Which way a monitor looks at a port.

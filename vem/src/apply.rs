@@ -220,7 +220,11 @@ fn selecting(host: &HostConfig, name: Option<&str>) -> Selecting {
     let meter = host.meters.iter().flatten().find(|meter| Some(meter.monitor.as_str()) == name);
     let Some(meter) = meter else { return Selecting::default() };
     let list = meter.filter.as_ref().and_then(|filter| host.acls.iter().position(|acl| acl.name == *filter));
-    Selecting { filter: list.map(Filter::Acl), elsewhere: meter.elsewhere.clone() }
+    Selecting {
+        filter: list.map(Filter::Acl),
+        elsewhere: meter.elsewhere.clone(),
+        entries: meter.entries.unwrap_or(0) as usize,
+    }
 }
 
 fn static_macs(host: &HostConfig, attached: &[Attached], ports: &[PortPlan]) -> Vec<StaticMac> {

@@ -79,6 +79,8 @@ pub struct Selecting {
     pub filter: Option<Filter>,
     /// Sources of frames that are counted on another host and not again here, when they come by an uplink.
     pub elsewhere: Vec<MacAddr>,
+    /// Most flows of it in the cache, all workers together; 0 for as many as fit.
+    pub entries: usize,
 }
 
 /// Which frames a flow monitor counts.

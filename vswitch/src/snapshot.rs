@@ -103,6 +103,8 @@ pub struct Snapshot {
     pub monitors: Vec<MonitorConfig>,
     /// What the flow monitors count; every frame, behind the end.
     selections: Vec<Selection>,
+    /// Most flows of each in the cache, all workers together; 0 for as many as fit.
+    pub quotas: Vec<usize>,
     /// Those that do not count every frame.
     selective: MonitorSet,
     /// Monitor sessions.
@@ -141,6 +143,7 @@ impl Snapshot {
             mac_aging: config.mac_aging,
             static_macs: config.static_macs.clone(),
             monitors: config.monitors.clone(),
+            quotas: config.selecting.iter().map(|selecting| selecting.entries).collect(),
             port_index: vec![0; PORTS_MAX],
             vlan_index: vec![0; 4096],
             protected: config.protected_macs.iter().map(|mac| mac.to_u64()).collect(),

@@ -250,7 +250,12 @@ impl Worker {
     fn adopt_current(&mut self) {
         let Some(snapshot) = self.shared.snapshot.newer(&mut self.running) else { return };
         let previous = std::mem::replace(&mut self.snapshot, snapshot);
-        if previous.monitors != self.snapshot.monitors {
+        if previous.quotas != self.snapshot.quotas {
+            let workers = self.shared.seats.len();
+            let part = |all: &usize| u32::try_from(all.div_ceil(workers)).unwrap_or(u32::MAX);
+            self.road.flows.quotas.set(self.snapshot.quotas.iter().map(part));
+        }
+        if previous.monitors != self.snapshot.monitors || previous.quotas != self.snapshot.quotas {
             self.road.flows.retime();
         }
         if let Some(seat) = self.shared.seats.get(self.index) {
@@ -300,7 +305,8 @@ impl Worker {
     fn tick(&mut self) {
         let walking = self.road.flows.walk(self.now, &self.snapshot);
         let expiring = self.road.flows.expire(self.now, &self.snapshot);
-        self.behind = walking || expiring;
+        let trimming = self.road.flows.trim(self.now);
+        self.behind = walking || expiring || trimming;
         if self.road.macs.writes() {
             self.behind |= self.grant(GRANTED_PER_TURN);
             self.age();

@@ -501,3 +501,49 @@ fn a_conversation_of_two_hosts_is_counted_once() {
     }
     assert_eq!(seen, sent + 1);
 }
+
+/// `cache entries`: the flows of a monitor are bounded, those of others are not; who goes is reported, and a bound may change
+/// while flows live.
+#[test]
+fn a_monitor_has_at_most_so_many_flows() {
+    let mut net = metered(SMALL);
+    net.port(2).flow_out = None;
+    net.port(3).flow_in = Some(1);
+    let bound = |entries| Selecting { entries, ..Selecting::default() };
+    net.config.selecting = vec![bound(20)];
+    net.publish();
+    let flows = |net: &mut Net, monitors| {
+        net.ask(|c| c.flows(FlowFilter { monitors, ..FlowFilter::default() }, 1000).unwrap()).1
+    };
+    let (mut sent, mut records) = (0, Vec::new());
+    let mut speak = |net: &mut Net, from: u16, ports: std::ops::Range<u16>, times: u64| {
+        for port in ports {
+            (0..times).for_each(|_| drop(net.through(from, &udp4(mac(2), mac(from), port, 1))));
+            sent += times;
+        }
+        records.extend(net.records());
+    };
+    // Ten that go on, and a hundred of one packet.
+    speak(&mut net, 1, 0..10, 3);
+    speak(&mut net, 3, 0..50, 1);
+    speak(&mut net, 1, 100..200, 1);
+    assert_eq!((flows(&mut net, 1), flows(&mut net, 2)), (20, 50));
+    let hits = net.control.cache_stats().hits;
+    speak(&mut net, 1, 0..10, 1);
+    assert_eq!(net.control.cache_stats().hits - hits, 10);
+    net.config.selecting = vec![bound(5), bound(30)];
+    net.publish();
+    net.after(1);
+    assert_eq!((flows(&mut net, 1), flows(&mut net, 2)), (5, 30));
+    speak(&mut net, 1, 200..210, 1);
+    assert_eq!(flows(&mut net, 1), 5);
+    net.config.selecting = Vec::new();
+    net.publish();
+    speak(&mut net, 1, 300..400, 1);
+    assert_eq!(flows(&mut net, 1), 105);
+    reconcile(&mut net);
+    net.after(60_000);
+    records.extend(net.records());
+    assert_eq!(sums(&records).0, sent);
+    assert_eq!(net.control.cache_stats().active, 0);
+}

@@ -563,7 +563,10 @@ pub fn configs() -> Vec<(String, HostConfig)> {
     let transports = HostConfig { exporters: ways.to_vec(), ..HostConfig::default() };
     let store = Some(Store { size_mib: 1024, keep_h: 168, ecs: true });
     let stored = HostConfig { store, ..HostConfig::default() };
-    let meter = Meter { monitor: "m".to_owned(), filter: Some("thin".to_owned()), elsewhere: vec![mac(3)] };
+    let meter =
+        Meter { monitor: "m".to_owned(), filter: Some("thin".to_owned()), elsewhere: vec![mac(3)], entries: None };
+    let bounded = Meter { entries: Some(4096), ..meter.clone() };
+    let bounded = HostConfig { meters: Some(vec![bounded]), ..HostConfig::default() };
     let meters = HostConfig { meters: Some(vec![meter]), ..HostConfig::default() };
     vec![
         ("config-store".to_owned(), stored),
@@ -571,5 +574,6 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         ("config-full".to_owned(), full),
         ("config-empty".to_owned(), HostConfig::default()),
         ("config-meters".to_owned(), meters),
+        ("config-meters-bounded".to_owned(), bounded),
     ]
 }

@@ -130,13 +130,14 @@ pub fn acl(name: &str, list: &AccessList) -> Acl {
     Acl { name: name.to_owned(), statistics: list.statistics, rules }
 }
 
-/// What monitors of `monitors` count, where that is not everything.
+/// What monitors of `monitors` count and hold, where that is not everything.
 fn meters(model: &Model, inventory: &Inventory, slot: u8, monitors: &[Monitor]) -> Option<Vec<Meter>> {
     let meter = |wanted: &Monitor| {
         let monitor = model.monitors.get(&wanted.name)?;
         let elsewhere = if monitor.once { counted_elsewhere(model, inventory, slot, &wanted.name) } else { Vec::new() };
-        let meter = Meter { monitor: wanted.name.clone(), filter: monitor.filter.clone(), elsewhere };
-        (meter.filter.is_some() || !meter.elsewhere.is_empty()).then_some(meter)
+        let (filter, entries) = (monitor.filter.clone(), monitor.entries);
+        let meter = Meter { monitor: wanted.name.clone(), filter, elsewhere, entries };
+        (meter.filter.is_some() || !meter.elsewhere.is_empty() || entries.is_some()).then_some(meter)
     };
     let meters: Vec<Meter> = monitors.iter().filter_map(meter).collect();
     (!meters.is_empty()).then_some(meters)

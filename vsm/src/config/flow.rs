@@ -220,6 +220,8 @@ pub struct FlowMonitor {
     pub active_s: Option<u32>,
     /// `timeout inactive`, seconds
     pub inactive_s: Option<u32>,
+    /// `cache entries`
+    pub entries: Option<u32>,
     /// `match filter access-list NAME`
     pub filter: Option<String>,
     /// `scope once`

@@ -146,7 +146,12 @@ fn monitor(it: &Monitor) -> Vec<(String, String)> {
 }
 
 fn meter(it: &Meter) -> Vec<(String, String)> {
-    vec![own("filter", or_none(&it.filter)), own("counted on other modules", list(&it.elsewhere))]
+    let entries = it.entries.map_or_else(|| "as many as fit".to_owned(), |entries| entries.to_string());
+    vec![
+        own("cache entries", entries),
+        own("filter", or_none(&it.filter)),
+        own("counted on other modules", list(&it.elsewhere)),
+    ]
 }
 
 fn session(it: &Session) -> Vec<(String, String)> {

@@ -27,6 +27,7 @@ const REPLACED: &[&str] = &[
     "timeout active ",
     "timeout inactive ",
     "match filter ",
+    "cache entries ",
     "mac address-table aging-time ",
     "exec-timeout ",
     "session-limit ",

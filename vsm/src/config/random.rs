@@ -323,11 +323,14 @@ fn add_interfaces(model: &mut Model, interfaces: Interfaces) {
     }
 }
 
-fn add_monitors(model: &mut Model, monitors: BTreeMap<String, (Option<String>, Picks, (Option<String>, bool))>) {
+/// `cache entries`, the filter, and `scope once`.
+type Counted = (Option<u32>, Option<String>, bool);
+
+fn add_monitors(model: &mut Model, monitors: BTreeMap<String, (Option<String>, Picks, Counted)>) {
     let predefined = [NETFLOW_ORIGINAL, ORIGINAL_INPUT].map(str::to_owned);
     let records: Vec<String> = model.records.keys().cloned().chain(predefined).collect();
     let exporters: Vec<String> = model.exporters.keys().cloned().collect();
-    for (name, (description, (exports, record, active_s, inactive_s), (filter, once))) in monitors {
+    for (name, (description, (exports, record, active_s, inactive_s), (entries, filter, once))) in monitors {
         let mut chosen: Vec<String> = Vec::new();
         for index in exports.into_iter().filter(|_| !exporters.is_empty()) {
             let exporter = &exporters[index.index(exporters.len())];
@@ -337,7 +340,7 @@ fn add_monitors(model: &mut Model, monitors: BTreeMap<String, (Option<String>, P
         }
         let record = record.map(|index| records[index.index(records.len())].clone());
         let exporters = chosen;
-        let monitor = FlowMonitor { description, record, exporters, active_s, inactive_s, filter, once };
+        let monitor = FlowMonitor { description, record, exporters, active_s, inactive_s, entries, filter, once };
         model.monitors.insert(name, monitor);
     }
 }
@@ -351,7 +354,7 @@ pub fn model() -> impl Strategy<Value = Model> {
     let flow = (
         btree_map(name(), record, 0..3),
         btree_map(name(), exporter(), 0..3),
-        btree_map(name(), (of(line()), picks(), (of(name()), any::<bool>())), 0..3),
+        btree_map(name(), (of(line()), picks(), (of(256u32..16_777_217), of(name()), any::<bool>())), 0..3),
         btree_set((any::<IpAddr>(), 0u8..129).prop_map(|(addr, length)| Prefix::new(addr, length)), 0..3),
         of((of(16u32..1_000_001), of(1u32..8761), any::<bool>()).prop_map(|(size_mib, keep_h, ecs)| FlowStore {
             size_mib,

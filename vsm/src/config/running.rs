@@ -337,6 +337,7 @@ impl Text {
         monitor.exporters.iter().for_each(|exporter| self.line(1, format_args!("exporter {exporter}")));
         self.said_or("timeout active", monitor.active_s, ACTIVE_S);
         self.said_or("timeout inactive", monitor.inactive_s, INACTIVE_S);
+        self.said("cache entries", &monitor.entries);
         self.said("match filter access-list", &monitor.filter);
         self.flag("scope once", monitor.once);
     }

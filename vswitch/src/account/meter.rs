@@ -138,6 +138,7 @@ impl Flows {
         }
         if is_new || differs {
             self.arm(at, now, snapshot);
+            self.join(at, now);
         }
     }
 
@@ -157,6 +158,7 @@ impl Flows {
         }
         let Some(entry) = self.cache.get_mut(at) else { return };
         entry.set_flooded(monitors, lost);
+        self.join(at, now);
     }
 
     /// Counts a frame in entry `at`.

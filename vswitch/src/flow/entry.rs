@@ -85,7 +85,7 @@ pub struct Entry {
     pub monitors_out: u32,
     /// Of the key.
     pub(super) hash: u64,
-    /// The next entry that is free, when this one is.
+    /// The next entry that is free, when this one is, else of its list.
     pub(super) next_free: u32,
     kind: u8,
     reason: u8,
@@ -95,7 +95,11 @@ pub struct Entry {
     has_ended: u8,
     /// A [`Skipped`].
     skipped: u8,
-    reserved: [u8; 7],
+    /// The monitor in whose list it is, from 1; 0 in none.
+    owner: u8,
+    reserved: [u8; 2],
+    /// The entry before it in that list; the one behind it is `next_free`.
+    pub(super) prev: u32,
 }
 
 const _: () = assert!(size_of::<Entry>() == 192);
@@ -221,6 +225,17 @@ impl Entry {
     /// When its end was seen.
     pub fn ended(&self) -> Instant {
         Instant::from_ns(self.ended_ns)
+    }
+
+    /// The monitor in whose list it is ([`super::quota`]).
+    pub(super) fn owner(&self) -> Option<usize> {
+        usize::from(self.owner).checked_sub(1)
+    }
+
+    /// Becomes a member of the list of `owner` between two others, or of none.
+    pub(super) fn link(&mut self, owner: Option<usize>, before: u32, behind: u32) {
+        self.owner = owner.map_or(0, |index| index as u8 + 1);
+        (self.prev, self.next_free) = (before, behind);
     }
 
     /// Why no monitor of its port counts it, if there is one.

@@ -5,7 +5,8 @@
 //! next. Each entry is thus touched about once per timeout, and at most [`BUDGET`] a turn.
 //!
 //! Timeouts may change while flows live. The changed timeouts count for every decision from then on; only timers that were
-//! armed for a later moment must be brought forward, which a walk over the table does, [`SLICE`] entries a turn.
+//! armed for a later moment must be brought forward, which a walk over the table does, [`SLICE`] entries a turn. The same
+//! walk brings flows into the lists of monitors that have a bound from now on.
 
 use std::time::Duration;
 
@@ -66,6 +67,7 @@ impl Flows {
 
     pub(crate) fn remove(&mut self, at: u32) {
         self.wheel.disarm(at);
+        self.leave(at);
         self.cache.remove(at);
     }
 
@@ -122,6 +124,7 @@ impl Flows {
         for at in from..to {
             if self.cache.get(at).is_some_and(|entry| entry.is(state::LIVE)) {
                 self.arm(at, now, snapshot);
+                self.join(at, now);
             }
         }
         self.retime = (to < self.cache.used()).then_some(to);

@@ -9,6 +9,7 @@ pub mod hash;
 pub mod key;
 pub mod overflow;
 mod pace;
+mod quota;
 pub mod record;
 mod settle;
 
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use cache::FlowCache;
 use overflow::Overflow;
 use pace::Pace;
+use quota::Quotas;
 use record::Record;
 use rtrb::Producer;
 
@@ -33,6 +35,7 @@ pub struct Flows {
     /// Flows that were not reported one by one.
     pub(crate) overflow: Overflow,
     pub(crate) pace: Pace,
+    pub(crate) quotas: Quotas,
     /// Next entry to give its timer anew, after the timeouts have changed.
     pub(crate) retime: Option<u32>,
 }
@@ -44,6 +47,15 @@ impl Flows {
         let cache = FlowCache::new(capacity);
         let wheel = Wheel::new(cache.capacity());
         let pace = Pace::new(evicted_per_s);
-        Flows { cache, wheel, records, counters, overflow: Overflow::new(), pace, retime: None }
+        Flows {
+            cache,
+            wheel,
+            records,
+            counters,
+            overflow: Overflow::new(),
+            pace,
+            quotas: Quotas::default(),
+            retime: None,
+        }
     }
 }

@@ -65,6 +65,7 @@ impl Flows {
             if differs && let Some(entry) = self.cache.get_mut(at) {
                 (entry.monitors_in, entry.monitors_out) = (entering, leaving);
                 self.arm(at, now, snapshot);
+                self.join(at, now);
             }
         }
         if to < self.cache.used() {

@@ -1,6 +1,6 @@
-//! What a flow monitor counts, of what it sees.
+//! What a flow monitor counts, of what it sees, and how many flows of it the cache holds.
 
-use super::flow::command;
+use super::flow::{command, number};
 use super::target::{edit_monitor, text};
 use crate::cli::render::Output;
 use crate::cli::session::Session;
@@ -11,6 +11,19 @@ const MONITOR: &[Mode] = &[Mode::FlowMonitor];
 /// The commands.
 pub fn commands() -> Vec<Command> {
     vec![
+        command(
+            MONITOR,
+            "cache { entries <number:num:256-16777216> | size <number:num:256-16777216> }",
+            "Most flows of the monitor in the cache of each host; one too many has another reported early",
+            "cache { entries [<number:num:256-16777216>] | size [<number:num:256-16777216>] }",
+            |session, args| {
+                let entries = number(args, "number");
+                edit_monitor(session, move |monitor| {
+                    monitor.entries = entries;
+                    Ok(())
+                })
+            },
+        ),
         command(
             MONITOR,
             "match filter access-list <acl:word>",

@@ -172,7 +172,7 @@ pub fn monitors(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> Ou
     let mut texts = Vec::new();
     let mut objects = Vec::new();
     for (name, monitor) in model.monitors.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
-        let FlowMonitor { description, record, exporters, active_s, inactive_s, filter, once } = monitor;
+        let FlowMonitor { description, record, exporters, active_s, inactive_s, entries, filter, once } = monitor;
         let uses = model.all_settings().flat_map(|(_, s)| s.flow_monitors()).filter(|m| *m == Some(name)).count();
         let (active, inactive) = (active_s.unwrap_or(ACTIVE_S), inactive_s.unwrap_or(INACTIVE_S));
         let record = record.as_deref().unwrap_or(NETFLOW_ORIGINAL);
@@ -181,6 +181,7 @@ pub fn monitors(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> Ou
         text.push_str(&format!("    Use count: {uses}\n    Flow Record: {record}\n"));
         text.extend(exporters.iter().map(|exporter| format!("    Flow Exporter: {exporter}\n")));
         text.push_str(&format!("    Timeout: active {active} seconds, inactive {inactive} seconds\n"));
+        text.extend(entries.map(|entries| format!("    Cache Size: {entries}\n")));
         text.extend(filter.iter().map(|list| format!("    Filter: access-list {list}\n")));
         text.push_str(if *once { "    Scope: once\n" } else { "" });
         texts.push(text);
@@ -192,6 +193,7 @@ pub fn monitors(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> Ou
             ("exporter_name", exporters.join(", ")),
             ("active_timeout", active.to_string()),
             ("inactive_timeout", inactive.to_string()),
+            ("cache_size", entries.map(|entries| entries.to_string()).unwrap_or_default()),
             ("filter", filter.clone().unwrap_or_default()),
             ("scope", if *once { "once" } else { "" }.to_owned()),
         ]));
