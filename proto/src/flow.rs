@@ -7,18 +7,46 @@ use minicbor::{Decode, Encode};
 use crate::addr::MacAddr;
 
 /// The format that an exporter speaks.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Encode, Decode)]
 #[cbor(index_only)]
 pub enum Version {
+    /// NetFlow version 1: as version 5, without a sequence.
+    #[n(1)]
+    V1,
     /// NetFlow version 5: IPv4 only, fixed record.
     #[n(5)]
     V5,
+    /// NetFlow version 7: as version 5, with the router that a switch short-cuts, which is always 0.0.0.0 here.
+    #[n(7)]
+    V7,
     /// NetFlow version 9 (RFC 3954).
+    #[default]
     #[n(9)]
     V9,
     /// IPFIX (RFC 7011), version number 10.
     #[n(10)]
     Ipfix,
+}
+
+impl Version {
+    /// Every version.
+    pub const ALL: [Version; 5] = [Version::V1, Version::V5, Version::V7, Version::V9, Version::Ipfix];
+
+    /// Its number, as datagrams begin with it.
+    pub fn number(self) -> u16 {
+        match self {
+            Version::V1 => 1,
+            Version::V5 => 5,
+            Version::V7 => 7,
+            Version::V9 => 9,
+            Version::Ipfix => 10,
+        }
+    }
+
+    /// It has templates, so that records may have any fields.
+    pub fn has_templates(self) -> bool {
+        matches!(self, Version::V9 | Version::Ipfix)
+    }
 }
 
 /// A field that a record may ask for with `match` or `collect`.
@@ -82,6 +110,97 @@ pub enum Field {
     /// `collect forwarding-status`
     #[n(18)]
     ForwardingStatus,
+    /// `match ip version`
+    #[n(19)]
+    IpVersion,
+    /// `match flow direction`
+    #[n(20)]
+    Direction,
+    /// `match transport icmp type`
+    #[n(21)]
+    IcmpType,
+    /// `match transport icmp code`
+    #[n(22)]
+    IcmpCode,
+    /// `match datalink dot1q priority`
+    #[n(23)]
+    VlanPriority,
+    /// `match datalink dot1q customer vlan`
+    #[n(24)]
+    CustomerVlan,
+    /// `match interface output`
+    #[n(25)]
+    MatchOutputInterface,
+    /// `match forwarding-status`
+    #[n(26)]
+    MatchForwardingStatus,
+    /// `collect interface input`
+    #[n(27)]
+    CollectInputInterface,
+    /// `collect datalink mac source-address`
+    #[n(28)]
+    CollectSourceMac,
+    /// `collect datalink mac destination-address`
+    #[n(29)]
+    CollectDestinationMac,
+    /// `collect datalink vlan`
+    #[n(30)]
+    CollectVlan,
+    /// `collect flow direction`
+    #[n(31)]
+    CollectDirection,
+    /// `collect counter flows`
+    #[n(32)]
+    Flows,
+    /// `collect counter bytes layer2`
+    #[n(33)]
+    LinkOctets,
+    /// `collect counter bytes dropped`
+    #[n(34)]
+    DroppedBytes,
+    /// `collect counter packets dropped`
+    #[n(35)]
+    DroppedPackets,
+    /// `collect timestamp absolute first`
+    #[n(36)]
+    AbsoluteFirst,
+    /// `collect timestamp absolute last`
+    #[n(37)]
+    AbsoluteLast,
+    /// `collect flow duration`
+    #[n(38)]
+    Duration,
+    /// `collect observation point`
+    #[n(39)]
+    ObservationPoint,
+}
+
+impl Field {
+    /// A `match` line: flows that differ in it have different records.
+    pub fn is_matched(self) -> bool {
+        matches!(
+            self,
+            Field::Protocol
+                | Field::Tos
+                | Field::SourceAddress
+                | Field::DestinationAddress
+                | Field::SourcePort
+                | Field::DestinationPort
+                | Field::Vlan
+                | Field::SourceMac
+                | Field::DestinationMac
+                | Field::Ethertype
+                | Field::InputInterface
+                | Field::IpVersion
+                | Field::Direction
+                | Field::IcmpType
+                | Field::IcmpCode
+                | Field::VlanPriority
+                | Field::CustomerVlan
+                | Field::MatchOutputInterface
+                | Field::MatchForwardingStatus
+        )
+    }
 }
 
 /// `flow record NAME`: which fields a monitor exports, in the order in which they were asked for.
@@ -132,7 +251,7 @@ pub enum Transport {
 }
 
 /// `flow exporter NAME`
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Encode, Decode)]
 pub struct Exporter {
     /// 1-63 characters.
     #[n(0)]
@@ -155,6 +274,18 @@ pub struct Exporter {
     /// Payload of a datagram, octets.
     #[n(6)]
     pub payload_max: u16,
+    /// `sndbuf`: octets of the send buffer of each socket.
+    #[n(7)]
+    pub send_buffer: Option<u32>,
+    /// `template data packets`: a datagram with templates comes at least so often.
+    #[n(8)]
+    pub template_packets: Option<u32>,
+    /// Seconds between the records of samplers; `None` is `option_timeout_s`.
+    #[n(9)]
+    pub sampler_timeout_s: Option<u32>,
+    /// Seconds between the exporter's statistics; `None` is `option_timeout_s`.
+    #[n(10)]
+    pub statistics_timeout_s: Option<u32>,
     /// How they go; `None` is UDP.
     #[n(20)]
     pub transport: Option<Transport>,
@@ -175,7 +306,7 @@ pub struct Store {
 }
 
 /// `flow monitor NAME`
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Encode, Decode)]
 pub struct Monitor {
     /// 1-63 characters.
     #[n(0)]
@@ -192,6 +323,44 @@ pub struct Monitor {
     /// A flow that is silent this long has ended, seconds.
     #[n(4)]
     pub inactive_s: u32,
+    /// `aggregate ...`, in the order in which they are tried.
+    #[n(5)]
+    pub aggregation: Option<Vec<Aggregation>>,
+    /// `biflow`: both directions of a conversation in one record (RFC 5103), where the format can say so.
+    #[n(6)]
+    pub biflow: Option<bool>,
+}
+
+/// A rule that makes flows alike: the first that fits an address, and the first that fits a port, is used, for source and
+/// destination alike.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+pub enum Aggregation {
+    /// `aggregate address A.B.C.D/L to N`: of an IPv4 address in the prefix, the first N bits stay.
+    #[n(0)]
+    Address {
+        /// Address of the prefix.
+        #[n(0)]
+        net: u32,
+        /// Its length, 0-32.
+        #[n(1)]
+        length: u8,
+        /// Bits that stay, 0-32.
+        #[n(2)]
+        to: u8,
+    },
+    /// `aggregate port A-B to N`: a TCP or UDP port from A to B becomes N.
+    #[n(1)]
+    Port {
+        /// First port.
+        #[n(0)]
+        first: u16,
+        /// Last port, not below the first.
+        #[n(1)]
+        last: u16,
+        /// The port that they become.
+        #[n(2)]
+        to: u16,
+    },
 }
 
 /// Of what a monitor sees, what it counts.

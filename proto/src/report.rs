@@ -252,7 +252,7 @@ pub struct SessionRow {
 }
 
 /// A row of [`Answer::Exporters`].
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
 pub struct ExporterRow {
     /// Exporter.
     #[n(0)]
@@ -284,6 +284,13 @@ pub struct ExporterRow {
     /// Text of the last failure.
     #[n(9)]
     pub last_error: Option<String>,
+    /// Number that the next datagram has: of flows (versions 5 and 7), datagrams (9) or data records (IPFIX) before it.
+    /// Version 1 has none.
+    #[n(10)]
+    pub sequence: Option<u32>,
+    /// Times that the host refused a datagram, a socket, or told of one that a collector's host refused.
+    #[n(11)]
+    pub errors: Option<u64>,
 }
 
 impl ExporterRow {

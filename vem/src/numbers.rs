@@ -320,6 +320,7 @@ mod tests {
             exporters: vec!["e".to_owned()],
             active_s: 60,
             inactive_s: 15,
+            ..Monitor::default()
         };
         let exporter = proto::flow::Exporter {
             name: "e".into(),
@@ -329,7 +330,7 @@ mod tests {
             template_timeout_s: 60,
             option_timeout_s: 60,
             payload_max: 1400,
-            transport: None,
+            ..proto::flow::Exporter::default()
         };
         HostConfig { monitors: names.iter().map(monitor).collect(), exporters: vec![exporter], ..HostConfig::default() }
     }

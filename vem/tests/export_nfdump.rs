@@ -6,9 +6,9 @@ mod export_judges;
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::{Duration, Instant as StdInstant, SystemTime, UNIX_EPOCH};
 
-use export_judges::{Nfcapd, Stored, judges, tshark, wait_for};
+use export_judges::{Nfcapd, Stored, judges, tshark};
 use proto::addr::VlanId;
-use proto::flow::{Destination, Exporter, Monitor, Version};
+use proto::flow::{Aggregation, Destination, Exporter, Field, Monitor, Version};
 use serde_json::Value;
 use vem::export::{self, Anchor, Config, ExportHandle, Interface};
 use vswitch::flow::key::{FlowKey, shape};
@@ -104,7 +104,7 @@ fn config(version: Version, ports: &[u16]) -> Config {
             template_timeout_s: 60,
             option_timeout_s: 60,
             payload_max: 1400,
-            transport: None,
+            ..Exporter::default()
         }],
         monitors: vec![Monitor {
             name: "m".into(),
@@ -112,6 +112,7 @@ fn config(version: Version, ports: &[u16]) -> Config {
             exporters: vec!["judge".into()],
             active_s: 1800,
             inactive_s: 15,
+            ..Monitor::default()
         }],
         interfaces: vec![interface(4, 104), interface(5, 70_00)],
         store: None,
@@ -127,6 +128,10 @@ struct Judged {
 }
 
 fn export(version: Version, records: &[Record]) -> Judged {
+    export_as(|ports| config(version, ports), records)
+}
+
+fn export_as(config: impl Fn(&[u16]) -> Config, records: &[Record]) -> Judged {
     let nfcapd = Nfcapd::start();
     let tap = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     tap.set_nonblocking(true).unwrap();
@@ -136,12 +141,10 @@ fn export(version: Version, records: &[Record]) -> Judged {
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64 - origin.elapsed().as_millis() as u64;
     let (mut ring, consumer) = rtrb::RingBuffer::new(1024);
     let handle: ExportHandle = export::start(vec![consumer], Anchor::new(origin)).unwrap();
-    handle.configure(config(version, &[nfcapd.port, tap.local_addr().unwrap().port()])).unwrap();
+    handle.configure(config(&[nfcapd.port, tap.local_addr().unwrap().port()])).unwrap();
     for record in records {
         ring.push(*record).unwrap();
     }
-    let count = |handle: &ExportHandle| handle.rows().first().map_or(0, |row| row.records);
-    wait_for("the first records", || count(&handle) > 0);
     // All wait for the same second, or have filled a datagram; the stop sends what is left.
     handle.stop();
     let mut datagrams = Vec::new();
@@ -323,5 +326,103 @@ fn no_record_and_no_sequence_number_is_lost_over_many_datagrams() {
         assert!(judged.stored.log.contains(&totals), "{version:?}: {}", judged.stored.log);
         let text = tshark(&judged.datagrams, &["-V"]);
         assert!(!text.contains("alformed") && !text.contains("xpert Info"), "{version:?}: {text}");
+    }
+}
+
+/// The packets that answer `record`: 7 of 7,000 octets, 250 ms later.
+fn answer(record: &Record) -> Record {
+    let mut other = *record;
+    (other.key.src, other.key.dst) = (record.key.dst, record.key.src);
+    (other.key.src_mac, other.key.dst_mac) = (record.key.dst_mac, record.key.src_mac);
+    (other.key.src_port, other.key.dst_port) = (record.key.dst_port, record.key.src_port);
+    (other.key.in_port, other.outcome) = (5, Outcome::Forwarded(PortId(4)));
+    (other.packets, other.octets, other.l2_octets) = (7, 7_000, 7_098);
+    other.first = Instant::from_ms(record.first.ms() + 250);
+    other
+}
+
+#[test]
+fn a_conversation_is_one_record_in_ipfix_and_two_elsewhere() {
+    if !judges() {
+        return;
+    }
+    let asked = records()[0];
+    let alone = records()[1];
+    // The answer is reported first, as flows are when they end.
+    let sent = [answer(&asked), asked, alone];
+    let both = |version| {
+        move |ports: &[u16]| {
+            let mut config = config(version, ports);
+            config.monitors[0].biflow = Some(true);
+            config
+        }
+    };
+    let judged = export_as(both(Version::Ipfix), &sent);
+    let flows = judged.stored.flows();
+    assert_eq!(flows.len(), 2, "{flows:?}");
+    let one = flows.iter().find(|flow| flow["src4_addr"] == "10.1.0.1").unwrap();
+    for (name, value) in [("in_packets", 12), ("in_bytes", 9_000), ("out_packets", 7), ("out_bytes", 7_000)] {
+        assert_eq!(one[name], value, "{name} of {one}");
+    }
+    assert_eq!((&one["src_port"], &one["dst_port"]), (&40_000.into(), &443.into()));
+    assert!(judged.stored.log.contains("Sequence Errors: 0, Bad Packets: 0"), "{}", judged.stored.log);
+    let text = tshark(&judged.datagrams, &["-V"]);
+    assert!(!text.contains("alformed") && !text.contains("xpert Info"), "{text}");
+    for words in ["Octets: 7000", "Packets: 7"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    for version in [Version::V5, Version::V9] {
+        let flows = export_as(both(version), &sent[..2]).stored.flows();
+        let seen: Vec<_> = flows.iter().map(|flow| (flow["src_port"].clone(), flow["in_bytes"].clone())).collect();
+        assert_eq!(seen, [(40_000.into(), 9_000.into()), (443.into(), 7_000.into())], "{version:?}");
+    }
+}
+
+#[test]
+fn a_users_record_is_summed_up_and_rules_make_flows_alike() {
+    if !judges() {
+        return;
+    }
+    let flows: Vec<Record> = (0..100)
+        .map(|n| {
+            let mut record = records()[0];
+            record.key.src = Ipv4Addr::new(192, n % 2, n, 9).to_ipv6_mapped().octets();
+            record.key.dst_port = 80 + u16::from(n % 10);
+            record
+        })
+        .collect();
+    for version in [Version::V5, Version::V9, Version::Ipfix] {
+        let ruled = |ports: &[u16]| {
+            let mut config = config(version, ports);
+            let address = Aggregation::Address { net: u32::from_be_bytes([192, 0, 0, 0]), length: 8, to: 16 };
+            let rules = vec![address, Aggregation::Port { first: 80, last: 89, to: 80 }];
+            let fields = vec![
+                Field::SourceAddress,
+                Field::DestinationPort,
+                Field::Bytes,
+                Field::Packets,
+                Field::Flows,
+                Field::First,
+            ];
+            config.records = vec![proto::flow::Record { name: "r".into(), fields }];
+            config.monitors[0].record = Some("r".into());
+            config.monitors[0].aggregation = Some(rules);
+            config
+        };
+        let judged = export_as(ruled, &flows);
+        let mut seen: Vec<_> = judged
+            .stored
+            .flows()
+            .iter()
+            .map(|flow| {
+                let fields = ["src4_addr", "dst_port", "in_packets", "in_bytes"];
+                fields.map(|name| flow[name].to_string()).join(" ")
+            })
+            .collect();
+        seen.sort();
+        assert_eq!(seen, ["\"192.0.0.0\" 80 600 450000", "\"192.1.0.0\" 80 600 450000"], "{version:?}");
+        let text = tshark(&judged.datagrams, &["-V"]);
+        assert!(!text.contains("alformed") && !text.contains("xpert Info"), "{text}");
+        assert_eq!(text.contains("Flows: 50"), version.has_templates(), "{text}");
     }
 }

@@ -62,9 +62,16 @@ fn export(transport: Transport, port: u16, credentials: Credentials, count: u16)
         option_timeout_s: 60,
         payload_max: 1400,
         transport: Some(transport),
+        ..Exporter::default()
     };
-    let monitor =
-        Monitor { name: "m".into(), record: None, exporters: vec!["e".into()], active_s: 1800, inactive_s: 15 };
+    let monitor = Monitor {
+        name: "m".into(),
+        record: None,
+        exporters: vec!["e".into()],
+        active_s: 1800,
+        inactive_s: 15,
+        ..Monitor::default()
+    };
     let (mut ring, consumer) = rtrb::RingBuffer::new(1 << 14);
     let origin = StdInstant::now() - Duration::from_secs(3);
     let handle = export::start_with(vec![consumer], Anchor::new(origin), credentials).unwrap();

@@ -1,7 +1,6 @@
 //! A flood of flows through a real worker, the export thread and a socket: what nfcapd has got in the end is what was sent,
 //! to the packet and the octet, although most of the flows are reported in sums.
 
-#[allow(dead_code, reason = "the other test uses the rest")]
 mod export_judges;
 
 use std::net::Ipv4Addr;
@@ -70,10 +69,11 @@ fn export_to(collector: u16) -> export::Config {
         template_timeout_s: 60,
         option_timeout_s: 60,
         payload_max: 1400,
-        transport: None,
+        ..Exporter::default()
     };
     let exporters = vec!["judge".into()];
-    let monitor = Monitor { name: "m".into(), record: None, exporters, active_s: 1800, inactive_s: 15 };
+    let monitor =
+        Monitor { name: "m".into(), record: None, exporters, active_s: 1800, inactive_s: 15, ..Monitor::default() };
     export::Config { module: 3, exporters: vec![exporter], monitors: vec![monitor], ..export::Config::default() }
 }
 

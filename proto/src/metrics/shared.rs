@@ -233,6 +233,7 @@ mod tests {
             failed_records: 26,
             not_exportable: 27,
             last_error: None,
+            ..ExporterRow::default()
         };
         exporters(&mut page, place, &[exporter]);
         sessions(&mut page, place, &[SessionRow { id: 1, down: None, copied: 31, dropped: 32, segmented: 33 }]);

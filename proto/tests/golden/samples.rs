@@ -6,7 +6,7 @@ use proto::capture::{Captured, Frame, Insn, Wanted};
 use proto::config::{
     HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, SessionSource, SourceKind, StaticMac,
 };
-use proto::flow::{Destination, Exporter, Field, Meter, Monitor, Record, Store, Transport, Version};
+use proto::flow::{Aggregation, Destination, Exporter, Field, Meter, Monitor, Record, Store, Transport, Version};
 use proto::msg::{ConfigHash, Enroll, Event, FromVem, FromVsm, Hello, HostUuid};
 use proto::name::IfName;
 use proto::query::{FlowQuery, Query};
@@ -263,6 +263,7 @@ fn answers() -> Vec<Answer> {
                 failed_records: 6,
                 not_exportable: 7,
                 last_error: Some("connection refused".to_owned()),
+                ..ExporterRow::default()
             }],
             CacheState {
                 active: 1,
@@ -506,7 +507,60 @@ fn exporter(version: Version) -> Exporter {
         template_timeout_s: 60,
         option_timeout_s: 61,
         payload_max: 1400,
-        transport: None,
+        ..Exporter::default()
+    }
+}
+
+/// What records, exporters and monitors have learned since the first release.
+fn flow_formats() -> HostConfig {
+    use Field::*;
+    let fields = vec![
+        IpVersion,
+        Direction,
+        IcmpType,
+        IcmpCode,
+        VlanPriority,
+        CustomerVlan,
+        MatchOutputInterface,
+        MatchForwardingStatus,
+        CollectInputInterface,
+        CollectSourceMac,
+        CollectDestinationMac,
+        CollectVlan,
+        CollectDirection,
+        Flows,
+        LinkOctets,
+        DroppedBytes,
+        DroppedPackets,
+        AbsoluteFirst,
+        AbsoluteLast,
+        Duration,
+        ObservationPoint,
+    ];
+    let knobs = |version| Exporter {
+        send_buffer: Some(65_536),
+        template_packets: Some(10),
+        sampler_timeout_s: Some(62),
+        statistics_timeout_s: Some(63),
+        ..exporter(version)
+    };
+    let rules = vec![
+        Aggregation::Address { net: 0xc000_0000, length: 8, to: 16 },
+        Aggregation::Port { first: 80, last: 89, to: 80 },
+    ];
+    let monitor = Monitor {
+        name: "m".to_owned(),
+        active_s: 1800,
+        inactive_s: 15,
+        aggregation: Some(rules),
+        biflow: Some(true),
+        ..Monitor::default()
+    };
+    HostConfig {
+        records: vec![Record { name: "r".to_owned(), fields }],
+        exporters: [Version::V1, Version::V7].map(knobs).to_vec(),
+        monitors: vec![monitor],
+        ..HostConfig::default()
     }
 }
 
@@ -531,6 +585,7 @@ pub fn configs() -> Vec<(String, HostConfig)> {
             exporters: vec!["V9".to_owned()],
             active_s: 1800,
             inactive_s: 15,
+            ..Monitor::default()
         }],
         sessions: vec![Session {
             id: 1,
@@ -575,5 +630,6 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         ("config-empty".to_owned(), HostConfig::default()),
         ("config-meters".to_owned(), meters),
         ("config-meters-bounded".to_owned(), bounded),
+        ("config-flow-formats".to_owned(), flow_formats()),
     ]
 }

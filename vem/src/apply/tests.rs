@@ -136,8 +136,14 @@ fn lists_and_monitors_are_found_by_name_and_missing_ones_have_no_effect() {
     let mut host = host();
     let acl = |name: &str, rules| Acl { name: name.into(), statistics: false, rules };
     host.acls = vec![acl("macs", Rules::Mac(vec![])), acl("ips", Rules::Ip(vec![]))];
-    let monitor =
-        |name: &str, active_s| Monitor { name: name.into(), record: None, exporters: vec![], active_s, inactive_s: 15 };
+    let monitor = |name: &str, active_s| Monitor {
+        name: name.into(),
+        record: None,
+        exporters: vec![],
+        active_s,
+        inactive_s: 15,
+        ..Monitor::default()
+    };
     host.monitors = vec![monitor("m1", 60), monitor("m2", 120)];
     host.ports[0].settings = PortSettings {
         ip_acl_in: Some("ips".into()),

@@ -8,9 +8,9 @@ use vswitch::time::Instant;
 use super::clock::Moment;
 use super::flow::Flow;
 use super::message::{Datagram, Weight};
-use super::options::Tables;
+use super::options::{OptionTimeouts, Tables};
 use super::template::Layout;
-use super::{stream, v5};
+use super::{fixed, stream};
 
 /// A record waits at most this long for others to share its datagram.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -22,8 +22,10 @@ pub struct Setup {
     pub payload_max: usize,
     /// Time between templates, after the first minutes.
     pub template_timeout: Duration,
-    /// Time between options data.
-    pub option_timeout: Duration,
+    /// Datagrams with templates come at least this often.
+    pub template_datagrams: u32,
+    /// Time between options data, by table.
+    pub option_timeouts: OptionTimeouts,
     /// What [`Encoder::push`] can write, by index.
     pub layouts: Vec<Layout>,
     /// Options data.
@@ -33,8 +35,8 @@ pub struct Setup {
 /// The stream of an exporter: one sequence of datagrams, the same for all its destinations.
 #[derive(Debug)]
 pub enum Encoder {
-    /// Version 5.
-    V5(v5::Stream),
+    /// Version 1, 5 or 7.
+    Fixed(fixed::Stream),
     /// Version 9 or IPFIX.
     Templates(Box<stream::Stream>),
 }
@@ -43,15 +45,15 @@ impl Encoder {
     /// A stream that begins; `module` is source id and observation domain, and the engine of version 5.
     pub fn new(version: Version, module: u8) -> Self {
         match version {
-            Version::V5 => Encoder::V5(v5::Stream::new(module)),
             Version::V9 | Version::Ipfix => Encoder::Templates(Box::new(stream::Stream::new(version, module))),
+            Version::V1 | Version::V5 | Version::V7 => Encoder::Fixed(fixed::Stream::new(version, module)),
         }
     }
 
     /// Takes another setup. What waits is sent under the old one; templates and options go out at the next [`Self::tick`].
     pub fn configure(&mut self, setup: Setup, at: Moment, out: &mut Vec<Datagram>) {
         match self {
-            Encoder::V5(stream) => {
+            Encoder::Fixed(stream) => {
                 stream.flush(at, out);
                 stream.set_payload_max(setup.payload_max);
             }
@@ -59,10 +61,10 @@ impl Encoder {
         }
     }
 
-    /// Takes a flow in the `layout`-th layout of the setup; version 5 has but one. Datagrams that are full go to `out`.
+    /// Takes a flow in the `layout`-th layout of the setup; a version without templates has but one. Datagrams that are full go to `out`.
     pub fn push(&mut self, flow: &Flow<'_>, layout: usize, at: Moment, out: &mut Vec<Datagram>) {
         match self {
-            Encoder::V5(stream) => stream.push(flow, at, out),
+            Encoder::Fixed(stream) => stream.push(flow, at, out),
             Encoder::Templates(stream) => stream.push(flow, layout, at, out),
         }
     }
@@ -70,7 +72,7 @@ impl Encoder {
     /// Sends what is due.
     pub fn tick(&mut self, at: Moment, out: &mut Vec<Datagram>) {
         match self {
-            Encoder::V5(stream) => {
+            Encoder::Fixed(stream) => {
                 let waited = |since: Instant| at.now.since(since) >= PATIENCE;
                 if stream.since().is_some_and(waited) {
                     stream.flush(at, out);
@@ -83,7 +85,7 @@ impl Encoder {
     /// Sends what waits.
     pub fn flush(&mut self, at: Moment, out: &mut Vec<Datagram>) {
         match self {
-            Encoder::V5(stream) => stream.flush(at, out),
+            Encoder::Fixed(stream) => stream.flush(at, out),
             Encoder::Templates(stream) => stream.flush(at, out),
         }
     }
@@ -102,10 +104,18 @@ impl Encoder {
         }
     }
 
+    /// Number that the next datagram has; version 1 has none.
+    pub fn sequence(&self) -> Option<u32> {
+        match self {
+            Encoder::Fixed(stream) => stream.sequence(),
+            Encoder::Templates(stream) => Some(stream.sequence()),
+        }
+    }
+
     /// Flow records that the format or the monitor's record can't carry.
     pub fn not_exportable(&self) -> u64 {
         match self {
-            Encoder::V5(stream) => stream.not_exportable().flows,
+            Encoder::Fixed(stream) => stream.not_exportable().flows,
             Encoder::Templates(stream) => stream.not_exportable().flows,
         }
     }

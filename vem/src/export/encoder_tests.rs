@@ -8,6 +8,7 @@ use super::super::flow::tests::{arp, flow, overflow, tcp4, tcp6};
 use super::super::options::{InterfaceRow, TimeoutRow};
 use super::*;
 
+const MINUTE: Duration = Duration::from_secs(60);
 const BOOT_MS: u64 = 1_700_000_000_250;
 
 fn at(ms: u64) -> Moment {
@@ -18,7 +19,8 @@ fn setup(layouts: Vec<Layout>) -> Setup {
     Setup {
         payload_max: 1400,
         template_timeout: Duration::from_secs(60),
-        option_timeout: Duration::from_secs(60),
+        template_datagrams: 20,
+        option_timeouts: OptionTimeouts { interfaces: MINUTE, sampling: MINUTE, statistics: MINUTE },
         layouts,
         tables: Tables::default(),
     }
@@ -166,9 +168,9 @@ fn golden_v9_datagram() {
         "0001 0028 0202 0004 0018 0001 0004 0028 0008 0029 0008 002a 0008 00a6 0008 00a7 0008 00a8 0008 0000",
         "0001 0018 0203 0004 0008 0004 0004 0024 0002 0025 0002 0000",
         "0201 0010 00000003 00000001 01 000000",
+        "0203 000c 00000001 0708 000f",
         "0202 0038 00000003",
         "0000000000000000 0000000000000000 0000000000000000 0000000000000000 0000000000000000 0000000000000000",
-        "0203 000c 00000001 0708 000f",
         "0200 0068 00000007 45746831",
         &"0".repeat(2 * 28),
         "7570",
@@ -196,9 +198,9 @@ fn golden_ipfix_datagram() {
         "0003 0028 0202 0007 0001 0090 0004 0028 0008 0029 0008 002a 0008 00a6 0008 00a7 0008 00a8 0008 0000",
         "0003 0018 0203 0003 0001 008f 0004 0024 0002 0025 0002 0000",
         "0201 0014 00000003 0001 00000001 00000000 0000",
+        "0203 000c 00000001 0708 000f",
         "0202 0038 00000003",
         "0000000000000000 0000000000000000 0000000000000000 0000000000000000 0000000000000000 0000000000000000",
-        "0203 000c 00000001 0708 000f",
         "0200 0068 00000007 45746831",
         &"0".repeat(2 * 28),
         "7570",
@@ -287,6 +289,36 @@ fn templates_and_options_keep_their_times() {
     }
     assert_eq!(templates, [0, 30, 60, 90, 120, 150, 180, 210, 240, 270, 330, 390, 450, 510, 570]);
     assert_eq!(options, [0, 60, 120, 180, 240, 300, 360, 420, 480, 540]);
+}
+
+#[test]
+fn each_table_has_its_time_and_a_large_one_is_spread() {
+    let mut setup = setup(vec![Layout::full(Version::V9)]);
+    let interface = |if_index| InterfaceRow { if_index, name: "i".into(), description: String::new() };
+    setup.tables.interfaces = (1..=250).map(interface).collect();
+    let seconds = Duration::from_secs;
+    setup.option_timeouts = OptionTimeouts { interfaces: seconds(20), sampling: seconds(7), statistics: seconds(100) };
+    let mut encoder = encoder(Version::V9, setup);
+    let mut sent = [const { Vec::new() }; 3];
+    for tenth in 0..400 {
+        let mut out = Vec::new();
+        encoder.tick(at(tenth * 100), &mut out);
+        let ids = out.iter().flat_map(|datagram| sets(Version::V9, &datagram.bytes));
+        let mut ids: Vec<u16> = ids.map(|(id, _)| id).collect();
+        ids.dedup();
+        [512, 513, 514].iter().zip(&mut sent).filter(|(id, _)| ids.contains(id)).for_each(|(_, s)| s.push(tenth));
+        assert!(out.iter().map(|datagram| datagram.weight.options).sum::<u32>() <= 100);
+    }
+    assert_eq!(sent, [vec![0, 1, 2, 200, 201, 202], vec![0, 70, 140, 210, 280, 350], vec![0]]);
+}
+
+#[test]
+fn templates_come_as_often_as_configured() {
+    let mut setup = setup(vec![Layout::full(Version::Ipfix)]);
+    setup.template_datagrams = 3;
+    let out = export(&mut encoder(Version::Ipfix, setup), &vec![tcp4(); 300]);
+    let with = out.iter().map(|datagram| datagram.weight.templates > 0).collect::<Vec<_>>();
+    assert!(with.windows(3).all(|window| window.iter().filter(|with| **with).count() == 1), "{with:?}");
 }
 
 #[test]

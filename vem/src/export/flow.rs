@@ -6,7 +6,7 @@ use vswitch::flow::record::{Outcome, Record};
 use vswitch::verdict::DropReason;
 
 use super::clock::{Base, Moment};
-use super::template::{Element, Family, Value};
+use super::element::{Element, Family, Value};
 
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
@@ -25,6 +25,32 @@ pub struct Flow<'a> {
     pub output: u16,
     /// The monitor looks at the frames where they leave.
     pub egress: bool,
+    /// What else is known of a record that stands for several flows.
+    pub sum: Option<&'a Sum>,
+    /// The other direction of the conversation.
+    pub reverse: Option<&'a Reverse>,
+}
+
+/// What the record of several flows can't say of their fates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sum {
+    /// forwardingStatus; 0, unknown, when the flows had several.
+    pub status: u8,
+    /// Packets that were dropped.
+    pub dropped_packets: u64,
+    /// Octets in these.
+    pub dropped_octets: u64,
+    /// Bits that were left of the source address and of the destination address; 0 when all were.
+    pub prefixes: [u8; 2],
+}
+
+/// The other direction of a conversation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reverse {
+    /// Its packets, and its addresses the other way round.
+    pub record: Record,
+    /// See [`Flow::sum`].
+    pub sum: Sum,
 }
 
 /// The clock for the times of a record.
@@ -59,6 +85,20 @@ impl Flow<'_> {
         if key.is(shape::PORTS) && matches!(key.protocol, ICMP | ICMPV6) { key.dst_port } else { 0 }
     }
 
+    /// forwardingStatus.
+    pub fn status(&self) -> u8 {
+        self.sum.map_or_else(|| forwarding_status(self.record.outcome), |sum| sum.status)
+    }
+
+    /// Packets that were dropped, and octets in these.
+    pub fn dropped(&self) -> (u64, u64) {
+        match (self.sum, self.record.outcome) {
+            (Some(sum), _) => (sum.dropped_packets, sum.dropped_octets),
+            (None, Outcome::Dropped(_)) => (self.record.packets, self.record.octets),
+            (None, Outcome::Forwarded(_) | Outcome::Flooded) => (0, 0),
+        }
+    }
+
     /// An IPv4 address of the key: the last four octets of the mapped one.
     pub fn ipv4(address: [u8; 16]) -> [u8; 4] {
         (u128::from_be_bytes(address) as u32).to_be_bytes()
@@ -66,6 +106,9 @@ impl Flow<'_> {
 
     /// Appends the value of `element`, in as many octets as it says.
     pub fn write(&self, element: Element, times: Times, out: &mut Vec<u8>) {
+        if element.is_reverse() {
+            return self.write_reverse(element, times, out);
+        }
         let record = self.record;
         let key = &record.key;
         let number = match element.value {
@@ -101,10 +144,30 @@ impl Flow<'_> {
             }
             Value::Direction => self.egress.into(),
             Value::EndReason => record.end as u64,
-            Value::ForwardingStatus => forwarding_status(record.outcome).into(),
+            Value::ForwardingStatus => self.status().into(),
+            Value::IcmpType => (self.icmp() >> 8).into(),
+            Value::IcmpCode => (self.icmp() & 0xff).into(),
+            Value::VlanPriority => key.pcp.into(),
+            Value::CustomerVlan => key.inner_vid.into(),
+            Value::DroppedPackets => self.dropped().0,
+            Value::DroppedOctets => self.dropped().1,
+            Value::AbsoluteFirst => times.at.wall_of(record.first),
+            Value::AbsoluteLast => times.at.wall_of(record.last),
+            Value::ObservationPoint => if self.egress { self.output } else { self.input }.into(),
+            // The source of the record is the initiator.
+            Value::BiflowDirection => 1,
             Value::Padding => 0,
         };
         number_in(number, element.length, out);
+    }
+
+    /// Appends the value of the other direction, or zeros when it had no packets.
+    fn write_reverse(&self, element: Element, times: Times, out: &mut Vec<u8>) {
+        let Some(Reverse { record, sum }) = self.reverse else {
+            return out.extend(std::iter::repeat_n(0, element.length.into()));
+        };
+        let other = Flow { record, sum: Some(sum), reverse: None, ..*self };
+        other.write(element.forward(), times, out);
     }
 }
 
@@ -230,7 +293,7 @@ pub(super) mod tests {
     /// `record`, from interface 11 to interface 12, seen where it enters.
     pub fn flow(record: &Record) -> Flow<'_> {
         let output = if matches!(record.outcome, Outcome::Forwarded(_)) { 12 } else { 0 };
-        Flow { record, input: 11, output, egress: false }
+        Flow { record, input: 11, output, egress: false, sum: None, reverse: None }
     }
 
     #[test]

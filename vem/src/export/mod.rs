@@ -1,11 +1,11 @@
 //! Flow export: records in, datagrams out.
 //!
 //! ```text
-//! workers --rings--> thread: plan (monitor -> exporter, layout) -> encoder (v5 | stream: v9, IPFIX) -> sender (UDP)
+//! workers --rings--> thread: plan (monitor -> aggregate? -> exporter, layout) -> encoder (fixed: v1, v5, v7 | stream: v9, IPFIX) -> sender (UDP)
 //! ```
 //!
 //! The meter of each worker puts records into a ring of its own and never waits; one thread empties the rings, writes them in the formats of the exporters
-//! and sends them. [`encoder`] is sans-I/O: records and times in, datagrams out. Formats and choices are in `v5`, `v9`,
+//! and sends them. [`encoder`] is sans-I/O: records and times in, datagrams out. Formats and choices are in `fixed`, `v9`,
 //! `ipfix`, `template` and `options`; when templates come, in `stream`.
 //!
 //! Complications:
@@ -22,9 +22,12 @@
 //! ring can't hold, the meter counts; what else can't be sent is counted or, where nobody asks any more, logged.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod aggregate;
 pub mod clock;
 mod early;
+pub mod element;
 pub mod encoder;
+pub mod fixed;
 pub mod flow;
 pub mod ipfix;
 pub mod message;
@@ -35,7 +38,6 @@ pub mod store;
 pub mod stream;
 pub mod template;
 pub mod transport;
-pub mod v5;
 pub mod v9;
 
 use std::sync::Arc;
@@ -374,14 +376,14 @@ mod tests {
             template_timeout_s: 60,
             option_timeout_s: 60,
             payload_max: 1400,
-            transport: None,
+            ..Exporter::default()
         };
         Config { module: 3, exporters: vec![exporter], monitors, ..Config::default() }
     }
 
     fn monitor(exporter: &str) -> Monitor {
         let exporters = vec![exporter.to_owned()];
-        Monitor { name: "m".into(), record: None, exporters, active_s: 1800, inactive_s: 15 }
+        Monitor { name: "m".into(), record: None, exporters, active_s: 1800, inactive_s: 15, ..Monitor::default() }
     }
 
     fn collector() -> UdpSocket {

@@ -9,7 +9,9 @@
 //!
 //! Version 9's fields 48-50 describe a sampler that flow records name by field 48. There is none, so they are not sent.
 //! Texts have a fixed length in IPFIX too: nfdump 1.7.1 takes the mark of a variable one for a length of 65,535.
-//! Not sent is what no destination was given: refused by the host for all of them, or without a template for its kind.
+//! Each table has a timeout of its own; a large one is spread over time: see `stream`. Not sent is what no destination was given: refused by the host for all of them, or without a template for its kind.
+
+use std::time::Duration;
 
 use proto::flow::Version;
 
@@ -55,6 +57,44 @@ const IPFIX: [OptionsTemplate; 4] = [
 /// The tables of a version with templates.
 pub fn templates(version: Version) -> &'static [OptionsTemplate] {
     if version == Version::Ipfix { &IPFIX } else { &V9 }
+}
+
+/// What has a time of its own. Timeouts of monitors go with the sampling.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Table {
+    /// Names of interfaces.
+    Interfaces,
+    /// How packets are sampled, and when flows are reported.
+    Sampling,
+    /// What was sent.
+    Statistics,
+}
+
+impl Table {
+    /// Every table, in the order in which they are sent.
+    pub const ALL: [Table; 3] = [Table::Sampling, Table::Statistics, Table::Interfaces];
+}
+
+/// Times between the records of a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OptionTimeouts {
+    /// Of [`Table::Interfaces`].
+    pub interfaces: Duration,
+    /// Of [`Table::Sampling`].
+    pub sampling: Duration,
+    /// Of [`Table::Statistics`].
+    pub statistics: Duration,
+}
+
+impl OptionTimeouts {
+    /// That of a table.
+    pub fn of(self, table: Table) -> Duration {
+        match table {
+            Table::Interfaces => self.interfaces,
+            Table::Sampling => self.sampling,
+            Table::Statistics => self.statistics,
+        }
+    }
 }
 
 /// A row of the interface table.
@@ -122,14 +162,16 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// All records: the table's id, and the octets. `module` is the observation domain.
-    pub fn records(&self, version: Version, module: u8, totals: &Totals) -> Vec<(u16, Vec<u8>)> {
+    /// The records of a table: the id, and the octets. `module` is the observation domain.
+    pub fn records(&self, table: Table, version: Version, module: u8, totals: &Totals) -> Vec<(u16, Vec<u8>)> {
         let module = u32::from(module).to_be_bytes();
-        let interfaces = self.interfaces.iter().map(|row| (INTERFACES, row.record()));
-        let sampling = std::iter::once((SAMPLING, sampling(version, module)));
-        let statistics = std::iter::once((STATISTICS, statistics(module, totals)));
-        let timeouts = self.timeouts.iter().map(|row| (TIMEOUTS, row.record()));
-        sampling.chain(statistics).chain(timeouts).chain(interfaces).collect()
+        match table {
+            Table::Interfaces => self.interfaces.iter().map(|row| (INTERFACES, row.record())).collect(),
+            Table::Sampling => std::iter::once((SAMPLING, sampling(version, module)))
+                .chain(self.timeouts.iter().map(|row| (TIMEOUTS, row.record())))
+                .collect(),
+            Table::Statistics => vec![(STATISTICS, statistics(module, totals))],
+        }
     }
 }
 
@@ -206,7 +248,8 @@ mod tests {
     #[test]
     fn records_are_as_long_as_their_template_says() {
         for version in [Version::V9, Version::Ipfix] {
-            let records = tables().records(version, 3, &Totals::default());
+            let records = |table| tables().records(table, version, 3, &Totals::default());
+            let records: Vec<_> = Table::ALL.into_iter().flat_map(records).collect();
             assert_eq!(records.len(), 4);
             for (id, record) in records {
                 let template = templates(version).iter().find(|template| template.id == id).unwrap();

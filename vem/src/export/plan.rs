@@ -10,13 +10,15 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use proto::flow::{Exporter, Monitor, Version};
 use proto::report::ExporterRow;
+use vswitch::flow::key::shape;
 use vswitch::flow::record::{MONITORS_MAX, MonitorSet, Outcome, Record};
 
+use super::aggregate::{Aggregator, Emitted, ROOM, Spec};
 use super::clock::Moment;
 use super::encoder::{Encoder, Setup};
 use super::flow::Flow;
 use super::message::Datagram;
-use super::options::{InterfaceRow, Tables, TimeoutRow};
+use super::options::{InterfaceRow, OptionTimeouts, Tables, TimeoutRow};
 use super::sender::Sender;
 use super::template::Layout;
 use super::transport::Credentials;
@@ -25,6 +27,8 @@ use super::{Config, Error};
 /// Payload bounds: what every path carries (RFC 7011 section 10.3.3), and what UDP carries.
 const PAYLOAD_MIN: u16 = 512;
 const PAYLOAD_MAX: u16 = 65_507;
+/// A datagram with templates comes at least this often, unless configured.
+const TEMPLATE_DATAGRAMS: u32 = 20;
 const SECOND: Duration = Duration::from_secs(1);
 /// Most exporters that rest; the one that rests longest is forgotten.
 const RESTING_MAX: usize = 32;
@@ -57,7 +61,7 @@ pub struct Plan {
     /// Of exporters that are not configured any more.
     resting: Vec<Stream>,
     /// By monitor.
-    routes: Vec<Vec<Route>>,
+    monitors: Vec<Watch>,
     /// The monitors that there are.
     known: MonitorSet,
     /// Interface indexes by port.
@@ -73,10 +77,22 @@ struct Stream {
     sender: Sender,
 }
 
+/// What becomes of the flows of a monitor.
+#[derive(Debug, Default)]
+struct Watch {
+    name: String,
+    exporters: Vec<String>,
+    routes: Vec<Route>,
+    /// Flows share records.
+    aggregator: Option<Aggregator>,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Route {
     stream: usize,
     layout: usize,
+    /// For records that hold both directions; `None` when the format has no such.
+    biflow: Option<usize>,
 }
 
 impl Plan {
@@ -87,6 +103,8 @@ impl Plan {
 
     /// Takes another configuration, which was checked. What waits is sent as the old one says.
     pub fn configure(&mut self, config: Config, at: Moment) {
+        let mut watches = watches(&config);
+        self.hand_over(&mut watches, at);
         let mut out = Vec::new();
         let mut old = std::mem::take(&mut self.streams);
         let mut resting = std::mem::take(&mut self.resting);
@@ -115,16 +133,26 @@ impl Plan {
         }
         resting.drain(..resting.len().saturating_sub(RESTING_MAX));
         self.resting = resting;
-        let route = |monitor: &Monitor, name: &String| {
-            let stream = config.exporters.iter().position(|exporter| exporter.name == *name)?;
-            Some(Route { stream, layout: layout_index(monitor, &config) })
-        };
-        let routes = |monitor: &Monitor| monitor.exporters.iter().filter_map(|name| route(monitor, name)).collect();
-        self.routes = config.monitors.iter().map(routes).collect();
+        self.monitors = watches;
         let bits = (0..MONITORS_MAX).zip(&config.monitors).filter(|(_, monitor)| !monitor.name.is_empty());
         self.known = bits.fold(0, |set, (index, _)| set | 1 << index);
         self.interfaces = config.interfaces.iter().map(|interface| (interface.port.0, interface.if_index)).collect();
         self.module = config.module;
+    }
+
+    /// What monitors that stay as they are have summed up goes on with them; all else is sent.
+    fn hand_over(&mut self, new: &mut [Watch], at: Moment) {
+        for (index, watch) in new.iter_mut().enumerate() {
+            let Some(aggregator) = &mut watch.aggregator else { continue };
+            let Some(old) = self.monitors.get_mut(index) else { continue };
+            let stays = old.name == watch.name && old.exporters == watch.exporters;
+            let same = |old: &mut Aggregator| stays && old.spec() == aggregator.spec();
+            if let Some(mut kept) = old.aggregator.take_if(same) {
+                kept.set_room(aggregator.room());
+                *aggregator = kept;
+            }
+        }
+        self.collect(at, |aggregator, out| aggregator.flush(out));
     }
 
     /// A record with the indexes of its interfaces.
@@ -132,24 +160,27 @@ impl Plan {
         let interface = |port: u16| self.interfaces.get(&port).copied().unwrap_or_default();
         let input = interface(record.key.in_port);
         let output = if let Outcome::Forwarded(port) = record.outcome { interface(port.0) } else { 0 };
-        Flow { record, input, output, egress: record.monitors_in == 0 }
+        Flow { record, input, output, egress: record.monitors_in == 0, sum: None, reverse: None }
     }
 
     /// Takes a record, for the monitors that there are; returns those that it names and that are not.
     pub fn push(&mut self, record: &Record, at: Moment) -> MonitorSet {
         let Flow { input, output, .. } = self.flow(record);
-        let mut out = Vec::new();
-        for (index, routes) in self.routes.iter().enumerate() {
+        let mut early = Vec::new();
+        for (index, watch) in self.monitors.iter_mut().enumerate() {
             let bit: MonitorSet = 1 << index;
             let entered = record.monitors_in & bit != 0;
             if !entered && record.monitors_out & bit == 0 {
                 continue;
             }
-            let flow = Flow { record, input, output, egress: !entered };
-            for route in routes {
-                let Some(stream) = self.streams.get_mut(route.stream) else { continue };
-                stream.encoder.push(&flow, route.layout, at, &mut out);
-                stream.send(&mut out, at);
+            let flow = Flow { record, input, output, egress: !entered, sum: None, reverse: None };
+            match &mut watch.aggregator {
+                // An overflow is a sum already, of flows that nothing else is known of.
+                Some(aggregator) if !record.key.is(shape::OVERFLOW) => {
+                    aggregator.add(&flow, at, &mut early);
+                    early.drain(..).for_each(|record| send_sum(&mut self.streams, &watch.routes, &record, at));
+                }
+                _ => send(&mut self.streams, &watch.routes, &flow, at),
             }
         }
         (record.monitors_in | record.monitors_out) & !self.known
@@ -157,6 +188,7 @@ impl Plan {
 
     /// Sends what is due.
     pub fn tick(&mut self, at: Moment) {
+        self.collect(at, |aggregator, out| aggregator.tick(at, out));
         let mut out = Vec::new();
         for stream in &mut self.streams {
             stream.encoder.tick(at, &mut out);
@@ -167,6 +199,7 @@ impl Plan {
 
     /// Sends what waits.
     pub fn flush(&mut self, at: Moment) {
+        self.collect(at, |aggregator, out| aggregator.flush(out));
         let mut out = Vec::new();
         for stream in &mut self.streams {
             stream.encoder.flush(at, &mut out);
@@ -175,14 +208,50 @@ impl Plan {
         }
     }
 
+    /// Hands the streams what `take` gets from the aggregators.
+    fn collect(&mut self, at: Moment, take: impl Fn(&mut Aggregator, &mut Vec<Emitted>)) {
+        let mut out = Vec::new();
+        for watch in &mut self.monitors {
+            let Some(aggregator) = &mut watch.aggregator else { continue };
+            take(aggregator, &mut out);
+            out.drain(..).for_each(|record| send_sum(&mut self.streams, &watch.routes, &record, at));
+        }
+    }
+
     /// A row for each destination.
     pub fn rows(&self) -> Vec<ExporterRow> {
-        let rows = |stream: &Stream| stream.sender.rows(&stream.name, stream.encoder.not_exportable());
-        self.streams.iter().flat_map(rows).collect()
+        self.streams.iter().flat_map(Stream::rows).collect()
+    }
+}
+
+/// Writes a flow to the streams that `routes` name.
+fn send(streams: &mut [Stream], routes: &[Route], flow: &Flow<'_>, at: Moment) {
+    for route in routes {
+        if let Some(stream) = streams.get_mut(route.stream) {
+            stream.push(flow, route.layout, at);
+        }
+    }
+}
+
+/// Writes a record of several flows: both directions of a conversation together where the format can.
+fn send_sum(streams: &mut [Stream], routes: &[Route], record: &Emitted, at: Moment) {
+    let halves = record.halves();
+    for route in routes {
+        let Some(stream) = streams.get_mut(route.stream) else { continue };
+        match route.biflow {
+            Some(layout) if record.flow().reverse.is_some() => stream.push(&record.flow(), layout, at),
+            _ => halves.iter().flatten().for_each(|half| stream.push(&half.flow(), route.layout, at)),
+        }
     }
 }
 
 impl Stream {
+    fn push(&mut self, flow: &Flow<'_>, layout: usize, at: Moment) {
+        let mut out = Vec::new();
+        self.encoder.push(flow, layout, at, &mut out);
+        self.send(&mut out, at);
+    }
+
     fn new(exporter: &Exporter, module: u8, credentials: &Arc<Credentials>) -> Self {
         let mut sender = Sender::with_credentials(Arc::clone(credentials));
         sender.configure(exporter);
@@ -190,10 +259,14 @@ impl Stream {
         Stream { name: exporter.name.clone(), version: exporter.version, encoder, sender }
     }
 
+    fn rows(&self) -> Vec<ExporterRow> {
+        self.sender.rows(&self.name, self.encoder.not_exportable(), self.encoder.sequence())
+    }
+
     /// It is to rest, and its counters are shown no more.
     fn part(&mut self) {
         self.sender.close();
-        for row in self.sender.rows(&self.name, self.encoder.not_exportable()) {
+        for row in self.rows() {
             if row.failed_records > 0 || row.not_exportable > 0 {
                 let (failed, not_exportable) = (row.failed_records, row.not_exportable);
                 let ExporterRow { name, destination, .. } = row;
@@ -218,7 +291,7 @@ impl Stream {
 /// Layout 0 is the built-in record, the others are the user's records that monitors of the exporter use.
 fn setup(exporter: &Exporter, config: &Config) -> Setup {
     let used = |monitor: &&Monitor| monitor.exporters.contains(&exporter.name);
-    let layouts = if exporter.version == Version::V5 { Vec::new() } else { layouts(exporter, config) };
+    let layouts = if exporter.version.has_templates() { layouts(exporter, config) } else { Vec::new() };
     let interfaces = config.interfaces.iter().map(|interface| InterfaceRow {
         if_index: interface.if_index,
         name: interface.name.clone(),
@@ -233,24 +306,78 @@ fn setup(exporter: &Exporter, config: &Config) -> Setup {
         active_s: monitor.active_s,
         inactive_s: monitor.inactive_s,
     });
+    let seconds = |own: Option<u32>| Duration::from_secs(own.unwrap_or(exporter.option_timeout_s).into()).max(SECOND);
     Setup {
         payload_max: exporter.payload_max.clamp(PAYLOAD_MIN, PAYLOAD_MAX).into(),
         template_timeout: Duration::from_secs(exporter.template_timeout_s.into()).max(SECOND),
-        option_timeout: Duration::from_secs(exporter.option_timeout_s.into()).max(SECOND),
+        template_datagrams: exporter.template_packets.unwrap_or(TEMPLATE_DATAGRAMS).max(1),
+        option_timeouts: OptionTimeouts {
+            interfaces: seconds(Some(exporter.option_timeout_s)),
+            sampling: seconds(exporter.sampler_timeout_s),
+            statistics: seconds(exporter.statistics_timeout_s),
+        },
         layouts,
         tables: Tables { interfaces: interfaces.collect(), timeouts: timeouts.collect() },
     }
 }
 
-/// By [`layout_index`]; empty where no monitor of the exporter uses it.
-fn layouts(exporter: &Exporter, config: &Config) -> Vec<Layout> {
-    let used = |index: usize| {
-        let of = |monitor: &Monitor| monitor.exporters.contains(&exporter.name);
-        config.monitors.iter().any(|monitor| of(monitor) && layout_index(monitor, config) == index)
+/// The monitors, with what they do to flows.
+fn watches(config: &Config) -> Vec<Watch> {
+    let record = |monitor: &Monitor| {
+        let name = monitor.record.as_ref()?;
+        config.records.iter().find(|record| record.name == *name)
     };
-    let custom = Layout::custom(exporter.version, &config.records);
-    let all = std::iter::once(Layout::full(exporter.version)).chain(custom).enumerate();
-    all.map(|(index, layout)| if used(index) { layout } else { Layout::default() }).collect()
+    let watch = |monitor: &Monitor| {
+        let exporter = |name: &String| config.exporters.iter().position(|exporter| exporter.name == *name);
+        let streams: Vec<usize> = monitor.exporters.iter().filter_map(exporter).collect();
+        let version = |stream: &usize| config.exporters.get(*stream).map(|exporter| exporter.version);
+        let by_family = |version: Version| !version.has_templates() || apart(version, record(monitor));
+        let by_family = streams.iter().filter_map(version).any(by_family);
+        let index = layout_index(monitor, config);
+        let route = |stream: &usize| Route {
+            stream: *stream,
+            layout: index,
+            biflow: (version(stream) == Some(Version::Ipfix)).then_some(index + config.records.len() + 1),
+        };
+        Watch {
+            name: monitor.name.clone(),
+            exporters: monitor.exporters.clone(),
+            routes: streams.iter().map(route).collect(),
+            aggregator: Spec::of(monitor, record(monitor), by_family).map(|spec| Aggregator::new(spec, 0)),
+        }
+    };
+    let mut watches: Vec<Watch> = config.monitors.iter().map(watch).collect();
+    let count = watches.iter().filter(|watch| watch.aggregator.is_some()).count().max(1);
+    watches.iter_mut().filter_map(|watch| watch.aggregator.as_mut()).for_each(|own| own.set_room(ROOM / count));
+    watches
+}
+
+/// Records of different families are written differently.
+fn apart(version: Version, record: Option<&proto::flow::Record>) -> bool {
+    let layouts = record.map(|record| Layout::custom(version, std::slice::from_ref(record)));
+    layouts.is_none_or(|layouts| layouts.iter().any(Layout::tells_families_apart))
+}
+
+/// By [`layout_index`], and then the same for both directions of conversations; empty where no monitor of the exporter
+/// uses it.
+fn layouts(exporter: &Exporter, config: &Config) -> Vec<Layout> {
+    let used = |index: usize, biflow: bool| {
+        let of = |monitor: &Monitor| monitor.exporters.contains(&exporter.name);
+        let says = |monitor: &Monitor| !biflow || monitor.biflow == Some(true);
+        config.monitors.iter().any(|monitor| of(monitor) && says(monitor) && layout_index(monitor, config) == index)
+    };
+    let of_one = std::iter::once(Layout::full(exporter.version))
+        .chain(Layout::custom(exporter.version, &config.records))
+        .enumerate()
+        .map(|(index, layout)| if used(index, false) { layout } else { Layout::default() });
+    if exporter.version != Version::Ipfix {
+        return of_one.collect();
+    }
+    let of_both = std::iter::once(Layout::full_biflow())
+        .chain(Layout::custom_biflow(&config.records))
+        .enumerate()
+        .map(|(index, layout)| if used(index, true) { layout } else { Layout::default() });
+    of_one.chain(of_both).collect()
 }
 
 fn layout_index(monitor: &Monitor, config: &Config) -> usize {

@@ -40,7 +40,7 @@ fn exporter(name: &str, version: Version, collector: &Collector) -> Exporter {
         template_timeout_s: 60,
         option_timeout_s: 60,
         payload_max: 1400,
-        transport: None,
+        ..Exporter::default()
     }
 }
 
@@ -51,6 +51,7 @@ fn monitor(name: &str, record: Option<&str>, exporters: &[&str]) -> Monitor {
         exporters: exporters.iter().map(|name| (*name).to_owned()).collect(),
         active_s: 1800,
         inactive_s: 15,
+        ..Monitor::default()
     }
 }
 
@@ -196,4 +197,47 @@ fn names_that_do_not_exist_are_refused() {
     let many = (0..33).map(|_| monitor("m", None, &[])).collect();
     assert!(matches!(check(&config(Vec::new(), many)), Err(Error::MonitorsMax)));
     assert!(check(&config(Vec::new(), vec![monitor("m", Some("talkers"), &[])])).is_ok());
+}
+
+fn sum_of(name: &str, exporters: &[&str], active_s: u32) -> Monitor {
+    Monitor { active_s, inactive_s: 15, ..monitor(name, Some("talkers"), exporters) }
+}
+
+/// Octets of the records that a collector of version 9 was sent, by template.
+fn octets(datagrams: &[Vec<u8>], source: [u8; 4]) -> u64 {
+    let at = |datagram: &[u8]| datagram.windows(4).position(|window| window == source).map(|at| at + 4);
+    let number = |datagram: &Vec<u8>| Some(u64::from_be_bytes(datagram.get(at(datagram)?..)?[..8].try_into().unwrap()));
+    datagrams.iter().filter_map(number).sum()
+}
+
+#[test]
+fn a_users_record_is_summed_up_over_changes_that_do_not_concern_it() {
+    let (collector, other) = (Collector::new(), Collector::new());
+    let mut plan = Plan::default();
+    let exporters = || vec![exporter("a", Version::V9, &collector), exporter("b", Version::V9, &other)];
+    plan.configure(config(exporters(), vec![sum_of("m", &["a"], 60)]), at(0));
+    plan.push(&tcp4(), at(10));
+    let dscp = exporters().into_iter().map(|exporter| Exporter { dscp: 10, ..exporter }).collect();
+    plan.configure(config(dscp, vec![sum_of("m", &["a"], 60)]), at(20));
+    plan.push(&tcp4(), at(30));
+    plan.tick(at(2_000));
+    assert_eq!(plan.rows()[0].records, 0, "still summed up");
+    plan.configure(config(exporters(), vec![sum_of("m", &["a"], 30)]), at(3_000));
+    plan.push(&tcp4(), at(3_010));
+    plan.configure(config(exporters(), vec![sum_of("m", &["b"], 30)]), at(4_000));
+    plan.push(&tcp4(), at(4_010));
+    plan.flush(at(5_000));
+    assert_eq!(plan.rows().iter().map(|row| row.records).collect::<Vec<_>>(), [2, 1]);
+    let source = [10, 0, 0, 1];
+    assert_eq!((octets(&collector.receive(), source), octets(&other.receive(), source)), (3000 + 1500, 1500));
+}
+
+#[test]
+fn an_overflow_passes_by_the_sums() {
+    let collector = Collector::new();
+    let mut plan = Plan::default();
+    plan.configure(config(vec![exporter("a", Version::V9, &collector)], vec![sum_of("m", &["a"], 60)]), at(0));
+    plan.push(&super::super::flow::tests::overflow(), at(10));
+    plan.tick(at(1_100));
+    assert_eq!(plan.rows()[0].records, 1);
 }

@@ -25,7 +25,7 @@ use super::transport::stream::Stream;
 /// Time between attempts to open a socket.
 const RETRY: Duration = Duration::from_secs(1);
 /// Send buffer, octets: a burst of some hundred datagrams. The kernel gives less if its limit is lower.
-const SEND_BUFFER: usize = 1 << 20;
+const SEND_BUFFER: u32 = 1 << 20;
 
 /// What became of a datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -40,9 +40,25 @@ pub struct Delivery {
 #[derive(Debug, Default)]
 pub struct Sender {
     dscp: u8,
+    send_buffer: u32,
     transport: Option<Transport>,
     credentials: Arc<Credentials>,
     targets: Vec<Target>,
+}
+
+/// What a socket is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Marks {
+    dscp: u8,
+    send_buffer: u32,
+}
+
+impl Marks {
+    fn set(self, socket: &UdpSocket) -> io::Result<()> {
+        rustix::net::sockopt::set_ip_tos(socket, self.dscp << 2)?;
+        rustix::net::sockopt::set_socket_send_buffer_size(socket, self.send_buffer as usize)?;
+        Ok(())
+    }
 }
 
 /// The way to a destination.
@@ -105,13 +121,16 @@ impl Sender {
         Sender { credentials, ..Sender::default() }
     }
 
-    /// Takes the destinations of `exporter`; those that stay keep socket and counters, unless the DSCP changes. Another
-    /// transport makes others of them.
+    /// Takes the destinations of `exporter`; those that stay keep socket and counters. DSCP and send buffer are changed on
+    /// the sockets that are open. Another transport makes
+    /// others of them.
     pub fn configure(&mut self, exporter: &Exporter) {
-        if exporter.dscp != self.dscp {
-            self.close();
+        let send_buffer = exporter.send_buffer.unwrap_or(SEND_BUFFER);
+        if (exporter.dscp, send_buffer) != (self.dscp, self.send_buffer) {
+            (self.dscp, self.send_buffer) = (exporter.dscp, send_buffer);
+            let marks = self.marks();
+            self.targets.iter_mut().for_each(|target| target.mark(marks));
         }
-        self.dscp = exporter.dscp;
         let transport = exporter.transport.filter(|transport| *transport != Transport::Udp);
         if transport != self.transport {
             self.targets.clear();
@@ -123,6 +142,10 @@ impl Sender {
             let kept = old.iter().position(|target| target.address == address).map(|index| old.swap_remove(index));
             self.targets.push(kept.unwrap_or_else(|| Target::new(address, self.way(address))));
         }
+    }
+
+    fn marks(&self) -> Marks {
+        Marks { dscp: self.dscp, send_buffer: self.send_buffer }
     }
 
     fn way(&self, address: SocketAddrV4) -> Way {
@@ -148,16 +171,17 @@ impl Sender {
     /// Sends a datagram to every destination.
     pub fn send(&mut self, datagram: &Datagram, now: Instant) -> Delivery {
         let mut delivery = Delivery::default();
+        let marks = self.marks();
         for target in &mut self.targets {
             let errors = target.errors;
-            delivery.accepted += usize::from(target.send(datagram, self.dscp, now));
+            delivery.accepted += usize::from(target.send(datagram, marks, now));
             delivery.disturbed |= target.errors != errors;
         }
         delivery
     }
 
-    /// A row for each destination.
-    pub fn rows(&self, name: &str, not_exportable: u64) -> Vec<ExporterRow> {
+    /// A row for each destination, of a stream whose next datagram has the number `sequence`.
+    pub fn rows(&self, name: &str, not_exportable: u64, sequence: Option<u32>) -> Vec<ExporterRow> {
         let row = |target: &Target| ExporterRow {
             name: name.to_owned(),
             destination: target.address.to_string(),
@@ -169,6 +193,8 @@ impl Sender {
             failed_records: target.failed.records,
             not_exportable,
             last_error: target.error(),
+            sequence,
+            errors: Some(target.errors),
         };
         self.targets.iter().map(row).collect()
     }
@@ -193,6 +219,17 @@ impl Target {
         }
     }
 
+    /// Tells the open socket; one that does not take it is closed, and the next datagram opens another.
+    fn mark(&mut self, marks: Marks) {
+        if let Some(socket) = &self.socket
+            && let Err(error) = marks.set(socket)
+        {
+            self.errors += 1;
+            self.last_error = Some(error.to_string());
+            self.socket = None;
+        }
+    }
+
     fn error(&self) -> Option<String> {
         match &self.way {
             Way::Udp => self.last_error.clone(),
@@ -214,7 +251,7 @@ impl Target {
     }
 
     /// Sends a datagram, and says whether the host took it, or it waits for a connection.
-    fn send(&mut self, datagram: &Datagram, dscp: u8, now: Instant) -> bool {
+    fn send(&mut self, datagram: &Datagram, marks: Marks, now: Instant) -> bool {
         let octets = datagram.bytes.len() as u64;
         match &mut self.way {
             Way::Udp => {}
@@ -230,7 +267,7 @@ impl Target {
                 return taken;
             }
         }
-        match self.try_send(&datagram.bytes, dscp, now) {
+        match self.try_send(&datagram.bytes, marks, now) {
             Ok(()) => {
                 self.sent.add(Counts::of(datagram.weight, octets));
                 self.last = Some((datagram.weight, octets));
@@ -248,11 +285,11 @@ impl Target {
     }
 
     /// The error is `None` while the time to try again has not come.
-    fn try_send(&mut self, bytes: &[u8], dscp: u8, now: Instant) -> Result<(), Option<io::Error>> {
+    fn try_send(&mut self, bytes: &[u8], marks: Marks, now: Instant) -> Result<(), Option<io::Error>> {
         let socket = match self.socket.take() {
             Some(socket) => socket,
             None if self.retry_at.is_some_and(|at| now < at) => return Err(None),
-            None => self.open(dscp, now).map_err(Some)?,
+            None => self.open(marks, now).map_err(Some)?,
         };
         let mut sent = socket.send(bytes);
         if let Err(error) = &sent
@@ -275,12 +312,11 @@ impl Target {
         Ok(())
     }
 
-    fn open(&mut self, dscp: u8, now: Instant) -> io::Result<UdpSocket> {
+    fn open(&mut self, marks: Marks, now: Instant) -> io::Result<UdpSocket> {
         self.retry_at = Some(now_plus_retry(now));
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.set_nonblocking(true)?;
-        rustix::net::sockopt::set_ip_tos(&socket, dscp << 2)?;
-        rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER)?;
+        marks.set(&socket)?;
         socket.connect(self.address)?;
         Ok(socket)
     }
@@ -317,7 +353,7 @@ mod tests {
             template_timeout_s: 60,
             option_timeout_s: 60,
             payload_max: 1400,
-            transport: None,
+            ..Exporter::default()
         }
     }
 
@@ -347,7 +383,7 @@ mod tests {
         sender.configure(&exporter(&[port_a, port_b], 0));
         assert_eq!(sender.send(&datagram(3), NOW), Delivery { accepted: 2, disturbed: false });
         assert_eq!(receive(&a), receive(&b));
-        let rows = sender.rows("e", 7);
+        let rows = sender.rows("e", 7, None);
         assert_eq!(rows.len(), 2);
         assert_eq!(rows[1].destination, format!("127.0.0.1:{port_b}"));
         assert_eq!((rows[1].datagrams, rows[1].records, rows[1].templates, rows[1].octets), (1, 3, 1, 100));
@@ -365,6 +401,21 @@ mod tests {
     }
 
     #[test]
+    fn dscp_and_send_buffer_change_on_the_open_socket() {
+        let (_collector, port) = collector();
+        let mut sender = Sender::default();
+        sender.configure(&exporter(&[port], 0));
+        sender.send(&datagram(1), NOW);
+        let local = sender.targets[0].socket.as_ref().unwrap().local_addr().unwrap();
+        sender.configure(&Exporter { send_buffer: Some(32_768), ..exporter(&[port], 10) });
+        let socket = sender.targets[0].socket.as_ref().unwrap();
+        assert_eq!(socket.local_addr().unwrap(), local, "no datagram is lost with the socket");
+        assert_eq!(rustix::net::sockopt::ip_tos(socket).unwrap(), 10 << 2);
+        // The kernel doubles it, for its own records.
+        assert_eq!(rustix::net::sockopt::socket_send_buffer_size(socket).unwrap(), 65_536);
+    }
+
+    #[test]
     fn a_refusal_counts_against_the_refused_datagram_and_the_next_is_sent() {
         let (socket, port) = collector();
         drop(socket);
@@ -375,7 +426,7 @@ mod tests {
         again.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         assert_eq!(sender.send(&datagram(1), NOW), Delivery { accepted: 1, disturbed: true });
         assert_eq!(receive(&again).len(), 100);
-        let row = sender.rows("e", 0).remove(0);
+        let row = sender.rows("e", 0, None).remove(0);
         assert_eq!((row.datagrams, row.records, row.failed_datagrams, row.failed_records), (1, 1, 1, 5));
         assert!(row.last_error.unwrap().contains("refused"));
     }
@@ -389,7 +440,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(sender.send(&datagram(2), NOW), Delivery { accepted: 0, disturbed: true });
         }
-        let row = sender.rows("e", 0).remove(0);
+        let row = sender.rows("e", 0, None).remove(0);
         assert_eq!((row.datagrams, row.failed_datagrams, row.failed_records), (0, 2, 4));
         assert!(row.last_error.is_some());
         assert_eq!(sender.targets[0].retry_at, Some(Instant::from_ms(2000)));
@@ -408,6 +459,6 @@ mod tests {
         let before = local(&sender, 0);
         sender.configure(&exporter(&[port_b, port_a], 0));
         assert_eq!(local(&sender, 1), before);
-        assert_eq!(sender.rows("e", 0).iter().map(|row| row.datagrams).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(sender.rows("e", 0, None).iter().map(|row| row.datagrams).collect::<Vec<_>>(), [0, 1]);
     }
 }

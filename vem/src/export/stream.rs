@@ -3,26 +3,29 @@
 //! Records wait in the set of their template until it fills a datagram or the oldest of any has waited a second; then the
 //! sets share datagrams. Templates come first in the first datagram, in the first with flows, after a change of the
 //! configuration or an error of a socket, every 30 s in the first five minutes and as configured after that, and at least
-//! in every 20th datagram: a collector that starts late or loses one soon reads on. Each template has a set of its own,
+//! in every so many datagrams (20, unless configured): a collector that starts late or loses one soon reads on. Each template has a set of its own,
 //! because collectors exist that read only the first of a set of options templates.
 //!
 //! Bounds: what waits is less than a datagram for each template.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use proto::flow::Version;
 use vswitch::time::Instant;
 
 use super::clock::{Base, Moment};
+use super::element::Family;
 use super::encoder::Setup;
 use super::flow::{Flow, Times};
 use super::message::{Datagram, Message, SET_HEADER, Weight};
-use super::options::{self, Lost, Totals};
-use super::template::{Family, Template};
+use super::options::{self, Lost, Table, Totals};
+use super::template::Template;
 use super::{ipfix, v9};
 
-/// A datagram with templates comes at least this often.
-const TEMPLATE_DATAGRAMS: u32 = 20;
+/// Records of options data that a tick sends at most: a host with many interfaces tells their names over some ticks, a
+/// tenth of a second apart, and not in a burst for which collectors have no room.
+const OPTIONS_PER_TICK: usize = 100;
 /// Templates come this often in the beginning.
 const EARLY_INTERVAL: Duration = Duration::from_secs(30);
 /// Length of the beginning.
@@ -48,7 +51,10 @@ pub struct Stream {
     sequence: u32,
     started: Option<Instant>,
     templates_sent: Option<Instant>,
-    options_sent: Option<Instant>,
+    /// By [`Table::ALL`].
+    options_sent: [Option<Instant>; 3],
+    /// Records of options data that are due.
+    options_due: VecDeque<(u16, Vec<u8>)>,
     /// Datagrams since the last with templates, that one counted.
     datagrams: u32,
     resend: bool,
@@ -70,7 +76,8 @@ impl Stream {
             sequence: 0,
             started: None,
             templates_sent: None,
-            options_sent: None,
+            options_sent: [None; 3],
+            options_due: VecDeque::new(),
             datagrams: 0,
             resend: false,
             flows_sent: false,
@@ -92,7 +99,8 @@ impl Stream {
         }
         self.setup = setup;
         self.templates_sent = None;
-        self.options_sent = None;
+        self.options_sent = [None; 3];
+        self.options_due.clear();
     }
 
     /// The next datagram begins with the templates.
@@ -103,6 +111,11 @@ impl Stream {
     /// No destination was given this.
     pub fn lose(&mut self, weight: Weight) {
         self.totals.lost.add(weight);
+    }
+
+    /// Number that the next datagram has.
+    pub fn sequence(&self) -> u32 {
+        self.sequence
     }
 
     /// Flows that the monitor's record has nothing for.
@@ -145,7 +158,14 @@ impl Stream {
     pub fn tick(&mut self, patience: Duration, at: Moment, out: &mut Vec<Datagram>) {
         let waited = self.since.is_some_and(|since| at.now.since(since) >= patience);
         let due = |sent: Option<Instant>, every| sent.is_none_or(|sent| at.now.since(sent) >= every);
-        let options = due(self.options_sent, self.setup.option_timeout);
+        for (table, sent) in Table::ALL.into_iter().zip(&mut self.options_sent) {
+            if due(*sent, self.setup.option_timeouts.of(table)) {
+                *sent = Some(at.now);
+                let records = self.setup.tables.records(table, self.version, self.module, &self.totals);
+                self.options_due.extend(records);
+            }
+        }
+        let options = !self.options_due.is_empty();
         let templates = due(self.templates_sent, self.template_interval(at.now));
         if waited || options || templates {
             self.emit(None, options, at, out);
@@ -183,8 +203,8 @@ impl Stream {
         }
         let mut message = self.begin(at, out);
         if options {
-            self.options_sent = Some(at.now);
-            for (id, record) in self.setup.tables.records(self.version, self.module, &self.totals) {
+            let count = self.options_due.len().min(OPTIONS_PER_TICK);
+            for (id, record) in self.options_due.drain(..count).collect::<Vec<_>>() {
                 self.put(&mut message, id, &record, Weight::OPTIONS, at, out);
             }
         }
@@ -209,7 +229,7 @@ impl Stream {
     fn begin(&mut self, at: Moment, out: &mut Vec<Datagram>) -> Message {
         let mut message = Message::new(self.room());
         let due = self.templates_sent.is_none_or(|sent| at.now.since(sent) >= self.template_interval(at.now));
-        if !due && !self.resend && self.datagrams < TEMPLATE_DATAGRAMS {
+        if !due && !self.resend && self.datagrams < self.setup.template_datagrams {
             return message;
         }
         self.started.get_or_insert(at.now);

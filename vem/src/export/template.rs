@@ -16,10 +16,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::flow::{Field, Record, Version};
+use proto::flow::{Record, Version};
+
+use super::element::{Element, FULL, Family, Value, element, value_of, with_reverse};
 
 /// Id of the template for IPv4 of the built-in layout; IPv6 and other packets have the two that follow.
 const FULL_ID: u16 = 256;
+/// As [`FULL_ID`], with both directions of a conversation.
+const BIFLOW_ID: u16 = 260;
 /// First id of users' records.
 const CUSTOM_ID: u16 = 1024;
 /// A record is at least this long: what is shorter can't be told from padding.
@@ -29,178 +33,6 @@ const PADDING_ID: u16 = 210;
 
 /// The families of flows, which users' records have fields for.
 const FLOWS: [Family; 3] = [Family::Ipv4, Family::Ipv6, Family::Link];
-
-/// What kind of packet a flow has.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Family {
-    /// IPv4.
-    Ipv4,
-    /// IPv6.
-    Ipv6,
-    /// Anything else: no addresses but the MAC addresses.
-    Link,
-    /// The sum of flows that found no room in the cache.
-    Overflow,
-}
-
-impl Family {
-    /// Every family, in the order of the ids.
-    pub const ALL: [Family; 4] = [Family::Ipv4, Family::Ipv6, Family::Link, Family::Overflow];
-
-    fn is_ip(self) -> bool {
-        matches!(self, Family::Ipv4 | Family::Ipv6)
-    }
-}
-
-/// What a field says of a flow.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[expect(missing_docs, reason = "the table in `element` says it by the registered number")]
-pub enum Value {
-    Octets,
-    Packets,
-    LinkOctets,
-    Flows,
-    First,
-    Last,
-    Duration,
-    SourceAddress,
-    DestinationAddress,
-    Input,
-    Output,
-    SourcePort,
-    Icmp,
-    DestinationPort,
-    SourceMac,
-    DestinationMac,
-    Dot1qVlan,
-    Vlan,
-    Ethertype,
-    Protocol,
-    Tos,
-    TcpFlags,
-    IpVersion,
-    Direction,
-    EndReason,
-    ForwardingStatus,
-    Padding,
-}
-
-/// The fields of the built-in record, where they apply.
-const FULL: [Value; 26] = [
-    Value::Octets,
-    Value::Packets,
-    Value::LinkOctets,
-    Value::Flows,
-    Value::First,
-    Value::Last,
-    Value::Duration,
-    Value::SourceAddress,
-    Value::DestinationAddress,
-    Value::Input,
-    Value::Output,
-    Value::SourcePort,
-    Value::Icmp,
-    Value::DestinationPort,
-    Value::SourceMac,
-    Value::DestinationMac,
-    Value::Dot1qVlan,
-    Value::Vlan,
-    Value::Ethertype,
-    Value::Protocol,
-    Value::Tos,
-    Value::TcpFlags,
-    Value::IpVersion,
-    Value::Direction,
-    Value::EndReason,
-    Value::ForwardingStatus,
-];
-
-/// A field of a template.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Element {
-    /// Information element, or version 9 field type.
-    pub id: u16,
-    /// Octets.
-    pub length: u16,
-    /// What goes there.
-    pub value: Value,
-}
-
-/// The field for `value` in records of a version and family; `None` when it does not exist there.
-fn element(value: Value, version: Version, family: Family) -> Option<Element> {
-    let ipfix = version == Version::Ipfix;
-    let ip = family.is_ip();
-    let link = family != Family::Overflow;
-    let (id, length) = match value {
-        Value::Octets => (1, 8),
-        Value::Packets => (2, 8),
-        Value::LinkOctets if ipfix => (352, 8),
-        Value::Flows if family == Family::Overflow => (3, 8),
-        Value::First => {
-            if ipfix {
-                (152, 8)
-            } else {
-                (22, 4)
-            }
-        }
-        Value::Last => {
-            if ipfix {
-                (153, 8)
-            } else {
-                (21, 4)
-            }
-        }
-        Value::Duration if ipfix => (161, 4),
-        Value::SourceAddress if family == Family::Ipv4 => (8, 4),
-        Value::SourceAddress if family == Family::Ipv6 => (27, 16),
-        Value::DestinationAddress if family == Family::Ipv4 => (12, 4),
-        Value::DestinationAddress if family == Family::Ipv6 => (28, 16),
-        Value::Input => (10, 4),
-        Value::Output => (14, 4),
-        Value::SourcePort if ip => (7, 2),
-        Value::Icmp if ipfix && family == Family::Ipv6 => (139, 2),
-        Value::Icmp if ip => (32, 2),
-        Value::DestinationPort if ip => (11, 2),
-        Value::SourceMac if link => (56, 6),
-        Value::DestinationMac if link => (80, 6),
-        Value::Dot1qVlan if ipfix && link => (243, 2),
-        Value::Vlan if link => (58, 2),
-        Value::Ethertype => (256, 2),
-        Value::Protocol if ip => (4, 1),
-        Value::Tos if ip => (5, 1),
-        Value::TcpFlags if ip => (6, 1),
-        Value::IpVersion if ip => (60, 1),
-        Value::Direction => (61, 1),
-        Value::EndReason => (136, 1),
-        Value::ForwardingStatus => (89, 1),
-        _ => return None,
-    };
-    Some(Element { id, length, value })
-}
-
-fn value_of(field: Field) -> Value {
-    match field {
-        Field::Protocol => Value::Protocol,
-        Field::Tos => Value::Tos,
-        Field::SourceAddress => Value::SourceAddress,
-        Field::DestinationAddress => Value::DestinationAddress,
-        Field::SourcePort => Value::SourcePort,
-        Field::DestinationPort => Value::DestinationPort,
-        Field::Vlan => Value::Vlan,
-        Field::SourceMac => Value::SourceMac,
-        Field::DestinationMac => Value::DestinationMac,
-        Field::Ethertype => Value::Ethertype,
-        Field::InputInterface => Value::Input,
-        Field::OutputInterface => Value::Output,
-        Field::Bytes => Value::Octets,
-        Field::Packets => Value::Packets,
-        Field::First => Value::First,
-        Field::Last => Value::Last,
-        Field::TcpFlags => Value::TcpFlags,
-        Field::EndReason => Value::EndReason,
-        Field::ForwardingStatus => Value::ForwardingStatus,
-    }
-}
 
 /// A list of fields under its number.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -234,29 +66,46 @@ pub struct Layout {
 impl Layout {
     /// The built-in record.
     pub fn full(version: Version) -> Self {
-        Layout::of(|family| {
-            let id = FULL_ID + family as u16;
-            let wanted = |value: &Value| *value != Value::Ethertype || version == Version::Ipfix || !family.is_ip();
-            let elements =
-                FULL.iter().filter(|value| wanted(value)).filter_map(|value| element(*value, version, family));
-            Some(Template { id, elements: elements.collect() })
-        })
+        Layout::of(|family| Some(Template { id: FULL_ID + family as u16, elements: full_elements(version, family) }))
+    }
+
+    /// As [`Self::full`], with both directions of a conversation in a record; IPFIX only.
+    pub fn full_biflow() -> Self {
+        let elements = |family| with_reverse(full_elements(Version::Ipfix, family));
+        let template = |family| Template { id: BIFLOW_ID + family as u16, elements: elements(family) };
+        let overflow = Layout::full(Version::Ipfix).overflow;
+        Layout { overflow, ..Layout::of(|family| Some(template(family))) }
     }
 
     /// Layouts of users' records, in their order.
     pub fn custom(version: Version, records: &[Record]) -> Vec<Self> {
-        let lists = |record: &Record| FLOWS.map(|family| custom_elements(version, family, record));
+        Layout::users(version, records, |elements| elements)
+    }
+
+    /// As [`Self::custom`], with both directions of a conversation in a record; IPFIX only.
+    pub fn custom_biflow(records: &[Record]) -> Vec<Self> {
+        Layout::users(Version::Ipfix, records, with_reverse)
+    }
+
+    fn users(version: Version, records: &[Record], finish: impl Fn(Vec<Element>) -> Vec<Element>) -> Vec<Self> {
+        let elements = |family, record| finish(custom_elements(version, family, record));
+        let lists = |record| FLOWS.map(|family| elements(family, record));
         let all: BTreeSet<Vec<Element>> = records.iter().flat_map(lists).filter(|list| !list.is_empty()).collect();
         let ids = assign_ids(all, hash);
         let template = |elements: Vec<Element>| ids.get(&elements).map(|id| Template { id: *id, elements });
         let overflow = Layout::full(version).overflow;
-        let layout = |record| Layout::of(|family| template(custom_elements(version, family, record)));
+        let layout = |record| Layout::of(|family| template(elements(family, record)));
         records.iter().map(|record| Layout { overflow: overflow.clone(), ..layout(record) }).collect()
     }
 
     fn of(template: impl Fn(Family) -> Option<Template>) -> Self {
         let [ipv4, ipv6, link, overflow] = Family::ALL.map(template);
         Layout { ipv4, ipv6, link, overflow }
+    }
+
+    /// Flows of different families have different templates.
+    pub fn tells_families_apart(&self) -> bool {
+        self.ipv4 != self.ipv6 || self.ipv4 != self.link
     }
 
     /// The template for flows of a family.
@@ -270,9 +119,23 @@ impl Layout {
     }
 }
 
+fn full_elements(version: Version, family: Family) -> Vec<Element> {
+    let wanted = |value: &&Value| match value {
+        Value::Ethertype => version == Version::Ipfix || !family.is_ip(),
+        Value::Flows => family == Family::Overflow,
+        _ => true,
+    };
+    FULL.iter().filter(wanted).filter_map(|value| element(*value, version, family)).collect()
+}
+
+/// The fields of a user's record, none of them twice: some are both matched and collected, or have one number in IPFIX.
 fn custom_elements(version: Version, family: Family, record: &Record) -> Vec<Element> {
-    let fields = record.fields.iter().filter_map(|field| element(value_of(*field), version, family));
-    let mut elements: Vec<Element> = fields.collect();
+    let mut elements: Vec<Element> = Vec::new();
+    for element in record.fields.iter().filter_map(|field| element(value_of(*field), version, family)) {
+        if !elements.iter().any(|known| known.id == element.id) {
+            elements.push(element);
+        }
+    }
     if !elements.is_empty() && length(&elements) < RECORD_MIN {
         let padding = (RECORD_MIN - length(&elements)) as u16;
         elements.push(Element { id: PADDING_ID, length: padding, value: Value::Padding });
@@ -304,6 +167,8 @@ fn hash(elements: &[Element]) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use proto::flow::Field;
+
     use super::*;
 
     fn ids(template: &Template) -> Vec<u16> {

@@ -4,6 +4,7 @@
 //! [`Moment::whole_second`].
 
 use super::clock::{Base, Moment};
+use super::element::REVERSE;
 use super::options::OptionsTemplate;
 use super::template::Template;
 
@@ -34,6 +35,10 @@ pub fn template(template: &Template) -> Vec<u8> {
     for element in &template.elements {
         out.extend(element.id.to_be_bytes());
         out.extend(element.length.to_be_bytes());
+        // Of IPFIX only: version 9 has no such fields.
+        if element.is_reverse() {
+            out.extend(REVERSE.to_be_bytes());
+        }
     }
     out
 }

@@ -25,11 +25,9 @@ impl Switch {
             let found = host.monitors.iter().find(|m| Some(m.name.as_str()) == name).cloned();
             // An empty place exports nowhere.
             found.unwrap_or_else(|| proto::flow::Monitor {
-                name: String::new(),
-                record: None,
-                exporters: Vec::new(),
                 active_s: 1800,
                 inactive_s: 15,
+                ..proto::flow::Monitor::default()
             })
         };
         let interface = |attachment: &Attachment| {

@@ -134,6 +134,7 @@ fn what_is_not_a_configuration_is_refused_and_changes_nothing() {
         exporters: vec!["nowhere".into()],
         active_s: 60,
         inactive_s: 15,
+        ..proto::flow::Monitor::default()
     };
     let dangling = HostConfig { monitors: vec![monitor], ..config("two") };
     assert!(matches!(rig.prepare(6, &dangling), Err(Error::Export(_))));

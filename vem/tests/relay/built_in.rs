@@ -51,9 +51,16 @@ fn our_own_exporter_has_it_built_in() {
         option_timeout_s: 60,
         payload_max: 1400,
         transport: Some(Transport::Relay),
+        ..Exporter::default()
     };
-    let monitor =
-        Monitor { name: "m".into(), record: None, exporters: vec!["e".into()], active_s: 1800, inactive_s: 15 };
+    let monitor = Monitor {
+        name: "m".into(),
+        record: None,
+        exporters: vec!["e".into()],
+        active_s: 1800,
+        inactive_s: 15,
+        ..Monitor::default()
+    };
     let config = Config { module: 3, exporters: vec![exporter], monitors: vec![monitor], ..Config::default() };
     let (mut ring, consumer) = rtrb::RingBuffer::new(1024);
     let origin = StdInstant::now() - Duration::from_secs(3);

@@ -20,6 +20,7 @@ const PAST: Duration = Duration::from_secs(60);
 
 /// Judges of a version.
 struct Seat {
+    version: Version,
     nfcapd: Nfcapd,
     nfacctd: Option<Nfacctd>,
     tap: Tap,
@@ -83,6 +84,7 @@ fn read_by_nfacctd(version: Version) -> bool {
 impl Crowd {
     pub fn start(versions: &[Version]) -> Self {
         let seat = |version: &Version| Seat {
+            version: *version,
             nfcapd: Nfcapd::start(),
             nfacctd: read_by_nfacctd(*version).then(Nfacctd::start),
             tap: Tap::start(),
@@ -110,7 +112,7 @@ impl Crowd {
             template_timeout_s: 60,
             option_timeout_s: 60,
             payload_max: 1400,
-            transport: None,
+            ..Exporter::default()
         };
         let exporters: Vec<Exporter> = self.versions.iter().zip(&self.seats).map(exporter).collect();
         let names = exporters.iter().map(|exporter| exporter.name.clone()).collect();
@@ -130,6 +132,7 @@ impl Crowd {
                 exporters: names,
                 active_s: 1800,
                 inactive_s: 15,
+                ..Monitor::default()
             }],
             interfaces: (1..5).map(interface).collect(),
             ..Config::default()
@@ -175,7 +178,11 @@ impl Seat {
     fn stop(self, not_exportable: u64) -> Heard {
         let datagrams = self.tap.stop();
         let stored = self.nfcapd.stop();
-        let mut sums = vec![("nfdump", by_nfdump(&stored)), ("netflow_parser", parser::sums(&datagrams))];
+        let mut sums = vec![("nfdump", by_nfdump(&stored))];
+        // netflow_parser does not know version 1.
+        if self.version != Version::V1 {
+            sums.push(("netflow_parser", parser::sums(&datagrams)));
+        }
         let mut nfacctd_log = String::new();
         if let Some(nfacctd) = self.nfacctd {
             let (said, log) = nfacctd.stop();

@@ -259,6 +259,14 @@ impl Args {
         }
     }
 
+    /// The argument as a prefix: address and length.
+    pub fn prefix(&self, name: &str) -> Option<(Ipv4Addr, u8)> {
+        match self.get(name)? {
+            Value::Prefix(ip, length) => Some((*ip, *length)),
+            _ => None,
+        }
+    }
+
     /// The argument as an address.
     pub fn ip(&self, name: &str) -> Option<Ipv4Addr> {
         match self.get(name)? {

@@ -13,7 +13,8 @@ use proto::flow::{Destination, Exporter, Field, Meter, Monitor, Record, Transpor
 use proto::name::IfName;
 use proto::report::PortReport;
 
-use super::model::{AccessList, Entries, Entry, FlowExporter, FlowRecord, Model};
+use super::flow::{is_full, predefined_fields};
+use super::model::{AccessList, Entries, Entry, FlowExporter, Model};
 use crate::module::registry::Inventory;
 
 /// Seconds after which a flow that goes on is reported, unless configured.
@@ -24,8 +25,14 @@ pub const INACTIVE_S: u32 = 15;
 pub const TEMPLATE_TIMEOUT_S: u32 = 60;
 /// Seconds between options data, unless configured.
 pub const OPTION_TIMEOUT_S: u32 = 60;
-/// Payload of an export datagram, octets: fits an Ethernet frame with room for a tunnel.
-const EXPORT_PAYLOAD_MAX: u16 = 1400;
+/// A datagram with templates comes at least this often, unless configured.
+pub const TEMPLATE_PACKETS: u32 = 20;
+/// Send buffer of an exporter's sockets, octets, unless configured.
+pub const SEND_BUFFER: u32 = 1 << 20;
+/// Largest packet of an exporter, octets, unless configured: fits an Ethernet frame with room for a tunnel.
+pub const EXPORT_MTU: u16 = 1428;
+/// Of which the headers of IPv4 and UDP take so many.
+const EXPORT_HEADERS: u16 = 28;
 
 /// The configuration of the module in `slot`. A module that the inventory does not know gets one without ports.
 pub fn compile(model: &Model, inventory: &Inventory, slot: u8) -> HostConfig {
@@ -55,7 +62,7 @@ pub fn compile(model: &Model, inventory: &Inventory, slot: u8) -> HostConfig {
             .map(|((vlan, mac), port)| StaticMac { vlan: *vlan, mac: *mac, port: *port })
             .collect(),
         acls: acls(model, settings, &monitors),
-        records: records.iter().filter_map(|name| Some(record(name, model.records.get(*name)?))).collect(),
+        records: records.iter().filter_map(|name| record(model, name)).collect(),
         exporters: exporters.iter().filter_map(|name| Some(exporter(name, model.exporters.get(*name)?))).collect(),
         sessions: sessions(model),
         protected_macs: protected_macs(model, inventory, slot),
@@ -171,22 +178,26 @@ fn monitors(model: &Model, wanted: &BTreeSet<&String>) -> Vec<Monitor> {
     found
         .map(|(name, monitor)| Monitor {
             name: name.clone(),
-            record: monitor.record.clone().filter(|record| model.records.contains_key(record)),
+            record: monitor.record.clone().filter(|record| !is_full(record)),
             exporters: monitor.exporters.iter().filter(sends).cloned().collect(),
             active_s: monitor.active_s.unwrap_or(ACTIVE_S),
             inactive_s: monitor.inactive_s.unwrap_or(INACTIVE_S),
+            aggregation: Some(monitor.aggregation.clone()).filter(|rules| !rules.is_empty()),
+            biflow: monitor.biflow.then_some(true),
         })
         .collect()
 }
 
-fn record(name: &str, record: &FlowRecord) -> Record {
-    let mut fields: Vec<Field> = Vec::with_capacity(record.items.len());
-    for item in &record.items {
-        if !fields.contains(&item.field) {
-            fields.push(item.field);
+/// A user's record, or a built-in one that is summed up.
+fn record(model: &Model, name: &str) -> Option<Record> {
+    let mut fields: Vec<Field> = Vec::new();
+    let own = model.records.get(name).map(|record| record.items.iter().map(|item| item.field).collect::<Vec<_>>());
+    for field in own.or_else(|| predefined_fields(name).map(<[Field]>::to_vec))? {
+        if !fields.contains(&field) {
+            fields.push(field);
         }
     }
-    Record { name: name.to_owned(), fields }
+    Some(Record { name: name.to_owned(), fields })
 }
 
 fn exporter(name: &str, exporter: &FlowExporter) -> Exporter {
@@ -202,7 +213,11 @@ fn exporter(name: &str, exporter: &FlowExporter) -> Exporter {
         dscp: exporter.dscp.unwrap_or(0),
         template_timeout_s: exporter.template_timeout_s.unwrap_or(TEMPLATE_TIMEOUT_S),
         option_timeout_s: exporter.option_timeout_s.unwrap_or(OPTION_TIMEOUT_S),
-        payload_max: EXPORT_PAYLOAD_MAX,
+        payload_max: exporter.mtu.unwrap_or(EXPORT_MTU).saturating_sub(EXPORT_HEADERS),
+        send_buffer: exporter.send_buffer,
+        template_packets: exporter.template_packets,
+        sampler_timeout_s: exporter.sampler_timeout_s,
+        statistics_timeout_s: exporter.statistics_timeout_s,
         transport: exporter.transport.filter(|transport| *transport != Transport::Udp),
     }
 }

@@ -6,12 +6,14 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use proto::flow::{Field, Transport, Version};
+use proto::flow::{Aggregation, Field, Transport, Version};
 
 /// Most collectors of an exporter.
 pub const DESTINATIONS_MAX: usize = 4;
 /// Most exporters of a flow monitor.
-pub const MONITOR_EXPORTERS_MAX: usize = 2;
+pub const MONITOR_EXPORTERS_MAX: usize = 4;
+/// Most `aggregate` lines of a flow monitor.
+pub const AGGREGATIONS_MAX: usize = 32;
 /// UDP port of a collector, unless configured.
 pub const COLLECTOR_PORT: u16 = 9995;
 
@@ -69,14 +71,95 @@ impl FromStr for Prefix {
     }
 }
 
-/// Names of the built-in record with all fields that a monitor may give, as they are typed and printed.
+/// Names of the built-in record with all that is known of a flow, which a monitor may give, as they are typed and printed.
 pub const NETFLOW_ORIGINAL: &str = "netflow-original";
 /// As [`NETFLOW_ORIGINAL`]. The blanks keep it apart from every name of a user's record.
 pub const ORIGINAL_INPUT: &str = "netflow ipv4 original-input";
 
-/// The name stands for the built-in record.
+/// Records that are summed up as their fields say.
+const SUMMED: [(&str, &[Field]); 5] = [
+    ("netflow ipv4 original-output", ORIGINAL_OUTPUT),
+    ("netflow ipv6 original-input", ORIGINAL_INPUT_FIELDS),
+    ("netflow ipv6 original-output", ORIGINAL_OUTPUT),
+    ("netflow protocol-port", PROTOCOL_PORT),
+    ("netflow layer2-switched input", LAYER2_INPUT),
+];
+
+const ORIGINAL_INPUT_FIELDS: &[Field] = &[
+    Field::SourceAddress,
+    Field::DestinationAddress,
+    Field::Protocol,
+    Field::Tos,
+    Field::SourcePort,
+    Field::DestinationPort,
+    Field::InputInterface,
+    Field::OutputInterface,
+    Field::TcpFlags,
+    Field::Bytes,
+    Field::Packets,
+    Field::First,
+    Field::Last,
+];
+
+const ORIGINAL_OUTPUT: &[Field] = &[
+    Field::SourceAddress,
+    Field::DestinationAddress,
+    Field::Protocol,
+    Field::Tos,
+    Field::SourcePort,
+    Field::DestinationPort,
+    Field::MatchOutputInterface,
+    Field::CollectInputInterface,
+    Field::TcpFlags,
+    Field::Bytes,
+    Field::Packets,
+    Field::First,
+    Field::Last,
+];
+
+const PROTOCOL_PORT: &[Field] = &[
+    Field::IpVersion,
+    Field::Protocol,
+    Field::SourcePort,
+    Field::DestinationPort,
+    Field::Flows,
+    Field::Bytes,
+    Field::Packets,
+    Field::First,
+    Field::Last,
+];
+
+const LAYER2_INPUT: &[Field] = &[
+    Field::SourceMac,
+    Field::DestinationMac,
+    Field::Vlan,
+    Field::Ethertype,
+    Field::InputInterface,
+    Field::LinkOctets,
+    Field::Bytes,
+    Field::Packets,
+    Field::First,
+    Field::Last,
+];
+
+/// The name stands for a built-in record.
 pub fn is_predefined(record: &str) -> bool {
+    record == NETFLOW_ORIGINAL || record == ORIGINAL_INPUT || predefined_fields(record).is_some()
+}
+
+/// The name stands for the built-in record with all fields, in which every flow has a record of its own.
+pub fn is_full(record: &str) -> bool {
     record == NETFLOW_ORIGINAL || record == ORIGINAL_INPUT
+}
+
+/// What a built-in record that is summed up asks for.
+pub fn predefined_fields(record: &str) -> Option<&'static [Field]> {
+    SUMMED.iter().find(|(name, _)| *name == record).map(|(_, fields)| *fields)
+}
+
+/// Names of all built-in records.
+pub fn predefined() -> impl Iterator<Item = &'static str> {
+    [NETFLOW_ORIGINAL, ORIGINAL_INPUT].into_iter().chain(SUMMED.iter().map(|(name, _)| *name))
 }
 
 /// `flow record NAME`
@@ -97,8 +180,8 @@ pub struct RecordItem {
     pub field: Field,
 }
 
-/// Every line that a record may have.
-pub const RECORD_ITEMS: [RecordItem; 21] = [
+/// Every line that a record may have, those of [`full_items`] first.
+pub const RECORD_ITEMS: [RecordItem; 42] = [
     RecordItem { line: "match ip protocol", field: Field::Protocol },
     RecordItem { line: "match ip tos", field: Field::Tos },
     RecordItem { line: "match ipv4 source address", field: Field::SourceAddress },
@@ -120,7 +203,33 @@ pub const RECORD_ITEMS: [RecordItem; 21] = [
     RecordItem { line: "collect transport tcp flags", field: Field::TcpFlags },
     RecordItem { line: "collect flow end-reason", field: Field::EndReason },
     RecordItem { line: "collect forwarding-status", field: Field::ForwardingStatus },
+    RecordItem { line: "match ip version", field: Field::IpVersion },
+    RecordItem { line: "match flow direction", field: Field::Direction },
+    RecordItem { line: "collect flow duration", field: Field::Duration },
+    RecordItem { line: "collect counter bytes layer2", field: Field::LinkOctets },
+    RecordItem { line: "match transport icmp type", field: Field::IcmpType },
+    RecordItem { line: "match transport icmp code", field: Field::IcmpCode },
+    RecordItem { line: "match datalink dot1q priority", field: Field::VlanPriority },
+    RecordItem { line: "match datalink dot1q customer vlan", field: Field::CustomerVlan },
+    RecordItem { line: "match interface output", field: Field::MatchOutputInterface },
+    RecordItem { line: "match forwarding-status", field: Field::MatchForwardingStatus },
+    RecordItem { line: "collect interface input", field: Field::CollectInputInterface },
+    RecordItem { line: "collect datalink mac source-address", field: Field::CollectSourceMac },
+    RecordItem { line: "collect datalink mac destination-address", field: Field::CollectDestinationMac },
+    RecordItem { line: "collect datalink vlan", field: Field::CollectVlan },
+    RecordItem { line: "collect flow direction", field: Field::CollectDirection },
+    RecordItem { line: "collect counter flows", field: Field::Flows },
+    RecordItem { line: "collect counter bytes dropped", field: Field::DroppedBytes },
+    RecordItem { line: "collect counter packets dropped", field: Field::DroppedPackets },
+    RecordItem { line: "collect timestamp absolute first", field: Field::AbsoluteFirst },
+    RecordItem { line: "collect timestamp absolute last", field: Field::AbsoluteLast },
+    RecordItem { line: "collect observation point", field: Field::ObservationPoint },
 ];
+
+/// The lines that say what the built-in record with all fields has.
+pub fn full_items() -> &'static [RecordItem] {
+    RECORD_ITEMS.split_at(25).0
+}
 
 /// Mebibytes that `flow-store` keeps unless it is said.
 pub const STORE_MIB: u32 = 1024;
@@ -205,6 +314,16 @@ pub struct FlowExporter {
     pub template_timeout_s: Option<u32>,
     /// `option interface-table timeout`, seconds
     pub option_timeout_s: Option<u32>,
+    /// `mtu`, octets of an IP packet
+    pub mtu: Option<u16>,
+    /// `sndbuf`, octets
+    pub send_buffer: Option<u32>,
+    /// `template data packets`
+    pub template_packets: Option<u32>,
+    /// `option sampler-table timeout`, seconds
+    pub sampler_timeout_s: Option<u32>,
+    /// `option exporter-stats timeout`, seconds
+    pub statistics_timeout_s: Option<u32>,
 }
 
 /// `flow monitor NAME`
@@ -212,7 +331,7 @@ pub struct FlowExporter {
 pub struct FlowMonitor {
     /// Free text.
     pub description: Option<String>,
-    /// A user's record or a name of the built-in one ([`is_predefined`]), which is also what `None` means.
+    /// A user's record or a name of a built-in one ([`is_predefined`]); `None` is [`NETFLOW_ORIGINAL`].
     pub record: Option<String>,
     /// Exporters, in the order in which they were typed.
     pub exporters: Vec<String>,
@@ -220,12 +339,27 @@ pub struct FlowMonitor {
     pub active_s: Option<u32>,
     /// `timeout inactive`, seconds
     pub inactive_s: Option<u32>,
+    /// `aggregate` lines, in the order in which they are tried, without repeats.
+    pub aggregation: Vec<Aggregation>,
+    /// `biflow`
+    pub biflow: bool,
     /// `cache entries`
     pub entries: Option<u32>,
     /// `match filter access-list NAME`
     pub filter: Option<String>,
     /// `scope once`
     pub once: bool,
+}
+
+/// `aggregate address 10.0.0.0/8 to 16`, `aggregate port 80-89 to 80`.
+pub fn aggregation_line(rule: &Aggregation) -> String {
+    match *rule {
+        Aggregation::Address { net, length, to } => {
+            format!("aggregate address {}/{length} to {to}", Ipv4Addr::from(net))
+        }
+        Aggregation::Port { first, last, to } if first == last => format!("aggregate port {first} to {to}"),
+        Aggregation::Port { first, last, to } => format!("aggregate port {first}-{last} to {to}"),
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use proto::config::{HostConfig, PortBinding, PortSettings, Profile, ProfileType,
 use proto::flow::{Exporter, Meter, Monitor, Record, Transport};
 use proto::vlan::PortMode;
 
-use super::flow::transport_word;
+use super::flow::{aggregation_line, transport_word};
 use super::rule::{ip_rule, mac_rule};
 use super::running::version_word;
 
@@ -133,6 +133,10 @@ fn exporter(it: &Exporter) -> Vec<(String, String)> {
         own("template timeout", format!("{} s", it.template_timeout_s)),
         own("option timeout", format!("{} s", it.option_timeout_s)),
         own("payload", it.payload_max.to_string()),
+        own("sndbuf", number(it.send_buffer)),
+        own("template packets", number(it.template_packets)),
+        own("sampler timeout", number(it.sampler_timeout_s)),
+        own("statistics timeout", number(it.statistics_timeout_s)),
     ]
 }
 
@@ -142,7 +146,13 @@ fn monitor(it: &Monitor) -> Vec<(String, String)> {
         own("exporters", list(&it.exporters)),
         own("timeout active", format!("{} s", it.active_s)),
         own("timeout inactive", format!("{} s", it.inactive_s)),
+        own("aggregate", list(it.aggregation.iter().flatten().map(aggregation_line))),
+        own("biflow", if it.biflow == Some(true) { "yes" } else { "no" }),
     ]
+}
+
+fn number(number: Option<u32>) -> String {
+    number.map_or_else(|| "default".to_owned(), |number| number.to_string())
 }
 
 fn meter(it: &Meter) -> Vec<(String, String)> {

@@ -28,6 +28,12 @@ const REPLACED: &[&str] = &[
     "timeout inactive ",
     "match filter ",
     "cache entries ",
+    "sndbuf ",
+    "template data timeout ",
+    "template data packets ",
+    "option interface-table timeout ",
+    "option sampler-table timeout ",
+    "option exporter-stats timeout ",
     "mac address-table aging-time ",
     "exec-timeout ",
     "session-limit ",
@@ -178,13 +184,32 @@ fn find<'a, 'b>(blocks: &'a [Block<'b>], line: &str) -> Option<&'a Block<'b>> {
     blocks.iter().find(|block| block.line == line)
 }
 
+/// Lines that are tried one after the other: where they differ, all that follow are typed anew.
+const ORDERED: &str = "aggregate ";
+
+/// The line of `other` that is the same as this one of `own`.
+fn find_same<'a, 'b>(own: &[Block<'_>], other: &'a [Block<'b>], line: &str) -> Option<&'a Block<'b>> {
+    let ordered = |blocks: &[Block<'_>]| -> Vec<String> {
+        let lines = blocks.iter().map(|block| block.line).filter(|line| line.starts_with(ORDERED));
+        lines.map(str::to_owned).collect()
+    };
+    if line.starts_with(ORDERED) {
+        let (own, other) = (ordered(own), ordered(other));
+        let common = own.iter().zip(&other).take_while(|(own, other)| own == other).count();
+        if own.iter().position(|own| own == line)? >= common {
+            return None;
+        }
+    }
+    find(other, line)
+}
+
 fn push(lines: &mut Vec<String>, depth: usize, line: &str) {
     lines.push(format!("{}{line}", "  ".repeat(depth)));
 }
 
 fn take_back(before: &[Block<'_>], after: &[Block<'_>], depth: usize, lines: &mut Vec<String>) {
     for block in before.iter().rev() {
-        let same = find(after, block.line);
+        let same = find_same(before, after, block.line);
         // These can't be taken back, only what they hold.
         let is_frame = depth == 0 && FRAMES.iter().any(|frame| block.line.starts_with(frame));
         if same.is_none() && !is_frame {
@@ -204,7 +229,7 @@ fn take_back(before: &[Block<'_>], after: &[Block<'_>], depth: usize, lines: &mu
 
 fn add(before: &[Block<'_>], after: &[Block<'_>], depth: usize, lines: &mut Vec<String>) {
     for block in after {
-        let same = find(before, block.line);
+        let same = find_same(after, before, block.line);
         let mut inner = Vec::new();
         add(same.map(|same| same.inside.as_slice()).unwrap_or_default(), &block.inside, depth + 1, &mut inner);
         if same.is_none() || !inner.is_empty() {
@@ -294,6 +319,30 @@ mod tests {
             ]
         );
         assert!(between(from, from).is_empty());
+    }
+
+    #[test]
+    fn rules_that_are_tried_in_order_come_back_in_order() {
+        let monitor = |rules: &[&str]| {
+            let rules: String = rules.iter().map(|rule| format!(" aggregate {rule}\n")).collect();
+            format!("flow monitor m\n{rules}")
+        };
+        let [a, b, c] = ["port 80-89 to 80", "address 10.0.0.0/8 to 16", "port 1-1000 to 1"];
+        let lines = between(&monitor(&[a, b, c]), &monitor(&[a, c, b]));
+        let expected = [
+            "flow monitor m",
+            "  no aggregate port 1-1000 to 1",
+            "  no aggregate address 10.0.0.0/8 to 16",
+            "flow monitor m",
+            "  aggregate port 1-1000 to 1",
+            "  aggregate address 10.0.0.0/8 to 16",
+        ];
+        assert_eq!(lines, expected);
+        assert_eq!(
+            between(&monitor(&[a]), &monitor(&[a, b])),
+            ["flow monitor m", "  aggregate address 10.0.0.0/8 to 16"]
+        );
+        assert!(between(&monitor(&[a, b]), &monitor(&[a, b])).is_empty());
     }
 
     /// The lines of every block in one order: a list that is filled anew may have another.

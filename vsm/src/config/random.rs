@@ -6,17 +6,17 @@ use std::net::{IpAddr, Ipv4Addr};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
 use proptest::prelude::*;
-use proptest::sample::{Index, subsequence};
+use proptest::sample::{Index, select, subsequence};
 
 use proto::acl::{Action, AddrMatch, IpRule, MacMatch, MacRule, PortMatch};
 use proto::addr::{MacAddr, VlanId};
 use proto::config::{ProfileType, SourceKind};
-use proto::flow::{Transport, Version};
+use proto::flow::{Aggregation, Transport, Version};
 use proto::msg::HostUuid;
 use proto::name::IfName;
 use proto::vlan::VlanSet;
 
-use super::flow::{FlowStore, NETFLOW_ORIGINAL, ORIGINAL_INPUT, Prefix};
+use super::flow::{FlowStore, Prefix, predefined};
 use super::line::{Lines, VTY_SESSIONS_MAX};
 use super::logging::{FACILITIES, File, Logfile, Logging, PARTS, Server, Threshold, Timestamp};
 use super::model::{
@@ -134,15 +134,18 @@ fn vlans() -> impl Strategy<Value = BTreeMap<VlanId, Vlan>> {
 
 fn exporter() -> impl Strategy<Value = FlowExporter> {
     let addr = (1u8..224, any::<u8>()).prop_map(|(a, b)| Ipv4Addr::new(a, 0, 0, b));
-    let version = of(prop_oneof![Just(Version::V5), Just(Version::V9), Just(Version::Ipfix)]);
-    let times = (of(1u32..86_401), of(1u32..86_401), any::<bool>());
+    let version = of(select(&Version::ALL[..]));
+    let times = (of(1u32..86_401), of(1u32..86_401), of(1u32..86_401), of(1u32..86_401), of(1u32..1001));
+    let sockets = (any::<bool>(), of(540u16..9001), of(4096u32..16_777_217));
+    let knobs = (times, sockets);
     let way = of(prop_oneof![Just(Transport::Tcp), Just(Transport::Tls), Just(Transport::Relay)]);
     let transport = (way, of(1u16..)).prop_map(|(way, port)| (way.filter(|_| port.is_some()), port));
-    (of(line()), btree_map((addr, of(1u16..)), Just(()), 0..5), transport, version, of(0u8..64), times).prop_map(
-        |(description, destinations, (transport, port), version, dscp, (template, option, source_mgmt))| {
+    (of(line()), btree_map((addr, of(1u16..)), Just(()), 0..5), transport, version, of(0u8..64), knobs).prop_map(
+        |(description, destinations, (transport, port), version, dscp, (times, (source_mgmt, mtu, send_buffer)))| {
+            let (template, option, sampler, statistics, packets) = times;
             let is_stream = matches!(transport, Some(Transport::Tcp | Transport::Tls));
             let version = version.filter(|version| !is_stream || *version == Version::Ipfix);
-            let has_templates = matches!(version, Some(Version::V9 | Version::Ipfix));
+            let has_templates = version.is_some_and(Version::has_templates);
             FlowExporter {
                 description,
                 destinations: destinations.into_keys().collect(),
@@ -153,15 +156,33 @@ fn exporter() -> impl Strategy<Value = FlowExporter> {
                 dscp,
                 template_timeout_s: template.filter(|_| has_templates),
                 option_timeout_s: option.filter(|_| has_templates),
+                sampler_timeout_s: sampler.filter(|_| has_templates),
+                statistics_timeout_s: statistics.filter(|_| has_templates),
+                template_packets: packets.filter(|_| has_templates),
+                mtu,
+                send_buffer,
             }
         },
     )
 }
 
-type Picks = (Vec<Index>, Option<Index>, Option<u32>, Option<u32>);
+type Picks = (Vec<Index>, Option<Index>, Option<u32>, Option<u32>, Vec<Aggregation>, bool);
 
 fn picks() -> impl Strategy<Value = Picks> {
-    (vec(any::<Index>(), 0..3), of(any::<Index>()), of(1u32..4093), of(1u32..4093))
+    let times = || of(1u32..4093);
+    (vec(any::<Index>(), 0..5), of(any::<Index>()), times(), times(), aggregations(), any::<bool>())
+}
+
+fn aggregations() -> impl Strategy<Value = Vec<Aggregation>> {
+    let address = (any::<u32>(), 0u8..33, 0u8..33).prop_map(|(net, length, to)| {
+        let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+        Aggregation::Address { net: net & mask, length, to }
+    });
+    let port = (any::<u16>(), any::<u16>(), any::<u16>());
+    let port = port.prop_map(|(a, b, to)| Aggregation::Port { first: a.min(b), last: a.max(b), to });
+    vec(prop_oneof![address, port], 0..4).prop_map(|rules| {
+        rules.iter().enumerate().filter(|(at, rule)| !rules[..*at].contains(rule)).map(|(_, rule)| *rule).collect()
+    })
 }
 
 fn settings() -> impl Strategy<Value = (Settings, [Option<Index>; 6])> {
@@ -327,10 +348,10 @@ fn add_interfaces(model: &mut Model, interfaces: Interfaces) {
 type Counted = (Option<u32>, Option<String>, bool);
 
 fn add_monitors(model: &mut Model, monitors: BTreeMap<String, (Option<String>, Picks, Counted)>) {
-    let predefined = [NETFLOW_ORIGINAL, ORIGINAL_INPUT].map(str::to_owned);
-    let records: Vec<String> = model.records.keys().cloned().chain(predefined).collect();
+    let records: Vec<String> = model.records.keys().cloned().chain(predefined().map(str::to_owned)).collect();
     let exporters: Vec<String> = model.exporters.keys().cloned().collect();
-    for (name, (description, (exports, record, active_s, inactive_s), (entries, filter, once))) in monitors {
+    for (name, (description, picks, (entries, filter, once))) in monitors {
+        let (exports, record, active_s, inactive_s, aggregation, biflow) = picks;
         let mut chosen: Vec<String> = Vec::new();
         for index in exports.into_iter().filter(|_| !exporters.is_empty()) {
             let exporter = &exporters[index.index(exporters.len())];
@@ -340,7 +361,18 @@ fn add_monitors(model: &mut Model, monitors: BTreeMap<String, (Option<String>, P
         }
         let record = record.map(|index| records[index.index(records.len())].clone());
         let exporters = chosen;
-        let monitor = FlowMonitor { description, record, exporters, active_s, inactive_s, entries, filter, once };
+        let monitor = FlowMonitor {
+            description,
+            record,
+            exporters,
+            active_s,
+            inactive_s,
+            aggregation,
+            biflow,
+            entries,
+            filter,
+            once,
+        };
         model.monitors.insert(name, monitor);
     }
 }

@@ -15,8 +15,10 @@ use proto::name::IfName;
 use proto::vlan::VlanSet;
 
 use super::aaa;
-use super::compile::{ACTIVE_S, INACTIVE_S, OPTION_TIMEOUT_S, TEMPLATE_TIMEOUT_S};
-use super::flow::{default_port, transport_word};
+use super::compile::{
+    ACTIVE_S, EXPORT_MTU, INACTIVE_S, OPTION_TIMEOUT_S, SEND_BUFFER, TEMPLATE_PACKETS, TEMPLATE_TIMEOUT_S,
+};
+use super::flow::{aggregation_line, default_port, transport_word};
 use super::model::{
     FlowExporter, FlowMonitor, Interface, MAC_AGING_S, Model, MonitorSession, Profile, Settings, is_builtin,
 };
@@ -313,14 +315,19 @@ impl Text {
         let word = transport_word(exporter.transport.unwrap_or(Transport::Udp));
         self.said_or(&format!("transport {word}"), exporter.port, default_port(exporter.transport));
         self.said_or("dscp", exporter.dscp, 0);
+        self.said_or("mtu", exporter.mtu, EXPORT_MTU);
+        self.said_or("sndbuf", exporter.send_buffer, SEND_BUFFER);
         let version = exporter.version.or(self.all.then_some(exporter.format()));
         self.said("version", &version.map(version_word));
-        if version == Some(Version::V5) {
+        if version.is_some_and(|version| !version.has_templates()) {
             return;
         }
         let times = [
             ("template data timeout", exporter.template_timeout_s, TEMPLATE_TIMEOUT_S),
+            ("template data packets", exporter.template_packets, TEMPLATE_PACKETS),
             ("option interface-table timeout", exporter.option_timeout_s, OPTION_TIMEOUT_S),
+            ("option sampler-table timeout", exporter.sampler_timeout_s, OPTION_TIMEOUT_S),
+            ("option exporter-stats timeout", exporter.statistics_timeout_s, OPTION_TIMEOUT_S),
         ];
         for (word, value, default) in times {
             if let Some(seconds) = value.or(self.all.then_some(default)) {
@@ -340,6 +347,8 @@ impl Text {
         self.said("cache entries", &monitor.entries);
         self.said("match filter access-list", &monitor.filter);
         self.flag("scope once", monitor.once);
+        monitor.aggregation.iter().for_each(|rule| self.line(1, aggregation_line(rule)));
+        self.flag("biflow", monitor.biflow);
     }
 
     fn session(&mut self, id: u8, session: &MonitorSession) {
@@ -366,7 +375,9 @@ impl Text {
 /// The number by which `version` knows the format.
 pub fn version_word(version: Version) -> &'static str {
     match version {
+        Version::V1 => "1",
         Version::V5 => "5",
+        Version::V7 => "7",
         Version::V9 => "9",
         Version::Ipfix => "10",
     }

@@ -19,7 +19,7 @@ fn push(store: &mut Store, count: u64, s: u64) {
         let mut record = tcp4();
         (record.packets, record.octets, record.first, record.last) =
             (2, 100 + n, Instant::from_ms(s * 1000), Instant::from_ms(s * 1000 + 500));
-        store.push(&Flow { record: &record, input: 3, output: 4, egress: false }, at(s));
+        store.push(&Flow { record: &record, input: 3, output: 4, egress: false, sum: None, reverse: None }, at(s));
     }
 }
 
@@ -158,7 +158,7 @@ const SCHEMA: &[(&str, &str)] = &[
 #[test]
 fn a_line_has_the_schemas_fields_and_types() {
     let record = tcp4();
-    let row = row(&Flow { record: &record, input: 1, output: 2, egress: false }, at(5));
+    let row = row(&Flow { record: &record, input: 1, output: 2, egress: false, sum: None, reverse: None }, at(5));
     let document = ecs::line(&row, "host1");
     let leaves = ecs::flat(&document);
     for (name, value) in leaves.iter().filter(|(name, _)| !name.starts_with("vswitch.")) {

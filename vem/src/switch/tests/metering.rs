@@ -44,14 +44,14 @@ impl Collector {
             template_timeout_s: 60,
             option_timeout_s: 60,
             payload_max: 1400,
-            transport: None,
+            ..Exporter::default()
         }
     }
 }
 
 fn monitor(name: &str, exporter: &str) -> Monitor {
     let exporters = vec![exporter.to_owned()];
-    Monitor { name: name.into(), record: None, exporters, active_s: 1800, inactive_s: 600 }
+    Monitor { name: name.into(), record: None, exporters, active_s: 1800, inactive_s: 600, ..Monitor::default() }
 }
 
 /// A UDP packet of 28 octets over IPv4, for everybody; each number is a flow.

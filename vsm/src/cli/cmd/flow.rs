@@ -1,15 +1,11 @@
-//! Flow export: records and exporters; monitors are in [`super::flow_monitor`].
+//! Flow export: records. Exporters are in [`super::flow_exporter`], monitors in [`super::flow_monitor`].
 
-use proto::flow::{Transport, Version};
-
-use super::target::{edit_exporter, edit_record, make_room, name, short, some, text, wanted};
+use super::target::{edit_record, make_room, short, some, text, wanted};
 use crate::cli::render::Output;
 use crate::cli::session::{Session, Subject};
 use crate::cli::tree::{Args, Command, Error, Mode, Run, Value};
 use crate::config::flow::{FlowStore, is_predefined};
-use crate::config::model::{
-    DESTINATIONS_MAX, FlowExporter, FlowRecord, INTERNAL_PREFIXES_MAX, MONITORS_MAX, Prefix, RECORD_ITEMS,
-};
+use crate::config::model::{FlowRecord, INTERNAL_PREFIXES_MAX, MONITORS_MAX, Prefix, RECORD_ITEMS};
 
 /// What `?` says.
 pub const WORDS: &[(&str, &str)] = &[
@@ -63,6 +59,34 @@ pub const WORDS: &[(&str, &str)] = &[
     ("first", "First packet"),
     ("last", "Last packet"),
     ("flags", "OR of the flags"),
+    ("icmp", "ICMP"),
+    ("type", "Type of the message"),
+    ("code", "Code of the message"),
+    ("dot1q", "IEEE 802.1Q tag"),
+    ("priority", "Priority of the tag as received"),
+    ("customer", "Inner tag"),
+    ("direction", "Seen where frames enter, or where they leave"),
+    ("duration", "From the first packet to the last"),
+    ("flows", "Flows that were summed up"),
+    ("layer2", "Octets of whole frames"),
+    ("dropped", "Of packets that were dropped"),
+    ("absolute", "Since 1970"),
+    ("observation", "Where the monitor looks"),
+    ("point", "Index of the interface"),
+    ("aggregate", "Make flows alike, by the first rule that fits"),
+    ("prefix", "Addresses that the rule is for"),
+    ("to", "What they become"),
+    ("bits", "Bits that stay"),
+    ("ports", "A port or a range, as 80-89"),
+    ("biflow", "Both directions of a conversation in one IPFIX record"),
+    ("protocol-port", "Protocol and ports, of all addresses"),
+    ("layer2-switched", "MAC addresses, VLAN and EtherType"),
+    ("original-output", "Fields of version 5, by where frames leave the switch"),
+    ("sndbuf", "Send buffer of the sockets"),
+    ("octets", "Octets"),
+    ("mtu", "Largest packet of the export"),
+    ("sampler-table", "How packets are sampled"),
+    ("exporter-stats", "What was sent, and what was not"),
     ("end-reason", "Why the flow was reported"),
     ("forwarding-status", "Forwarded or dropped"),
     ("addr", "Address of a collector"),
@@ -74,7 +98,9 @@ pub const WORDS: &[(&str, &str)] = &[
     ("relay", "flow-relay, which keeps what can't be delivered"),
     ("number", "Number"),
     ("version", "Format of the export"),
+    ("1", "NetFlow version 1, IPv4 only"),
     ("5", "NetFlow version 5, IPv4 only"),
+    ("7", "NetFlow version 7, IPv4 only"),
     ("9", "NetFlow version 9"),
     ("10", "IPFIX"),
     ("dscp", "Code point of the datagrams"),
@@ -97,8 +123,6 @@ pub const WORDS: &[(&str, &str)] = &[
 
 pub(super) const CONFIG: &[Mode] = &[Mode::Config];
 const RECORD: &[Mode] = &[Mode::FlowRecord];
-const EXPORTER: &[Mode] = &[Mode::FlowExporter];
-const VERSION: &[Mode] = &[Mode::FlowExporterVersion];
 
 pub(super) fn command(
     modes: &'static [Mode],
@@ -121,24 +145,10 @@ pub fn commands() -> Vec<Command> {
             "flow record <name:word>",
             record,
         ),
-        command(
-            CONFIG,
-            "flow exporter <name:word>",
-            "Create a flow exporter and change it",
-            "flow exporter <name:word>",
-            exporter,
-        ),
         command(RECORD, described, "Free text", "description [<text:line>]", |session, args| {
             let text = description(args)?;
             edit_record(session, |record| {
                 record.description = text;
-                Ok(())
-            })
-        }),
-        command(EXPORTER, described, "Free text", "description [<text:line>]", |session, args| {
-            let text = description(args)?;
-            edit_exporter(session, |exporter| {
-                exporter.description = text;
                 Ok(())
             })
         }),
@@ -168,76 +178,10 @@ pub fn commands() -> Vec<Command> {
         "flow-store [size <mib:num:16-1000000>] [keep <hours:num:1-8760>] [ecs]",
         flow_store,
     ));
-    commands.extend(exporter_commands());
+    commands.extend(super::flow_exporter::commands());
     commands.extend(super::flow_monitor::commands());
     commands.extend(super::flow_meter::commands());
     commands
-}
-
-fn exporter_commands() -> Vec<Command> {
-    vec![
-        command(
-            EXPORTER,
-            "destination <addr:ip> [port <port:num:1-65535>]",
-            "Collector; up to four",
-            "destination <addr:ip> [port <port:num:1-65535>]",
-            destination,
-        ),
-        command(
-            EXPORTER,
-            "source mgmt 0",
-            "Where datagrams come from: each host",
-            "source [mgmt 0]",
-            |session, args| {
-                let said = !args.negated;
-                edit_exporter(session, move |exporter| {
-                    exporter.source_mgmt = said;
-                    Ok(())
-                })
-            },
-        ),
-        command(
-            EXPORTER,
-            "transport <how=udp|tcp|tls|relay> <number:num:1-65535>",
-            "How messages go to the collectors, and to which port",
-            "transport <how=udp|tcp|tls|relay> [<number:num:1-65535>]",
-            transport,
-        ),
-        command(
-            EXPORTER,
-            "dscp <dscp:num:0-63>",
-            "Code point of the datagrams",
-            "dscp [<dscp:num:0-63>]",
-            |session, args| {
-                let dscp = number(args, "dscp").and_then(|n| u8::try_from(n).ok());
-                edit_exporter(session, move |exporter| {
-                    exporter.dscp = dscp;
-                    Ok(())
-                })
-            },
-        ),
-        command(EXPORTER, "version <version=5|9|10>", "Format of the export", "version [<version=5|9|10>]", version),
-        command(
-            VERSION,
-            "template data timeout <seconds:num:1-86400>",
-            "Seconds between templates",
-            "template data timeout [<seconds:num:1-86400>]",
-            |session, args| {
-                let seconds = number(args, "seconds");
-                edit_version(session, move |exporter| exporter.template_timeout_s = seconds)
-            },
-        ),
-        command(
-            VERSION,
-            "option interface-table timeout <seconds:num:1-86400>",
-            "Seconds between tables of interface names",
-            "option interface-table timeout [<seconds:num:1-86400>]",
-            |session, args| {
-                let seconds = number(args, "seconds");
-                edit_version(session, move |exporter| exporter.option_timeout_s = seconds)
-            },
-        ),
-    ]
 }
 
 /// The number, unless the command takes it back.
@@ -276,25 +220,6 @@ fn record(session: &mut Session, args: &Args) -> Result<Output, Error> {
         Ok(Vec::new())
     }))?;
     session.enter(Mode::FlowRecord, subject);
-    Ok(output)
-}
-
-fn exporter(session: &mut Session, args: &Args) -> Result<Output, Error> {
-    let name = new_name(args)?;
-    if args.negated {
-        return session.edit(Box::new(move |model| {
-            let users = model.monitors.iter().filter(|(_, m)| m.exporters.contains(&name));
-            refuse_used("Flow exporter", &name, some(users.map(|(user, _)| format!("flow monitor {user}"))))?;
-            removed(model.exporters.remove(&name), "Flow exporter", &name)
-        }));
-    }
-    let subject = Subject::Name(name.clone());
-    let output = session.edit(Box::new(move |model| {
-        make_room(model.exporters.contains_key(&name), model.exporters.len(), MONITORS_MAX, "flow exporters")?;
-        model.exporters.entry(name).or_default();
-        Ok(Vec::new())
-    }))?;
-    session.enter(Mode::FlowExporter, subject);
     Ok(output)
 }
 
@@ -349,94 +274,4 @@ fn flow_store(session: &mut Session, args: &Args) -> Result<Output, Error> {
         model.flow_store = store;
         Ok(Vec::new())
     }))
-}
-
-fn destination(session: &mut Session, args: &Args) -> Result<Output, Error> {
-    let addr = wanted(args.ip("addr"))?;
-    let port = args.number("port").and_then(|port| u16::try_from(port).ok());
-    let negated = args.negated;
-    if !negated && (addr.is_unspecified() || addr.is_multicast() || addr.is_broadcast()) {
-        return Err(Error::Refused(format!("{addr} is not the address of a host")));
-    }
-    edit_exporter(session, move |exporter| {
-        let at = exporter.destinations.iter().position(|d| *d == (addr, port));
-        match (negated, at) {
-            (true, Some(at)) => drop(exporter.destinations.remove(at)),
-            (true, None) => return Err(format!("{addr} is not a destination")),
-            (false, None) if exporter.destinations.len() == DESTINATIONS_MAX => {
-                return Err(format!("There are {DESTINATIONS_MAX} destinations already"));
-            }
-            (false, None) => exporter.destinations.push((addr, port)),
-            (false, Some(_)) => {}
-        }
-        Ok(())
-    })
-}
-
-/// A connection carries IPFIX (RFC 7011 section 10); the other versions are made of datagrams.
-const STREAMS_ARE_IPFIX: &str = "TCP and TLS carry version 10 only";
-
-fn transport(session: &mut Session, args: &Args) -> Result<Output, Error> {
-    let said = match args.text("how") {
-        Some("tcp") => Transport::Tcp,
-        Some("tls") => Transport::Tls,
-        Some("relay") => Transport::Relay,
-        _ => Transport::Udp,
-    };
-    let port = number(args, "number").and_then(|n| u16::try_from(n).ok());
-    let negated = args.negated;
-    edit_exporter(session, move |exporter| {
-        let is_stream = matches!(said, Transport::Tcp | Transport::Tls);
-        if negated {
-            if exporter.transport.unwrap_or(Transport::Udp) == said {
-                (exporter.transport, exporter.port) = (None, None);
-            }
-        } else if is_stream && exporter.version.is_some_and(|version| version != Version::Ipfix) {
-            return Err(STREAMS_ARE_IPFIX.to_owned());
-        } else {
-            (exporter.transport, exporter.port) = (Some(said).filter(|said| *said != Transport::Udp), port);
-        }
-        Ok(())
-    })
-}
-
-/// Version 5 has no templates and no options; what was said about them goes with the version that had them.
-fn version(session: &mut Session, args: &Args) -> Result<Output, Error> {
-    let version = match args.text("version").filter(|_| !args.negated) {
-        Some("5") => Some(Version::V5),
-        Some("10") => Some(Version::Ipfix),
-        Some(_) => Some(Version::V9),
-        None => None,
-    };
-    let has_templates = matches!(version, Some(Version::V9 | Version::Ipfix));
-    let output = edit_exporter(session, move |exporter| {
-        let is_stream = matches!(exporter.transport, Some(Transport::Tcp | Transport::Tls));
-        if is_stream && version.is_some_and(|version| version != Version::Ipfix) {
-            return Err(STREAMS_ARE_IPFIX.to_owned());
-        }
-        if !has_templates {
-            exporter.template_timeout_s = None;
-            exporter.option_timeout_s = None;
-        }
-        exporter.version = version;
-        Ok(())
-    })?;
-    if has_templates {
-        let subject = Subject::Name(name(session)?);
-        session.enter(Mode::FlowExporterVersion, subject);
-    }
-    Ok(output)
-}
-
-fn edit_version(
-    session: &mut Session,
-    change: impl FnOnce(&mut FlowExporter) + Send + 'static,
-) -> Result<Output, Error> {
-    edit_exporter(session, move |exporter| match exporter.version {
-        Some(Version::V9 | Version::Ipfix) => {
-            change(exporter);
-            Ok(())
-        }
-        _ => Err("The version of the exporter has been changed".to_owned()),
-    })
 }

@@ -1,11 +1,13 @@
 //! Flow monitors: which record and exporters they have, and when flows are reported.
 
+use proto::flow::Aggregation;
+
 use super::flow::{CONFIG, command, description, new_name, number, refuse_used, removed};
-use super::target::{edit_monitor, make_room, name, some, text};
+use super::target::{edit_monitor, make_room, name, some, text, wanted};
 use crate::cli::render::Output;
 use crate::cli::session::{Session, Subject};
 use crate::cli::tree::{Args, Command, Error, Mode};
-use crate::config::flow::{ORIGINAL_INPUT, is_predefined};
+use crate::config::flow::{AGGREGATIONS_MAX, aggregation_line, is_predefined};
 use crate::config::model::{MONITOR_EXPORTERS_MAX, MONITORS_MAX, Model};
 
 const MONITOR: &[Mode] = &[Mode::FlowMonitor];
@@ -30,12 +32,12 @@ pub fn commands() -> Vec<Command> {
         }),
         command(
             MONITOR,
-            "record <name:word> [ipv4 original-input]",
+            "record <name:word> [<family=ipv4|ipv6> <form=original-input|original-output> | protocol-port | layer2-switched input]",
             "Which fields are exported; 'netflow-original' and 'netflow ipv4 original-input' are all of them",
-            "record [<name:word> [ipv4 original-input]]",
+            "record [<name:word> [<family=ipv4|ipv6> <form=original-input|original-output> | protocol-port | layer2-switched input]]",
             monitor_record,
         ),
-        command(MONITOR, "exporter <name:word>", "Exporter; up to two", "exporter <name:word>", monitor_exporter),
+        command(MONITOR, "exporter <name:word>", "Exporter; up to four", "exporter <name:word>", monitor_exporter),
         command(
             MONITOR,
             "[cache] timeout <which=active|inactive> <seconds:num:1-4092>",
@@ -50,7 +52,69 @@ pub fn commands() -> Vec<Command> {
                 })
             },
         ),
+        command(
+            MONITOR,
+            "aggregate address <prefix:prefix> to <bits:num:0-32>",
+            "Shorten IPv4 addresses of a prefix, by the first rule that fits",
+            "aggregate address <prefix:prefix> to <bits:num:0-32>",
+            aggregate_address,
+        ),
+        command(
+            MONITOR,
+            "aggregate port <ports:word> to <number:num:0-65535>",
+            "Make ports one, by the first rule that fits",
+            "aggregate port <ports:word> to <number:num:0-65535>",
+            aggregate_port,
+        ),
+        command(
+            MONITOR,
+            "biflow",
+            "Both directions of a conversation in one IPFIX record",
+            "biflow",
+            |session, args| {
+                let said = !args.negated;
+                edit_monitor(session, move |monitor| {
+                    monitor.biflow = said;
+                    Ok(())
+                })
+            },
+        ),
     ]
+}
+
+fn aggregate_address(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let (addr, length) = wanted(args.prefix("prefix"))?;
+    let to = wanted(args.number("bits").and_then(|bits| u8::try_from(bits).ok()))?;
+    let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+    aggregate(session, args, Aggregation::Address { net: u32::from(addr) & mask, length, to })
+}
+
+fn aggregate_port(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let ports = text(args, "ports")?;
+    let (first, last) = ports.split_once('-').unwrap_or((&ports, &ports));
+    let range = first.parse().ok().zip(last.parse().ok()).filter(|(first, last): &(u16, u16)| first <= last);
+    let Some((first, last)) = range else {
+        return Err(Error::Refused(format!("'{ports}' is neither a port nor a range of ports")));
+    };
+    let to = wanted(args.number("number").and_then(|port| u16::try_from(port).ok()))?;
+    aggregate(session, args, Aggregation::Port { first, last, to })
+}
+
+fn aggregate(session: &mut Session, args: &Args, rule: Aggregation) -> Result<Output, Error> {
+    let negated = args.negated;
+    edit_monitor(session, move |monitor| {
+        let rules = &mut monitor.aggregation;
+        match rules.iter().position(|known| *known == rule) {
+            Some(at) if negated => drop(rules.remove(at)),
+            None if negated => return Err(format!("There is no '{}'", aggregation_line(&rule))),
+            None if rules.len() == AGGREGATIONS_MAX => {
+                return Err(format!("There are {AGGREGATIONS_MAX} aggregate lines already"));
+            }
+            None => rules.push(rule),
+            Some(_) => {}
+        }
+        Ok(())
+    })
 }
 
 fn monitor(session: &mut Session, args: &Args) -> Result<Output, Error> {
@@ -95,11 +159,17 @@ fn monitor_record(session: &mut Session, args: &Args) -> Result<Output, Error> {
         });
     }
     let mut record = text(args, "name")?;
-    if args.has("ipv4") {
+    let form = match (args.text("family"), args.text("form")) {
+        (Some(family), Some(form)) => Some(format!("{family} {form}")),
+        _ if args.has("protocol-port") => Some("protocol-port".to_owned()),
+        _ if args.has("layer2-switched") => Some("layer2-switched input".to_owned()),
+        _ => None,
+    };
+    if let Some(form) = form {
         if !record.eq_ignore_ascii_case("netflow") {
             return Err(Error::Refused(format!("Flow record '{record}' has no predefined forms")));
         }
-        record = ORIGINAL_INPUT.to_owned();
+        record = format!("netflow {form}");
     }
     let wanted = record.clone();
     let exists = move |model: &Model| match is_predefined(&wanted) || model.records.contains_key(&wanted) {

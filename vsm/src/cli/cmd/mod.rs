@@ -9,6 +9,7 @@ pub mod ethanalyzer;
 pub mod feature;
 pub mod files;
 pub mod flow;
+pub mod flow_exporter;
 pub mod flow_meter;
 pub mod flow_monitor;
 pub mod golden;

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use proto::flow::{Transport, Version};
+use proto::flow::Transport;
 use proto::query::Query;
 use proto::report::{Answer, CacheState, ExporterRow};
 
@@ -11,11 +11,17 @@ use super::gather::{Asked, Port, ask, known_ports};
 use crate::cli::render::{Output, Table, leaves, merged, table};
 use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error};
-use crate::config::compile::{ACTIVE_S, INACTIVE_S, OPTION_TIMEOUT_S, TEMPLATE_TIMEOUT_S};
-use crate::config::flow::{NETFLOW_ORIGINAL, is_predefined, transport_word};
+use crate::config::compile::{
+    ACTIVE_S, EXPORT_MTU, INACTIVE_S, OPTION_TIMEOUT_S, SEND_BUFFER, TEMPLATE_PACKETS, TEMPLATE_TIMEOUT_S,
+};
+use crate::config::flow::{
+    NETFLOW_ORIGINAL, aggregation_line, full_items, is_full, predefined, predefined_fields, transport_word,
+};
 use crate::config::model::{FlowExporter, FlowMonitor, Model, RECORD_ITEMS};
+use crate::config::running::version_word;
 
 const WORDS: &[(&str, &str)] = &[("name", "Name")];
+const STATISTICS_WORDS: &[(&str, &str)] = &[("statistics", "Counts of each destination")];
 
 /// The commands.
 pub fn commands() -> Vec<Command> {
@@ -32,6 +38,15 @@ pub fn commands() -> Vec<Command> {
             let asked = states(session);
             Ok(asked.warn(exporters(&model, args.text("name"), &asked.rows)))
         }),
+        exec(
+            "show flow exporter statistics",
+            "Display what the exporters of the modules have sent, by destination",
+            STATISTICS_WORDS,
+            |session, _| {
+                let asked = states(session);
+                Ok(asked.warn(statistics(&asked.rows)))
+            },
+        ),
         exec("show flow monitor [<name:word>]", "Display flow monitors", WORDS, |session, args| {
             let model = session.handle.model();
             known(args, model.monitors.contains_key(args.text("name").unwrap_or_default()), "Flow monitor")?;
@@ -76,24 +91,21 @@ pub fn records(model: &Model, only: Option<&str>) -> Output {
         objects.push(merged([leaves(fields), leaves([("fields", lines.join(", "))])]));
     };
     // The built-in record is `None`, and the names that mean it.
-    let own = |m: &FlowMonitor| m.record.clone().filter(|record| !is_predefined(record));
+    let own = |m: &FlowMonitor| m.record.clone().filter(|record| !is_full(record));
     let users = |name: Option<&str>| model.monitors.values().filter(|m| own(m).as_deref() == name).count();
     for (name, record) in model.records.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
         let lines = record.items.iter().map(|item| item.line).collect();
         put(name, record.description.as_deref(), lines, users(Some(name)));
     }
     if only.is_none_or(|only| only == NETFLOW_ORIGINAL) {
-        put(NETFLOW_ORIGINAL, Some("All fields"), RECORD_ITEMS.iter().map(|item| item.line).collect(), users(None));
+        put(NETFLOW_ORIGINAL, Some("All fields"), full_items().iter().map(|item| item.line).collect(), users(None));
+    }
+    for name in predefined().filter(|name| only.is_none_or(|only| only == *name)) {
+        let Some(fields) = predefined_fields(name) else { continue };
+        let lines = |field| RECORD_ITEMS.iter().filter(move |item| item.field == field).map(|item| item.line);
+        put(name, None, fields.iter().flat_map(|field| lines(*field)).collect(), users(Some(name)));
     }
     Output::with_json(texts.join("\n"), table("flow_record", objects))
-}
-
-fn version_number(exporter: &FlowExporter) -> &'static str {
-    match exporter.format() {
-        Version::V5 => "5",
-        Version::V9 => "9",
-        Version::Ipfix => "10",
-    }
 }
 
 fn destinations(exporter: &FlowExporter) -> Vec<(Ipv4Addr, u16)> {
@@ -107,7 +119,7 @@ pub fn exporters(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> O
     let mut objects = Vec::new();
     for (name, exporter) in model.exporters.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
         let to: Vec<String> = destinations(exporter).iter().map(|(ip, port)| format!("{ip}:{port}")).collect();
-        let version = version_number(exporter);
+        let version = version_word(exporter.format());
         let transport = match exporter.transport.unwrap_or(Transport::Udp) {
             Transport::Relay => "flow-relay".to_owned(),
             other => transport_word(other).to_uppercase(),
@@ -115,6 +127,10 @@ pub fn exporters(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> O
         let dscp = exporter.dscp.unwrap_or(0);
         let template = exporter.template_timeout_s.unwrap_or(TEMPLATE_TIMEOUT_S);
         let option = exporter.option_timeout_s.unwrap_or(OPTION_TIMEOUT_S);
+        let packets = exporter.template_packets.unwrap_or(TEMPLATE_PACKETS);
+        let sampler = exporter.sampler_timeout_s.unwrap_or(option);
+        let statistics = exporter.statistics_timeout_s.unwrap_or(option);
+        let (mtu, sndbuf) = (exporter.mtu.unwrap_or(EXPORT_MTU), exporter.send_buffer.unwrap_or(SEND_BUFFER));
         let mut text = format!("Flow exporter {name}:\n");
         text.extend(exporter.description.iter().map(|words| format!("    Description: {words}\n")));
         let shown = if to.is_empty() { "none, nothing is sent".to_owned() } else { to.join(", ") };
@@ -141,6 +157,11 @@ pub fn exporters(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> O
             ("dscp", dscp.to_string()),
             ("template_timeout", template.to_string()),
             ("option_timeout", option.to_string()),
+            ("template_packets", packets.to_string()),
+            ("sampler_timeout", sampler.to_string()),
+            ("statistics_timeout", statistics.to_string()),
+            ("mtu", mtu.to_string()),
+            ("sndbuf", sndbuf.to_string()),
         ]);
         objects.push(merged([members, sent.json()]));
     }
@@ -167,12 +188,54 @@ fn sent(name: &str, states: &[(u8, State)]) -> Table {
     table
 }
 
+/// What was sent, by module, exporter and destination.
+pub fn statistics(states: &[(u8, State)]) -> Output {
+    let mut table = Table::new("flow_exporter_statistics")
+        .right("Mod", "mod", 3)
+        .left("Exporter", "exporter_name", 14)
+        .left("Destination", "destination", 21)
+        .right("Datagrams", "datagrams", 10)
+        .right("Records", "records", 10)
+        .right("Templates", "templates", 9)
+        .right("Octets", "octets", 12)
+        .right("Errors", "errors", 7)
+        .right("Failed", "failed_datagrams", 8)
+        .right("Lost records", "failed_records", 12)
+        .right("Not exportable", "not_exportable", 14)
+        .right("Sequence", "sequence", 10)
+        .left("Last error", "last_error", 10);
+    for (slot, (rows, _)) in states {
+        for row in rows {
+            let or_none = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
+            let [datagrams, records, templates, octets, failed, lost, not_exportable] =
+                row.counts().map(|n| n.to_string());
+            table.row([
+                slot.to_string(),
+                row.name.clone(),
+                row.destination.clone(),
+                datagrams,
+                records,
+                templates,
+                octets,
+                or_none(row.errors.map(|n| n.to_string())),
+                failed,
+                lost,
+                not_exportable,
+                or_none(row.sequence.map(|n| n.to_string())),
+                row.last_error.clone().unwrap_or_else(|| "-".to_owned()),
+            ]);
+        }
+    }
+    table.output()
+}
+
 /// The monitors, and the caches of the modules.
 pub fn monitors(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> Output {
     let mut texts = Vec::new();
     let mut objects = Vec::new();
     for (name, monitor) in model.monitors.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
-        let FlowMonitor { description, record, exporters, active_s, inactive_s, entries, filter, once } = monitor;
+        let FlowMonitor { description, record, exporters, active_s, inactive_s, .. } = monitor;
+        let FlowMonitor { entries, filter, once, aggregation, biflow, .. } = monitor;
         let uses = model.all_settings().flat_map(|(_, s)| s.flow_monitors()).filter(|m| *m == Some(name)).count();
         let (active, inactive) = (active_s.unwrap_or(ACTIVE_S), inactive_s.unwrap_or(INACTIVE_S));
         let record = record.as_deref().unwrap_or(NETFLOW_ORIGINAL);
@@ -184,6 +247,9 @@ pub fn monitors(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> Ou
         text.extend(entries.map(|entries| format!("    Cache Size: {entries}\n")));
         text.extend(filter.iter().map(|list| format!("    Filter: access-list {list}\n")));
         text.push_str(if *once { "    Scope: once\n" } else { "" });
+        let rules: Vec<String> = aggregation.iter().map(aggregation_line).collect();
+        text.extend(rules.iter().map(|rule| format!("    Rule: {rule}\n")));
+        text.extend(biflow.then_some("    Biflow: both directions in one IPFIX record\n"));
         texts.push(text);
         objects.push(leaves([
             ("monitor_name", name.clone()),
@@ -196,6 +262,8 @@ pub fn monitors(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> Ou
             ("cache_size", entries.map(|entries| entries.to_string()).unwrap_or_default()),
             ("filter", filter.clone().unwrap_or_default()),
             ("scope", if *once { "once" } else { "" }.to_owned()),
+            ("aggregate", rules.join(", ")),
+            ("biflow", biflow.to_string()),
         ]));
     }
     let caches = caches(states);
@@ -260,6 +328,8 @@ mod tests {
             failed_records: 25,
             not_exportable: 0,
             last_error: Some("Network is unreachable".into()),
+            sequence: Some(301),
+            errors: Some(2),
         };
         let cache = CacheState { active: 3, capacity: 65_536, added: 40, aged_inactive: 30, ..CacheState::default() };
         let newer = CacheState { summed: Some(900), unmetered: Some(7), ..cache.clone() };
@@ -268,6 +338,7 @@ mod tests {
         sample::check("flow_record", &records(&model, None));
         sample::check("flow_record_name", &records(&model, Some("talk")));
         sample::check("flow_exporter", &exporters(&model, None, &states));
+        sample::check("flow_exporter_statistics", &statistics(&states));
         sample::check("flow_monitor", &monitors(&model, None, &states));
         sample::check("flow_interface", &interfaces(&sample::ports()));
     }

@@ -1,8 +1,15 @@
-//! NetFlow version 5: a fixed record, IPv4 only.
+//! NetFlow versions 1, 5 and 7: a fixed record, IPv4 only.
 //!
-//! The sequence counts flow records sent before the datagram. Counters have 32 bits: a record that holds more is cut into
-//! several, whose sums are the same. What is not IPv4 can't be sent and is counted.
+//! | version | header | record | records at most | sequence             | beside version 5                            |
+//! |---------|--------|--------|-----------------|----------------------|---------------------------------------------|
+//! | 1       | 16     | 48     | 24              | none                 | no autonomous systems, no prefix lengths     |
+//! | 5       | 24     | 48     | 30              | records sent before  |                                             |
+//! | 7       | 24     | 52     | 27              | records sent before  | address of a router, 0.0.0.0; no engine      |
+//!
+//! Counters have 32 bits: a record that holds more is cut into several, whose sums are the same. What is not IPv4 can't be
+//! sent and is counted.
 
+use proto::flow::Version;
 use vswitch::flow::key::shape;
 use vswitch::time::Instant;
 
@@ -11,12 +18,29 @@ use super::flow::Flow;
 use super::message::{Datagram, Weight};
 use super::options::Lost;
 
-/// Octets of the header.
-const HEADER: usize = 24;
-/// Octets of a record.
-const RECORD: usize = 48;
-/// Most records of a datagram.
-const RECORDS_MAX: usize = 30;
+/// What the versions differ in.
+#[derive(Clone, Copy, Debug)]
+struct Form {
+    version: Version,
+    /// Octets of the header.
+    header: usize,
+    /// Octets of a record.
+    record: usize,
+    /// Most records of a datagram.
+    records_max: usize,
+}
+
+impl Form {
+    fn of(version: Version) -> Self {
+        let (header, record, records_max) = match version {
+            Version::V1 => (16, 48, 24),
+            Version::V7 => (24, 52, 27),
+            _ => (24, 48, 30),
+        };
+        Form { version, header, record, records_max }
+    }
+}
+
 /// Most octets or packets of a record.
 const COUNT_MAX: u64 = 1 << 31;
 /// Most records that a flow is cut into; what is larger (8 TiB in one report) is a fault and is counted as not exportable.
@@ -25,6 +49,7 @@ const PARTS_MAX: u64 = 4096;
 /// The records for one exporter.
 #[derive(Debug)]
 pub struct Stream {
+    form: Form,
     engine: u8,
     records_max: usize,
     sequence: u32,
@@ -36,11 +61,13 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// An empty stream of module `engine`.
-    pub fn new(engine: u8) -> Self {
+    /// An empty stream of module `engine`, in a version without templates.
+    pub fn new(version: Version, engine: u8) -> Self {
+        let form = Form::of(version);
         Stream {
+            form,
             engine,
-            records_max: RECORDS_MAX,
+            records_max: form.records_max,
             sequence: 0,
             base: Base::default(),
             records: Vec::new(),
@@ -52,7 +79,13 @@ impl Stream {
 
     /// Sets the payload of a datagram, octets.
     pub fn set_payload_max(&mut self, octets: usize) {
-        self.records_max = (octets.saturating_sub(HEADER) / RECORD).clamp(1, RECORDS_MAX);
+        let room = octets.saturating_sub(self.form.header);
+        self.records_max = (room / self.form.record).clamp(1, self.form.records_max);
+    }
+
+    /// Number that the next datagram has; version 1 has none.
+    pub fn sequence(&self) -> Option<u32> {
+        (self.form.version != Version::V1).then_some(self.sequence)
     }
 
     /// Flows that the format can't carry.
@@ -101,9 +134,20 @@ impl Stream {
         }
         out.extend(key.src_port.to_be_bytes());
         out.extend(key.dst_port.to_be_bytes());
-        out.extend([0, record.tcp_flags, key.protocol, key.tos]);
-        // Autonomous systems, prefix lengths, padding.
-        out.extend([0; 8]);
+        match self.form.version {
+            // Padding before and after.
+            Version::V1 => {
+                out.extend([0, 0, key.protocol, key.tos, record.tcp_flags]);
+                out.extend([0; 7]);
+            }
+            _ => {
+                out.extend([0, record.tcp_flags, key.protocol, key.tos]);
+                // Autonomous systems, prefix lengths, padding, and in version 7 the router.
+                out.extend([0; 4]);
+                out.extend(flow.sum.map_or([0; 2], |sum| sum.prefixes));
+                out.extend(std::iter::repeat_n(0, self.form.record - 46));
+            }
+        }
     }
 
     /// Sends what waits.
@@ -114,15 +158,18 @@ impl Stream {
         }
         let weight = std::mem::take(&mut self.weight);
         let wall_ms = at.wall_ms();
-        let mut bytes = Vec::with_capacity(HEADER + self.records.len());
-        bytes.extend(5_u16.to_be_bytes());
+        let mut bytes = Vec::with_capacity(self.form.header + self.records.len());
+        bytes.extend(self.form.version.number().to_be_bytes());
         bytes.extend((weight.flows as u16).to_be_bytes());
         let nanoseconds = (wall_ms % 1000 * 1_000_000) as u32;
-        for word in [self.base.uptime(at.now), (wall_ms / 1000) as u32, nanoseconds, self.sequence] {
+        for word in [self.base.uptime(at.now), (wall_ms / 1000) as u32, nanoseconds] {
             bytes.extend(word.to_be_bytes());
         }
-        // Engine type and id; sampling mode and interval 0: every packet.
-        bytes.extend([0, self.engine, 0, 0]);
+        if self.form.version != Version::V1 {
+            bytes.extend(self.sequence.to_be_bytes());
+            // Engine type and id; sampling mode and interval 0: every packet. In version 7 all of it is reserved.
+            bytes.extend([0, if self.form.version == Version::V5 { self.engine } else { 0 }, 0, 0]);
+        }
         bytes.append(&mut self.records);
         self.sequence = self.sequence.wrapping_add(weight.flows);
         out.push(Datagram { bytes, weight });
@@ -152,7 +199,7 @@ mod tests {
 
     #[test]
     fn golden_datagram() {
-        let mut stream = Stream::new(3);
+        let mut stream = Stream::new(Version::V5, 3);
         let mut out = Vec::new();
         stream.push(&flow(&tcp4()), AT, &mut out);
         assert_eq!(out, []);
@@ -168,9 +215,45 @@ mod tests {
         assert_eq!(out[0].weight, Weight::flow(3, 1500));
     }
 
+    fn datagram(version: Version, records: usize) -> Datagram {
+        let mut stream = Stream::new(version, 3);
+        let mut out = Vec::new();
+        (0..records).for_each(|_| stream.push(&flow(&tcp4()), AT, &mut out));
+        stream.flush(AT, &mut out);
+        out.remove(0)
+    }
+
+    #[test]
+    fn golden_datagrams_of_versions_1_and_7() {
+        let v1: [u8; 64] = [
+            0, 1, 0, 1, 0, 0, 0x0b, 0xb8, 0x65, 0x53, 0xf1, 0x03, 0x1d, 0xcd, 0x65, 0, // uptime 3000, .500 s
+            10, 0, 0, 1, 10, 0, 0, 2, 0, 0, 0, 0, 0, 11, 0, 12, // addresses, next hop, interfaces
+            0, 0, 0, 3, 0, 0, 0x05, 0xdc, 0, 0, 0x05, 0xdc, 0, 0, 0x08, 0xca, // packets, octets, first, last
+            4, 0, 0, 80, 0, 0, 6, 0xb8, 0x1b, 0, 0, 0, 0, 0, 0, 0, // ports, protocol, ToS, flags
+        ];
+        assert_eq!(datagram(Version::V1, 1).bytes, v1);
+        let v7: [u8; 76] = [
+            0, 7, 0, 1, 0, 0, 0x0b, 0xb8, 0x65, 0x53, 0xf1, 0x03, 0x1d, 0xcd, 0x65, 0, // uptime 3000, .500 s
+            0, 0, 0, 0, 0, 0, 0, 0, // sequence, reserved
+            10, 0, 0, 1, 10, 0, 0, 2, 0, 0, 0, 0, 0, 11, 0, 12, // addresses, next hop, interfaces
+            0, 0, 0, 3, 0, 0, 0x05, 0xdc, 0, 0, 0x05, 0xdc, 0, 0, 0x08, 0xca, // packets, octets, first, last
+            4, 0, 0, 80, 0, 0x1b, 6, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, // ports, flags, protocol, ToS
+            0, 0, 0, 0, // router
+        ];
+        assert_eq!(datagram(Version::V7, 1).bytes, v7);
+    }
+
+    #[test]
+    fn a_datagram_holds_as_many_as_the_version_says() {
+        for (version, records, length) in [(Version::V1, 24, 1168), (Version::V5, 30, 1464), (Version::V7, 27, 1428)] {
+            let full = datagram(version, 50);
+            assert_eq!((full.weight.flows, full.bytes.len()), (records, length), "{version:?}");
+        }
+    }
+
     #[test]
     fn sequence_counts_records_and_thirty_fill_a_datagram() {
-        let mut stream = Stream::new(3);
+        let mut stream = Stream::new(Version::V5, 3);
         let mut out = Vec::new();
         for _ in 0..65 {
             stream.push(&flow(&tcp4()), AT, &mut out);
@@ -185,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_small_payload_holds_fewer() {
-        let mut stream = Stream::new(3);
+        let mut stream = Stream::new(Version::V5, 3);
         stream.set_payload_max(512);
         let mut out = Vec::new();
         for _ in 0..10 {
@@ -199,7 +282,7 @@ mod tests {
     fn large_counters_are_cut_and_add_up() {
         let mut record = tcp4();
         (record.packets, record.octets) = (4_000_001, (5 << 31) + 7);
-        let mut stream = Stream::new(3);
+        let mut stream = Stream::new(Version::V5, 3);
         let mut out = Vec::new();
         stream.push(&flow(&record), AT, &mut out);
         stream.flush(AT, &mut out);
@@ -212,7 +295,7 @@ mod tests {
 
     #[test]
     fn an_overflow_of_ipv4_is_a_flow_without_addresses() {
-        let mut stream = Stream::new(3);
+        let mut stream = Stream::new(Version::V5, 3);
         let mut out = Vec::new();
         stream.push(&flow(&overflow()), AT, &mut out);
         stream.flush(AT, &mut out);
@@ -222,7 +305,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_carried_is_counted() {
-        let mut stream = Stream::new(3);
+        let mut stream = Stream::new(Version::V5, 3);
         let mut out = Vec::new();
         stream.push(&flow(&tcp6()), AT, &mut out);
         stream.push(&flow(&arp()), AT, &mut out);
