@@ -72,6 +72,10 @@ pub enum Query {
         #[n(1)]
         minutes: u32,
     },
+    /// How much the flow export says in the agent's log, for an hour: 0 what it always does, 1 what it sends beside flows,
+    /// 2 every datagram. [`Query::WatchEnd`] without a number sets it to 0.
+    #[n(80)]
+    ExporterLevel(#[n(0)] u8),
     /// What would become of a frame.
     #[n(60)]
     Trace(#[n(0)] Imagined),
@@ -100,6 +104,7 @@ impl Query {
             Query::Applied => Some(APPLIED),
             Query::Reconcile => Some(RECONCILE),
             Query::CaptureBegin(_) | Query::CaptureRead(_) | Query::CaptureEnd(_) => Some(CAPTURE),
+            Query::ExporterLevel(_) => Some(EXPORTER_LEVEL),
             Query::Trace(_) | Query::WatchBegin(_) | Query::WatchRead(_) | Query::WatchEnd(_) | Query::Watches => {
                 Some(WHY)
             }
@@ -121,8 +126,10 @@ pub const WHY: &str = "why";
 pub const STORE: &str = "store";
 /// The capability of an agent that answers [`Query::Reconcile`].
 pub const RECONCILE: &str = "reconcile";
+/// The capability of an agent whose flow export can be told to say more.
+pub const EXPORTER_LEVEL: &str = "exporter-level";
 /// The capabilities of an agent of this version.
-pub const CAPABILITIES: [&str; 6] = [SHOW, APPLIED, CAPTURE, WHY, STORE, RECONCILE];
+pub const CAPABILITIES: [&str; 7] = [SHOW, APPLIED, CAPTURE, WHY, STORE, RECONCILE, EXPORTER_LEVEL];
 
 /// Which flows are wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use proto::capture::Wanted;
 use proto::name::IfName;
+use proto::passage::WatchRow;
 use proto::query::{FLOWS_MAX, FlowQuery, Query};
 use proto::report::{
     AclCountRow, Amount, Answer, CacheState, Counters, DropCount, DropRow, DropSample, FlowRow, MacRow, PortRow,
@@ -56,14 +57,34 @@ pub fn answer(switch: &mut Switch, query: &Query, now: Instant) -> Answer {
             let ended = captures.end(control, *id);
             Ok(ended.map_or_else(|error| Answer::Failed(error.to_string()), |()| Answer::Done))
         }
+        Query::ExporterLevel(level) => {
+            switch.debug_exporter(*level);
+            Ok(Answer::Done)
+        }
         Query::Trace(_) | Query::WatchBegin(_) | Query::WatchRead(_) | Query::WatchEnd(_) | Query::Watches => {
-            Ok(why::answer(switch, query, now).unwrap_or_else(Answer::Failed))
+            if *query == Query::WatchEnd(None) {
+                switch.debug_exporter(0);
+            }
+            let answer = why::answer(switch, query, now).unwrap_or_else(Answer::Failed);
+            Ok(with_exporter(switch, answer))
         }
         // Needs more than the switch: the agent answers it.
         Query::Show(_) | Query::Stored { .. } => Ok(Answer::Failed("not a question about the switch".to_owned())),
         Query::ClearMacs { vlan, mac } => switch.control().clear_macs(*vlan, *mac).map(|()| Answer::Done),
     };
     answered.unwrap_or_else(|e| Answer::Failed(e.to_string()))
+}
+
+/// The flow export that says more is debugging too.
+fn with_exporter(switch: &Switch, answer: Answer) -> Answer {
+    match (answer, switch.exporter_debugged()) {
+        (Answer::Watches(mut rows), Some((level, left))) => {
+            let what = format!("flow exporter level {level}, in the log of the module");
+            rows.push(WatchRow { what, matched: 0, seconds_left: left.as_secs() });
+            Answer::Watches(rows)
+        }
+        (answer, _) => answer,
+    }
 }
 
 fn begin_capture(switch: &mut Switch, wanted: &Wanted, now: Instant) -> Answer {

@@ -290,6 +290,16 @@ impl Switch {
         self.exporter.rows()
     }
 
+    /// How much the flow export says in the log.
+    pub fn debug_exporter(&self, level: u8) {
+        self.exporter.debug(level);
+    }
+
+    /// How much that is, and for how long still.
+    pub fn exporter_debugged(&self) -> Option<(u8, std::time::Duration)> {
+        self.exporter.debugged()
+    }
+
     /// Exports what the workers have left, and ends.
     pub fn stop(self) {
         self.exporter.stop();

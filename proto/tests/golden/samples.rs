@@ -72,7 +72,7 @@ pub fn vem_variant(message: &FromVem) -> &'static str {
     }
 }
 
-pub const VSM_VARIANTS: [&str; 29] = [
+pub const VSM_VARIANTS: [&str; 30] = [
     "query-stored",
     "welcome",
     "refuse",
@@ -86,6 +86,7 @@ pub const VSM_VARIANTS: [&str; 29] = [
     "query-flows",
     "query-acl-counters",
     "query-sessions",
+    "query-exporter-level",
     "query-exporters",
     "query-drops",
     "query-clear-acl-counters",
@@ -132,6 +133,7 @@ pub fn vsm_variant(message: &FromVsm) -> &'static str {
             Query::Stored { .. } => "query-stored",
             Query::Trace(_) => "query-trace",
             Query::WatchBegin(_) => "query-watch-begin",
+            Query::ExporterLevel(_) => "query-exporter-level",
             Query::WatchRead(_) => "query-watch-read",
             Query::WatchEnd(_) => "query-watch-end",
             Query::Watches => "query-watches",
@@ -388,6 +390,7 @@ fn queries() -> Vec<Query> {
         Query::AclCounters,
         Query::Sessions,
         Query::Exporters,
+        Query::ExporterLevel(2),
         Query::Drops,
         Query::ClearAclCounters(Some("thin".to_owned())),
         Query::ClearCounters(Some(IfName::Mgmt0)),

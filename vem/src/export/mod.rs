@@ -37,6 +37,8 @@ pub mod sender;
 pub mod store;
 pub mod stream;
 pub mod template;
+#[cfg(test)]
+mod time_tests;
 pub mod transport;
 pub mod v9;
 
@@ -45,7 +47,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use crossbeam::queue::ArrayQueue;
 use proto::flow::{Exporter, Monitor};
@@ -65,6 +67,8 @@ const BATCH: usize = 1024;
 const IDLE: Duration = Duration::from_millis(100);
 /// Time between looks while records come.
 const BUSY: Duration = Duration::from_millis(10);
+/// Time for which the thread says more when it is asked to.
+pub const DEBUG: Duration = Duration::from_secs(3600);
 /// Longest wait for a configuration to be taken.
 const TAKE: Duration = Duration::from_secs(2);
 /// Time between batches of a ring that is emptied before a change, so that collectors can follow.
@@ -151,6 +155,7 @@ pub fn start_with(
         configs: ArrayQueue::new(1),
         expected: AtomicU32::new(0),
         rows: ArcSwap::from_pointee(Vec::new()),
+        debug: ArcSwapOption::empty(),
         stop: AtomicBool::new(false),
     });
     let (ended, end) = bounded(0);
@@ -169,7 +174,17 @@ struct Shared {
     /// Monitors whose records may come before their configuration.
     expected: AtomicU32,
     rows: ArcSwap<Vec<ExporterRow>>,
+    /// How much is said, and until when.
+    debug: ArcSwapOption<(u8, Instant)>,
     stop: AtomicBool,
+}
+
+impl Shared {
+    /// How much is said at `now`, and for how long.
+    fn debug(&self, now: Instant) -> Option<(u8, Duration)> {
+        let (level, until) = **self.debug.load().as_ref()?;
+        Some((level, until.checked_duration_since(now)?))
+    }
 }
 
 /// The export thread. Dropping the handle ends it without waiting.
@@ -202,6 +217,17 @@ impl ExportHandle {
     /// A row for each destination, not older than the thread's last look at the ring.
     pub fn rows(&self) -> Vec<ExporterRow> {
         self.shared.rows.load().as_ref().clone()
+    }
+
+    /// Has the thread say what it sends in the log, for [`DEBUG`]: 1 all but flows, 2 every datagram, 0 nothing.
+    pub fn debug(&self, level: u8) {
+        let until = Instant::now() + DEBUG;
+        self.shared.debug.store((level > 0).then(|| Arc::new((level, until))));
+    }
+
+    /// How much the thread says, and for how long still; `None` when it says nothing.
+    pub fn debugged(&self) -> Option<(u8, Duration)> {
+        self.shared.debug(Instant::now())
     }
 
     /// Exports what is in the ring and what waits, and ends the thread; waits at most two seconds for that. Returns the last
@@ -266,6 +292,10 @@ impl Worker {
 
     /// Takes a batch of records of each ring, then a new configuration, and sends what is due; returns the number of records.
     fn turn(&mut self) -> usize {
+        let level = self.shared.debug(Instant::now()).map_or(0, |(level, _)| level);
+        if let Some(plan) = &mut self.plan {
+            plan.debug(level);
+        }
         let config = self.shared.configs.pop();
         let mut taken = match config {
             Some(_) => self.drain(),
@@ -480,6 +510,19 @@ mod tests {
         handle.configure(config(&new, vec![monitor("e")])).unwrap();
         handle.stop();
         assert_eq!((received(&old), received(&new)), (2, 2));
+    }
+
+    #[test]
+    fn more_is_said_until_it_is_taken_back() {
+        let (_ring, records) = rtrb::RingBuffer::new(64);
+        let handle = start(vec![records], Anchor::new(Instant::now())).unwrap();
+        assert_eq!(handle.debugged(), None);
+        handle.debug(2);
+        let (level, left) = handle.debugged().unwrap();
+        assert!(level == 2 && left <= DEBUG && left > DEBUG / 2);
+        assert_eq!(handle.shared.debug(Instant::now() + DEBUG + DEBUG), None, "it ends by itself");
+        handle.debug(0);
+        assert_eq!(handle.debugged(), None);
     }
 
     #[test]

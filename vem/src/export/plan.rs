@@ -17,9 +17,9 @@ use super::aggregate::{Aggregator, Emitted, ROOM, Spec};
 use super::clock::Moment;
 use super::encoder::{Encoder, Setup};
 use super::flow::Flow;
-use super::message::Datagram;
+use super::message::{Datagram, Weight};
 use super::options::{InterfaceRow, OptionTimeouts, Tables, TimeoutRow};
-use super::sender::Sender;
+use super::sender::{Delivery, Sender};
 use super::template::Layout;
 use super::transport::Credentials;
 use super::{Config, Error};
@@ -75,6 +75,7 @@ struct Stream {
     version: Version,
     encoder: Encoder,
     sender: Sender,
+    debug: u8,
 }
 
 /// What becomes of the flows of a monitor.
@@ -218,6 +219,11 @@ impl Plan {
         }
     }
 
+    /// How much is said of what is sent: 1 all but flows, 2 every datagram.
+    pub fn debug(&mut self, level: u8) {
+        self.streams.iter_mut().for_each(|stream| stream.debug = level);
+    }
+
     /// A row for each destination.
     pub fn rows(&self) -> Vec<ExporterRow> {
         self.streams.iter().flat_map(Stream::rows).collect()
@@ -256,7 +262,7 @@ impl Stream {
         let mut sender = Sender::with_credentials(Arc::clone(credentials));
         sender.configure(exporter);
         let encoder = Encoder::new(exporter.version, module);
-        Stream { name: exporter.name.clone(), version: exporter.version, encoder, sender }
+        Stream { name: exporter.name.clone(), version: exporter.version, encoder, sender, debug: 0 }
     }
 
     fn rows(&self) -> Vec<ExporterRow> {
@@ -275,9 +281,35 @@ impl Stream {
         }
     }
 
+    /// For `debug flow exporter`.
+    fn say(&self, datagram: &Datagram, delivery: Delivery) {
+        let Weight { templates, options, flows, .. } = datagram.weight;
+        let wanted = match self.debug {
+            0 => false,
+            1 => templates + options > 0 || delivery.disturbed || delivery.accepted == 0,
+            _ => true,
+        };
+        if wanted {
+            let (exporter, octets, taken) = (&self.name, datagram.bytes.len(), delivery.accepted);
+            let (next, disturbed) = (self.encoder.sequence(), delivery.disturbed);
+            tracing::info!(
+                exporter,
+                octets,
+                templates,
+                options,
+                flows,
+                ?next,
+                taken,
+                disturbed,
+                "flow export datagram"
+            );
+        }
+    }
+
     fn send(&mut self, out: &mut Vec<Datagram>, at: Moment) {
         for datagram in out.drain(..) {
             let delivery = self.sender.send(&datagram, at.now);
+            self.say(&datagram, delivery);
             if delivery.accepted == 0 {
                 self.encoder.lose(datagram.weight);
             }

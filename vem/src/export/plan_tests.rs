@@ -241,3 +241,42 @@ fn an_overflow_passes_by_the_sums() {
     plan.tick(at(1_100));
     assert_eq!(plan.rows()[0].records, 1);
 }
+
+/// What is logged while `work` is done.
+fn logged(work: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Log {
+        fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(octets)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, work);
+    String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+}
+
+#[test]
+fn what_is_sent_is_said_at_its_level() {
+    let collector = Collector::new();
+    let mut plan = Plan::default();
+    let monitors = vec![monitor("m", None, &["a"])];
+    plan.configure(config(vec![exporter("a", Version::V9, &collector)], monitors), at(0));
+    let mut said = |level, ms| {
+        plan.debug(level);
+        let log = logged(|| {
+            for _ in 0..40 {
+                plan.push(&tcp4(), at(ms));
+            }
+            plan.flush(at(ms));
+        });
+        log.lines().filter(|line| line.contains("flow export datagram")).count()
+    };
+    assert_eq!(said(1, 10), 1, "the first has the templates");
+    assert_eq!((said(0, 20), said(1, 30), said(2, 40)), (0, 0, 2));
+}

@@ -32,6 +32,9 @@ const WORDS: &[(&str, &str)] = &[
     ("packet", "Frames, stage by stage"),
     ("filter", "Which frames, as tcpdump understands it"),
     ("pattern", "Filter in quotes, such as \"icmp or arp\""),
+    ("flow", "Flow export"),
+    ("exporter", "What exporters send"),
+    ("level", "How much"),
     ("interface", "Those that one port receives"),
     ("module", "Those of one module"),
     ("slot", "Module number"),
@@ -52,6 +55,12 @@ pub fn commands() -> Vec<Command> {
             None,
             debug,
         ),
+        command(
+            "debug flow exporter level <level:num:1-2> [module <slot:num:3-66>]",
+            "Have the flow export say what it sends, in the logs of the modules",
+            Some("debug flow exporter [level <level:num:1-2>] [module <slot:num:3-66>]"),
+            exporter,
+        ),
         command("undebug all", "End all debugging", None, |session, _| end(session)),
         command(
             "debug all",
@@ -64,6 +73,19 @@ pub fn commands() -> Vec<Command> {
         ),
         command("show debug", "Display what is being debugged", None, show),
     ]
+}
+
+/// Modules write to their own logs, so nothing is shown here.
+fn exporter(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let level = args.number("level").filter(|_| !args.negated).and_then(|level| u8::try_from(level).ok()).unwrap_or(0);
+    let slot = args.number("slot").and_then(|slot| u8::try_from(slot).ok());
+    let asked: Asked<()> = ask(session, Query::ExporterLevel(level), slot, |answer| match answer {
+        Answer::Done => Some(Vec::new()),
+        _ => None,
+    });
+    let said =
+        if level == 0 { "" } else { "The flow export of the modules says in their logs what it sends, for an hour\n" };
+    Ok(asked.warn(Output::text(said)))
 }
 
 fn end(session: &mut Session) -> Result<Output, Error> {
