@@ -134,6 +134,7 @@ impl Case {
             static_macs: if self.flood { Vec::new() } else { vec![known] },
             acls: if listed { vec![rules(self.rules, 0), rules(self.rules, self.rules + 1)] } else { Vec::new() },
             monitors: vec![MonitorConfig { active: Duration::from_secs(1800), inactive: Duration::from_secs(15) }],
+            selecting: Vec::new(),
             sessions: if self.span { vec![session] } else { Vec::new() },
             ports,
             protected_macs: Vec::new(),
