@@ -178,3 +178,36 @@ fn a_line_has_the_schemas_fields_and_types() {
     assert_eq!(ecs::date(11_016), (2000, 2, 29));
     assert_eq!(ecs::date(0), (1970, 1, 1));
 }
+
+/// The saved objects that docs/flow-store.md has one import: they refer to each other, and ask for fields that are written.
+#[test]
+fn the_dashboard_for_elastic_asks_for_fields_that_are_written() {
+    let inner = |value: &serde_json::Value| -> serde_json::Value {
+        serde_json::from_str(value.as_str().expect("a text of JSON")).expect("JSON")
+    };
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/elastic/vswitch.ndjson");
+    let objects: Vec<serde_json::Value> =
+        fs::read_to_string(file).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let known: Vec<_> = objects.iter().map(|object| (&object["type"], &object["id"])).collect();
+    let mut asked = 0;
+    for object in &objects {
+        for reference in object["references"].as_array().unwrap() {
+            assert!(known.contains(&(&reference["type"], &reference["id"])), "{reference}");
+        }
+        let attributes = &object["attributes"];
+        match object["type"].as_str().unwrap() {
+            "visualization" => {
+                for aggregation in inner(&attributes["visState"])["aggs"].as_array().unwrap() {
+                    let Some(field) = aggregation["params"]["field"].as_str() else { continue };
+                    let kind = SCHEMA.iter().find(|(name, _)| *name == field).expect(field).1;
+                    assert!(aggregation["type"] != "sum" || kind == "long", "{field} is summed");
+                    assert!(aggregation["type"] != "date_histogram" || kind == "date", "{field}");
+                    asked += 1;
+                }
+            }
+            "dashboard" => assert_eq!(inner(&attributes["panelsJSON"]).as_array().unwrap().len(), known.len() - 2),
+            _ => assert_eq!(attributes["timeFieldName"], "@timestamp"),
+        }
+    }
+    assert!(asked > 15, "{asked}");
+}
