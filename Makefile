@@ -11,7 +11,7 @@ FUZZ_DIR := $(if $(filter cli,$(FUZZ)),vsm,vswitch)/fuzz
 
 # The lab's programs, the judges of the tests, and the guest of the QEMU check,
 # by Debian package.
-PACKAGES := iproute2 nftables iputils-ping openssh-client curl tcpdump libpcap-dev tshark nfdump iperf3 ethtool qemu-system-x86 busybox-static cpio rsyslog snmpd snmp snmptrapd freeradius chromium chromium-driver pmacct
+PACKAGES := iproute2 nftables iputils-ping openssh-client curl tcpdump libpcap-dev tshark nfdump iperf3 ethtool qemu-system-x86 busybox-static cpio rsyslog snmpd snmp snmptrapd freeradius chromium chromium-driver pmacct python3-scapy
 
 # What `make bench` measures against, and with. dpdk-testpmd is in dpdk-dev.
 PACKAGES_BENCH := openvswitch-switch openvswitch-switch-dpdk dpdk dpdk-dev fprobe valgrind
@@ -30,7 +30,7 @@ help:
 	@echo "make fuzz    fuzz the frame path for $(FUZZ_SECONDS) s (FUZZ_SECONDS=); FUZZ='parse', 'erspan', 'vhost_ring', 'vhost_message' or 'cli'"
 	@echo "make deps    install the Debian packages that these need"
 	@echo "make clean   remove what was built"
-	@echo "make instructions asan memcheck miri kills relay-kills truth   the gates of docs/testing.md; BLESS=1 renews the counts of the first"
+	@echo "make instructions asan memcheck miri kills relay-kills truth mirror-truth   the gates of docs/testing.md; BLESS=1 renews the counts of the first"
 
 # Daemons of the packages are not to start: the lab and the tests start what they need by themselves.
 deps:
@@ -81,7 +81,7 @@ clean:
 	$(CARGO) clean
 
 # The gates of docs/testing.md: what no ordinary run of the tests would see.
-.PHONY: instructions asan memcheck miri kills truth
+.PHONY: instructions asan memcheck miri kills truth mirror-truth
 
 # The supervisor is killed this often in the middle of commits, saves and checkpoints.
 KILLS ?= 1000
@@ -92,6 +92,11 @@ kills:
 TRUTH_PACKETS ?= 1000000
 truth: deps
 	TRUTH_PACKETS=$(TRUTH_PACKETS) $(CARGO) test -p vem --test export_truth -- --nocapture
+
+# So many mixed frames through SPAN and ERSPAN, judged by tshark, scapy and a decoder that knows nothing of the switch.
+MIRROR_FRAMES ?= 1000000
+mirror-truth: deps
+	MIRROR_FRAMES=$(MIRROR_FRAMES) $(CARGO) test --release -p vswitch --test mirror_truth -- --nocapture
 
 # Both ends of flow-relay are killed this often; and an hour of outage at 20,000 records a second, by a clock of the test's own.
 .PHONY: relay-kills
@@ -106,7 +111,7 @@ instructions:
 
 # Tests of the dataplane that need no privileges, by name, so that those of devices stay out.
 ASAN_TESTS := --lib --test bridge --test control --test drops --test flows --test guests --test mirror --test replay \
-  --test oracle
+  --test mirror_thread --test erspan_session --test oracle
 # Needs the nightly toolchain. The target is named so that build scripts are built without the sanitizer.
 asan:
 	RUSTFLAGS=-Zsanitizer=address ORACLE_CASES=2000 $(CARGO) +nightly test -p vswitch --target x86_64-unknown-linux-gnu $(ASAN_TESTS)

@@ -155,7 +155,10 @@ pub fn run_until(bootstrap: Bootstrap, stop: StdStream) -> Result<(), Error> {
 
     let (workers, control, records) = vswitch::worker::switch_of(bootstrap.limits, bootstrap.dataplane.workers);
     let cores = bootstrap.dataplane.cores.clone();
-    let workers = Workers::start(workers, &cores, started)?;
+    let mut workers = Workers::start(workers, &cores, started)?;
+    if let Some(mirror) = control.mirror() {
+        workers = workers.with_mirror(mirror, started)?;
+    }
     let exporter = export::start_with(records, export::Anchor::new(started), bootstrap.credentials.clone())?;
     let devices = crate::hostport::Settings { coalesce: bootstrap.coalesce, workers: bootstrap.dataplane.workers };
     let switch = Switch::start(control, exporter, store, bootstrap.ports.clone(), devices, started)?;

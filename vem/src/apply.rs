@@ -12,8 +12,8 @@
 //! * What refers to an interface of another host is left out here: a monitor session watches and copies on each host by
 //!   itself. A static address on another host leads to the uplink when there is one; with several it is left to learning.
 //! * An access list or flow monitor that does not exist has no effect, as on NX-OS; one of the wrong kind is an error.
-//! * The place of a monitor session is its id, the places of monitors and rules are kept ([`crate::numbers`]): counters
-//!   stay with what they count.
+//! * A monitor session counts under its id, monitors and rules keep their places ([`crate::numbers`]): counters stay with
+//!   what they count.
 //!
 //! Pure. Whether a plan is right is decided by [`vswitch::snapshot::Snapshot::build`].
 
@@ -25,7 +25,7 @@ use proto::config::{HostConfig, PortBinding, PortSettings, ProfileType, Session,
 use proto::name::IfName;
 use proto::report::PortState;
 use vswitch::config::{
-    Config, Error, Filter, MonitorConfig, PortConfig, SESSIONS_MAX, Selecting, SessionConfig, StaticMac,
+    Config, Error, Filter, MonitorConfig, PortConfig, SESSION_ID_MAX, Selecting, SessionConfig, StaticMac,
 };
 use vswitch::port::PortId;
 
@@ -46,6 +46,8 @@ pub struct Attached {
     pub fresh: bool,
     /// Its device is there.
     pub open: bool,
+    /// Its number in flow export.
+    pub if_index: u16,
     /// Largest packet of the device, when that bounds what the port may send.
     pub device_mtu: Option<u16>,
 }
@@ -79,10 +81,8 @@ pub struct PortPlan {
 /// A monitor session of the configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionPlan {
-    /// Session number, 1-32.
+    /// Session number, from 1.
     pub id: u8,
-    /// Its place in [`Config::sessions`].
-    pub index: usize,
     /// Why it does not run here.
     pub down: Option<String>,
 }
@@ -167,6 +167,7 @@ pub fn plan(version: u64, host: Option<&HostConfig>, attached: &[Attached], befo
         selecting: monitors.iter().map(|name| selecting(host, name)).collect(),
         sessions: session_configs,
         ports: port_configs.collect(),
+        port_numbers: attached.iter().map(|port| (port.id, port.if_index.into())).collect(),
         protected_macs: host.protected_macs.clone(),
     };
     Ok(Plan { config, numbers: Numbers { rules, monitors }, fresh_rules, ports, sessions })
@@ -247,10 +248,10 @@ fn plan_sessions(sessions: &[Session], ports: &[PortPlan]) -> Result<(Vec<Sessio
     let mut plans: Vec<SessionPlan> = Vec::with_capacity(sessions.len());
     let mut configs: Vec<SessionConfig> = Vec::new();
     for session in sessions {
-        let index = usize::from(session.id)
-            .checked_sub(1)
-            .filter(|index| *index < SESSIONS_MAX)
-            .ok_or(Error::Limit { what: "number of a monitor session", count: session.id.into(), max: SESSIONS_MAX })?;
+        if !(1..=SESSION_ID_MAX).contains(&session.id.into()) {
+            let (count, max) = (session.id.into(), SESSION_ID_MAX.into());
+            return Err(Error::Limit { what: "number of a monitor session", count, max });
+        }
         if plans.iter().any(|p| p.id == session.id) {
             return Err(Error::Twice(format!("monitor session {}", session.id)));
         }
@@ -266,21 +267,18 @@ fn plan_sessions(sessions: &[Session], ports: &[PortPlan]) -> Result<(Vec<Sessio
             () if !runs => Some("No operational src/dst".to_owned()),
             () => None,
         };
-        if configs.len() <= index {
-            configs.resize(index + 1, SessionConfig::default());
-        }
         // A session that only watches here has nothing to do, one that only has its destination here keeps that port
         // to itself all the same.
-        if let (Some(place), false) = (configs.get_mut(index), config.destinations.is_empty()) {
-            *place = config;
+        if !config.destinations.is_empty() {
+            configs.push(config);
         }
-        plans.push(SessionPlan { id: session.id, index, down });
+        plans.push(SessionPlan { id: session.id, down });
     }
     Ok((plans, configs))
 }
 
 fn resolve_session(session: &Session, ports: &[PortPlan]) -> SessionConfig {
-    let mut config = SessionConfig::default();
+    let mut config = SessionConfig { id: session.id.into(), ..SessionConfig::default() };
     let by_name = |name: IfName| ports.iter().find(|p| p.name == Some(name)).map(|p| p.id);
     for id in session.destinations.iter().filter_map(|name| by_name(*name)) {
         add(&mut config.destinations, id);

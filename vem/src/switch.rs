@@ -430,6 +430,7 @@ impl Switch {
             profile: a.profile.clone(),
             fresh: a.fresh,
             open: self.live.get(&a.nic).is_some_and(|live| live.open),
+            if_index: a.if_index,
             // A tap takes what it is given: its MTU is its guest's affair.
             device_mtu: self
                 .live

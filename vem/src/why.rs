@@ -161,8 +161,8 @@ impl<'a> Teller<'a> {
     }
 
     fn sessions(&self, set: vswitch::snapshot::SessionSet) -> String {
-        let running = self.plan.sessions.iter().filter(|session| session.index < 32 && set >> session.index & 1 == 1);
-        running.map(|session| session.id.to_string()).collect::<Vec<_>>().join(", ")
+        let running = self.plan.config.sessions.iter().enumerate().filter(|(place, _)| set >> place & 1 == 1);
+        running.map(|(_, session)| session.id.to_string()).collect::<Vec<_>>().join(", ")
     }
 
     fn monitors(&self, set: vswitch::flow::record::MonitorSet) -> String {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 use vswitch::control::{Control, WorkerLoad};
+use vswitch::observe::mirror::Mirror;
 use vswitch::worker::Worker;
 
 /// Span over which a worker's load is averaged.
@@ -25,6 +26,9 @@ pub enum Error {
     /// The host gives no thread.
     #[error("worker {0}: can't start the thread: {1}")]
     Thread(usize, #[source] std::io::Error),
+    /// The host gives no thread for the mirror.
+    #[error("mirror: can't start the thread: {0}")]
+    Mirror(#[source] std::io::Error),
     /// The core does not exist, or this process may not run there.
     #[error("worker {worker}: can't be pinned to core {core}: {source}")]
     Core {
@@ -69,6 +73,17 @@ impl Workers {
             }
         }
         Ok(running)
+    }
+
+    /// Starts the thread of the mirror, on whatever core is free: what it does delays nobody.
+    ///
+    /// # Errors
+    /// The host gives no thread; the others are ended.
+    pub fn with_mirror(mut self, mirror: Mirror, epoch: Instant) -> Result<Workers, Error> {
+        let stop = Arc::clone(&self.stop);
+        let spawned = thread::Builder::new().name("mirror".to_owned()).spawn(move || mirror.run(epoch, &stop));
+        self.threads.push(spawned.map_err(Error::Mirror)?);
+        Ok(self)
     }
 
     /// A thread has ended by itself.

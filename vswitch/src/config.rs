@@ -4,18 +4,24 @@
 //! [`crate::snapshot::Snapshot`] of it. Validation happens there: a snapshot that was built is right, and is published
 //! with one pointer store, so a change is whole or absent (law 4).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::acl::Acl;
 use proto::addr::{MacAddr, VlanId};
 use proto::vlan::{PortMode, VlanSet};
 
+use crate::observe::bpf::Program;
+use crate::observe::erspan::Encapsulation;
 use crate::port::PortId;
+use crate::verdict::DropReason;
 
 /// Most counted rules, over all access lists of a VEM.
 pub const RULES_MAX: usize = 65_536;
-/// Most monitor sessions.
-pub const SESSIONS_MAX: usize = 32;
+/// Most monitor sessions that run at a time.
+pub const SESSIONS_MAX: usize = 64;
+/// The highest number of a monitor session.
+pub const SESSION_ID_MAX: u16 = 256;
 
 /// Everything that the road consults.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +44,8 @@ pub struct Config {
     pub sessions: Vec<SessionConfig>,
     /// Ports that are attached.
     pub ports: Vec<PortConfig>,
+    /// The numbers that ports have for others, as in flow export; 0 for a port that is not here.
+    pub port_numbers: Vec<(PortId, u32)>,
     /// Addresses of protected ports on other hosts.
     pub protected_macs: Vec<MacAddr>,
 }
@@ -90,9 +98,25 @@ pub enum Filter {
     Acl(usize),
 }
 
+/// A destination of a monitor session on another host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RemoteConfig {
+    /// What is put in front of a copy.
+    pub encapsulation: Encapsulation,
+    /// Copies have the tag of their VLAN, and the header has none. Else the header has the VLAN, and the copy no tag for it.
+    pub keep_tag: bool,
+}
+
+const _: () = assert!(DropReason::COUNT <= DropSet::BITS as usize);
+
+/// Reasons of drops, bit `i` for the one with number `i`.
+pub type DropSet = u64;
+
 /// A monitor session with its sources resolved to ports.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SessionConfig {
+    /// Its number, at most [`SESSION_ID_MAX`] and given once; what it counts is kept under it.
+    pub id: u16,
     /// Ports whose received frames are copied.
     pub rx_ports: Vec<PortId>,
     /// Ports whose sent frames are copied.
@@ -101,8 +125,24 @@ pub struct SessionConfig {
     pub rx_vlans: VlanSet,
     /// VLANs in which sent frames are copied.
     pub tx_vlans: VlanSet,
+    /// Frames that are dropped for one of these reasons are copied, as received, wherever they came from.
+    pub drops: DropSet,
+    /// Only frames that are switched in one of these VLANs are copied.
+    pub filter_vlans: Option<VlanSet>,
+    /// Only frames that this access list permits are copied: an index in [`Config::acls`]. An IP list permits no frame that
+    /// is not IPv4, a MAC list none that is. Its rules count nothing here.
+    pub filter_acl: Option<usize>,
+    /// Only frames that this program matches are copied. It sees them with the tags that a destination in access mode gets.
+    pub filter_bpf: Option<Arc<Program>>,
+    /// Of every so many frames that it looks for one is copied; `None` and 1 are every one. Each worker counts by itself,
+    /// and a super-frame is one.
+    pub sampling: Option<u32>,
+    /// Copies are cut to that many octets, after super-frames were cut into segments. What their headers say stays.
+    pub truncate: Option<u16>,
     /// Ports that get the copies.
     pub destinations: Vec<PortId>,
+    /// Other hosts that get the copies.
+    pub remotes: Vec<RemoteConfig>,
 }
 
 /// A port.

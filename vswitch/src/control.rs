@@ -7,6 +7,7 @@
 //! Threads: `&self` from any thread. Attachments and moves come one after the other; counters never wait for them.
 
 mod figures;
+mod mirror;
 mod ports;
 mod trace;
 
@@ -28,11 +29,14 @@ use crate::current::Current;
 use crate::exchange::Exchange;
 use crate::flow::key::FlowKey;
 use crate::observe::capture::{Capture, Tap, Wanted};
+use crate::observe::mirror::ring::Reader;
+use crate::observe::mirror::{Mirror, engine};
 use crate::observe::passage::{Watch, WatchWanted, Watching};
 use crate::port::{Offloads, PORTS_MAX, Port, PortId};
 use crate::snapshot::Snapshot;
 use crate::time::Instant;
 use crate::verdict::Judgement;
+pub(crate) use mirror::MirrorSeat;
 use ports::Homes;
 
 pub use figures::{
@@ -71,6 +75,9 @@ pub enum Error {
     /// Frames are watched already.
     #[error("frames of this module are being watched already")]
     Watched,
+    /// There is no way to send copies to other hosts.
+    #[error("no socket for ERSPAN: {0}")]
+    Remote(String),
     /// There are fewer workers.
     #[error("there is no worker {0}")]
     NoWorker(usize),
@@ -91,6 +98,8 @@ pub(crate) enum Ask {
     Detach { id: PortId, reply: SyncSender<Result<Box<dyn Port>, Error>> },
     /// Offer the handle of a port, and receive nothing until there is one again.
     Offer { id: PortId, deal: Deal, reply: SyncSender<Result<(), Error>> },
+    /// Make a further handle of a port, which only sends.
+    Sender { id: PortId, reply: SyncSender<Result<Box<dyn Port>, Error>> },
     /// Swap the handle of a port for the one that is offered; `false` when there is none.
     Swap { id: PortId, deal: Deal, reply: SyncSender<bool> },
     /// Report what was counted under monitors that the running snapshot has taken away.
@@ -149,6 +158,7 @@ impl Seat {
 pub(crate) struct Shared {
     pub(crate) snapshot: Current<Snapshot>,
     pub(crate) seats: Vec<Seat>,
+    pub(crate) mirror: MirrorSeat,
 }
 
 #[derive(Default)]
@@ -165,6 +175,8 @@ pub struct Control {
     baselines: Mutex<Baselines>,
     publishing: Mutex<()>,
     homes: Mutex<Homes>,
+    mirror: Mutex<Option<Mirror>>,
+    mirror_asks: SyncSender<engine::Ask>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -184,9 +196,18 @@ impl<T> Answer<T> {
 }
 
 impl Control {
-    pub(crate) fn new(shared: Arc<Shared>, asks: Vec<SyncSender<Ask>>) -> Self {
-        let homes = Mutex::default();
-        Control { shared, asks, baselines: Mutex::default(), publishing: Mutex::default(), homes }
+    pub(crate) fn new(shared: Arc<Shared>, asks: Vec<SyncSender<Ask>>, copies: Vec<Reader>) -> Self {
+        let (mirror_asks, asked) = sync_channel(64);
+        let mirror = Mirror::new(Arc::clone(&shared), copies, asked);
+        Control {
+            shared,
+            asks,
+            baselines: Mutex::default(),
+            publishing: Mutex::default(),
+            homes: Mutex::default(),
+            mirror: Mutex::new(Some(mirror)),
+            mirror_asks,
+        }
     }
 
     /// How many workers there are.
@@ -226,8 +247,15 @@ impl Control {
     }
 
     /// Makes `snapshot` the running one, and returns when every worker runs on it.
+    ///
+    /// # Errors
+    /// A worker does not answer, or the device of a port that becomes the destination of a session can't be had; then
+    /// nothing has changed.
     pub fn publish(&self, mut snapshot: Snapshot) -> Result<(), Error> {
         let one_at_a_time = lock(&self.publishing);
+        let mut homes = lock(&self.homes);
+        self.give_destinations(&mut homes, &snapshot)?;
+        self.give_socket(&mut homes, &snapshot)?;
         snapshot.succeed(&self.shared.snapshot.load());
         let (version, before) = self.shared.snapshot.store(Arc::new(snapshot));
         let done = self.ask_all(0, |reply| Ask::Adopt { version, reply });
@@ -236,6 +264,10 @@ impl Control {
         lock(&self.baselines).rule_drops.retain(|pair, _| running.has_rule(pair.rule));
         // The previous one lives until here, so that it is freed by this thread and not by a worker.
         drop(before);
+        // So that it never needs more than two. Copies are none of the caller's business.
+        let _ = self.ask_mirror(|reply| engine::Ask::Adopt { reply });
+        self.take_destinations(&mut homes);
+        drop(homes);
         drop(one_at_a_time);
         done.map(|_| ())
     }
@@ -257,7 +289,7 @@ impl Control {
     }
 
     fn counters(&self) -> impl Iterator<Item = &Counters> {
-        self.shared.seats.iter().map(|seat| &*seat.counters)
+        self.shared.seats.iter().map(|seat| &*seat.counters).chain([&*self.shared.mirror.counters])
     }
 
     fn read_port(&self, id: PortId) -> PortCounters {
@@ -319,9 +351,9 @@ impl Control {
         lock(&self.baselines).rules.insert(rule_id, counted);
     }
 
-    /// Copies of session `index` since the start.
-    pub fn session_stats(&self, index: usize) -> SessionStats {
-        self.counters().fold(SessionStats::default(), |sum, counters| sum.plus(counters.read_session(index)))
+    /// Copies of session `id` since the start.
+    pub fn session_stats(&self, id: u16) -> SessionStats {
+        self.counters().fold(SessionStats::default(), |sum, counters| sum.plus(counters.read_session(id)))
     }
 
     /// State of the flow caches, added up.
@@ -347,9 +379,15 @@ impl Control {
     pub fn capture(&self, id: PortId, wanted: Wanted) -> Result<Capture, Error> {
         let clock = |worker: usize| -> Box<dyn Fn() -> u64 + Send> {
             let shared = Arc::clone(&self.shared);
-            Box::new(move || shared.seats.get(worker).map_or(0, |seat| seat.now.load(Ordering::Relaxed)))
+            let now = |seat: &Seat| seat.now.load(Ordering::Relaxed);
+            match worker < self.workers() {
+                true => Box::new(move || shared.seats.get(worker).map_or(0, now)),
+                // The mirror has no clock: what it sends was received of late.
+                false => Box::new(move || shared.seats.iter().map(now).max().unwrap_or(0)),
+            }
         };
-        let (capture, taps) = Capture::new(id, wanted, self.workers(), clock);
+        let (capture, mut taps) = Capture::new(id, wanted, self.workers(), clock);
+        let of_mirror = taps.pop();
         for (worker, tap) in taps.into_iter().enumerate() {
             let tap = Box::new(tap);
             let put = self.ask(worker, |reply| Ask::Tap { id, tap, reply });
@@ -360,11 +398,17 @@ impl Control {
                 return Err(error);
             }
         }
+        if let Some(tap) = of_mirror {
+            let tap = Box::new(tap);
+            // Without a mirror there are no copies to be seen.
+            let _ = self.ask_mirror(|reply| engine::Ask::Tap { id, tap, reply });
+        }
         Ok(capture)
     }
 
     /// Ends the capture of port `id`.
     pub fn end_capture(&self, id: PortId) -> Result<(), Error> {
+        let _freed_here = self.ask_mirror(|reply| engine::Ask::Untap { id, reply });
         self.ask_all(0, |reply| Ask::Untap { id, reply }).map(drop)
     }
 

@@ -1,8 +1,9 @@
 //! The way out: frames are staged per port and sent with one call per port and batch.
 //!
-//! A frame that its port can't take as it is - a super-frame or an unfinished checksum to a device without that offload,
-//! and every mirror copy of one - is finished in memory of our own and sent at once, after what was staged for that port
-//! before it, so order is kept.
+//! A frame that its port can't take as it is - a super-frame or an unfinished checksum to a device without that offload -
+//! is finished in memory of our own and sent at once, after what was staged for that port before it, so order is kept.
+//!
+//! Frames that sessions want as they were sent are copied when their port has taken them ([`crate::observe::mirror`]).
 //!
 //! What becomes of a frame is known only when every port has answered. [`Batch`] holds the answers: whether a port took it
 //! whole, which is a bit; of others how many of its segments the most successful port took, and the first reason of a
@@ -17,18 +18,17 @@ pub use run::{Run, Way};
 
 use crate::account::counters::Tally;
 use crate::egress::vlan::{Head, Rewrite};
-use crate::frame::vnet::{self, VnetHdr};
+use crate::frame::vnet::VnetHdr;
 use crate::frame::{BATCH, FRAME_MAX, TxFrame};
 use crate::observe::capture::Tap;
-use crate::observe::mirror::copy_tag;
+use crate::observe::mirror::outlet::{Outlet, Sighting};
 use crate::offload::{complete_checksum, segment};
 use crate::parse::Parsed;
 use crate::port::{Offloads, Port, PortId, Sent};
-use crate::snapshot::{PortPolicy, SessionSet};
+use crate::snapshot::SessionSet;
 use crate::table::portset::PortSet;
 use crate::verdict::{DropReason, RuleRef};
 use arrayvec::ArrayVec;
-use proto::addr::VlanId;
 
 /// A device that is attached.
 pub struct Device {
@@ -41,8 +41,6 @@ pub struct Device {
     run: Run,
     /// A staged frame has another front than the received one.
     changed: bool,
-    /// A staged frame is a copy for a session.
-    copies: bool,
     /// Looks on while there is a capture.
     pub tap: Option<Box<Tap>>,
 }
@@ -51,8 +49,6 @@ pub struct Device {
 #[derive(Clone, Copy)]
 struct Staged {
     frame: u8,
-    /// The session that this is a copy for.
-    session: Option<u8>,
     rewrite: Rewrite,
 }
 
@@ -67,11 +63,10 @@ impl Staged {
     #[inline(always)]
     fn view<'a>(&self, cx: &Cx<'a>, parsed: &Parsed, head: Option<&'a Head>) -> TxFrame<'a> {
         let frame = cx.frame(self.frame);
-        let view = match head {
+        match head {
             None => TxFrame { head: &[], rest: frame, vnet: parsed.vnet, copy: false },
             Some(head) => head.with(frame, parsed.vnet.shifted(self.rewrite.growth())),
-        };
-        TxFrame { copy: self.session.is_some(), ..view }
+        }
     }
 }
 
@@ -100,7 +95,6 @@ impl Device {
                 batch.watch(at, vlan, 1 << session);
             }
         }
-        self.copies |= run.way.copy_of.is_some();
         self.changed |= run.way.rewrite != Rewrite::Keep;
         self.staged.extend(run.list());
     }
@@ -110,8 +104,10 @@ impl Device {
 pub struct Devices {
     devices: Vec<Option<Device>>,
     dirty: PortSet,
-    /// Empty lists to swap for full ones; sending may stage copies, whose list may fill up meanwhile.
-    spares: ArrayVec<Vec<Staged>, 2>,
+    /// An empty list to swap for a full one.
+    spare: Vec<Staged>,
+    /// Takes copies for monitor sessions.
+    pub outlet: Outlet,
     whole: Vec<u8>,
     scratch: Vec<u8>,
 }
@@ -124,12 +120,13 @@ struct Outcome {
 }
 
 impl Devices {
-    /// None attached; `ports` at most.
-    pub fn new(ports: usize) -> Self {
+    /// None attached; `ports` at most. Copies go to `outlet`.
+    pub fn new(ports: usize, outlet: Outlet) -> Self {
         Devices {
             devices: (0..ports).map(|_| None).collect(),
             dirty: PortSet::default(),
-            spares: (0..2).map(|_| Vec::with_capacity(BATCH)).collect(),
+            spare: Vec::with_capacity(BATCH),
+            outlet,
             whole: Vec::with_capacity(FRAME_MAX + 8),
             scratch: Vec::with_capacity(FRAME_MAX + 8),
         }
@@ -146,8 +143,7 @@ impl Devices {
             Some(slot @ None) => {
                 let offloads = port.offloads();
                 let staged = Vec::with_capacity(BATCH);
-                *slot =
-                    Some(Device { port, offloads, staged, run: Run::EMPTY, changed: false, copies: false, tap: None });
+                *slot = Some(Device { port, offloads, staged, run: Run::EMPTY, changed: false, tap: None });
                 Ok(())
             }
             _ => Err(port),
@@ -167,82 +163,40 @@ impl Devices {
         self.devices.get_mut(id.index())?.take().map(|device| device.port)
     }
 
+    /// Copies frame `at` for `sessions`, but for those that have theirs. `seen` was done to its tag when it was seen, by
+    /// `out` if that has sent it.
+    pub fn copy(
+        &mut self,
+        cx: &Cx<'_>,
+        batch: &mut Batch,
+        at: u8,
+        sessions: SessionSet,
+        seen: Rewrite,
+        out: Option<PortId>,
+    ) {
+        let Some(fate) = batch.fate(at) else { return };
+        let sessions = sessions & !fate.copied;
+        fate.copied |= sessions;
+        let vlan = fate.vlan;
+        if sessions != 0 {
+            self.outlet.put(cx, batch, bit(at), Sighting { sessions, vlan, seen, out, raw: false });
+        }
+    }
+
     /// Stages frame `at` for port `to`, with `rewrite` done to its tag.
     #[inline(always)]
     pub fn send(&mut self, cx: &Cx<'_>, batch: &mut Batch, at: u8, to: PortId, rewrite: Rewrite) {
-        self.stage(cx, batch, at, to, rewrite, None);
-    }
-
-    /// Stages copies of frame `at` for `sessions`, which have none yet. `seen` was done to its tag when it was seen.
-    pub fn copy(&mut self, cx: &Cx<'_>, batch: &mut Batch, at: u8, sessions: SessionSet, seen: Rewrite) {
-        let Some(fate) = batch.fate(at) else { return };
-        let mut rest = sessions & !fate.copied;
-        fate.copied |= sessions;
-        let vlan = fate.vlan;
-        while rest != 0 {
-            let session = rest.trailing_zeros() as u8;
-            rest &= rest - 1;
-            self.copy_one(cx, batch, at, session, vlan, seen);
-        }
-    }
-
-    /// Stages the copy of frame `at`, which is switched in `vlan`, for a session that has none yet.
-    #[inline]
-    pub fn copy_one(
-        &mut self,
-        cx: &Cx<'_>,
-        batch: &mut Batch,
-        at: u8,
-        session: u8,
-        vlan: Option<VlanId>,
-        seen: Rewrite,
-    ) {
-        let Some(running) = cx.snapshot.sessions.get(usize::from(session)) else { return };
-        if batch.parsed(at).vnet.is_gso()
-            && let Some(cells) = cx.counters.session(session.into())
-        {
-            cells.segmented.add(1);
-        }
-        for to in &running.destinations {
-            if let Some(policy) = cx.snapshot.port(*to) {
-                self.copy_to(cx, batch, at, session, policy, vlan, seen);
-            }
-        }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one copy, described")]
-    fn copy_to(
-        &mut self,
-        cx: &Cx<'_>,
-        batch: &mut Batch,
-        at: u8,
-        session: u8,
-        to: &PortPolicy,
-        vlan: Option<VlanId>,
-        seen: Rewrite,
-    ) {
-        let rewrite = copy_tag(to, vlan, batch.parsed(at), seen);
-        if to.config.up {
-            self.stage(cx, batch, at, to.config.id, rewrite, Some(session));
-        } else {
-            // A copy to a port that is shut is lost as if its queue were full.
-            self.lose(cx, batch, to.config.id, &Staged { frame: at, session: Some(session), rewrite });
-        }
-    }
-
-    fn stage(&mut self, cx: &Cx<'_>, batch: &mut Batch, at: u8, to: PortId, rewrite: Rewrite, session: Option<u8>) {
         let vnet = &batch.parsed(at).vnet;
         // Made where it is used: built here and copied there, it would be read before it is written back.
-        let staged = || Staged { frame: at, session, rewrite };
+        let staged = || Staged { frame: at, rewrite };
         match self.devices.get_mut(to.index()) {
-            Some(Some(device)) if vnet.asks_nothing() || takes(&device.offloads, vnet, session.is_some()) => {
+            Some(Some(device)) if vnet.asks_nothing() || device.offloads.cover(vnet) => {
                 if device.run.set != 0 {
                     device.list_run(batch);
                 } else if device.staged.is_empty() {
                     self.dirty.insert(to);
                 }
                 device.changed |= rewrite != Rewrite::Keep;
-                device.copies |= session.is_some();
                 device.staged.push(staged());
                 if device.staged.len() >= BATCH {
                     self.flush(cx, batch, to);
@@ -270,41 +224,23 @@ impl Devices {
 
     /// Sends everything that is staged.
     pub fn flush_all(&mut self, cx: &Cx<'_>, batch: &mut Batch) {
-        // Copies leave last: a mirror delays nobody (law 3). Sending a frame may stage copies of it, so this ends only when
-        // no port is left.
-        let mut copies = PortSet::default();
         while let Some(to) = self.dirty.pop() {
-            match self.gets_copies(to) {
-                true => copies.insert(to),
-                false => self.flush(cx, batch, to),
-            }
-        }
-        while let Some(to) = copies.pop() {
             self.flush(cx, batch, to);
         }
-    }
-
-    /// There are copies among what is staged for a port: it is the destination of a session.
-    fn gets_copies(&self, to: PortId) -> bool {
-        let device = self.devices.get(to.index()).and_then(Option::as_ref);
-        device.is_some_and(|device| match device.run.set {
-            0 => device.copies,
-            _ => device.run.way.copy_of.is_some(),
-        })
     }
 
     #[inline(never)]
     fn flush(&mut self, cx: &Cx<'_>, batch: &mut Batch, to: PortId) {
         self.dirty.remove(to);
-        let mut list = self.spares.pop().unwrap_or_default();
+        let mut list = std::mem::take(&mut self.spare);
         let Some(device) = self.devices.get_mut(to.index()).and_then(Option::as_mut) else { return };
         if device.run.set != 0 {
             self.flush_run(cx, batch, to, &mut list);
-            let _ = self.spares.try_push(list);
+            self.spare = list;
             return;
         }
         std::mem::swap(&mut list, &mut device.staged);
-        let (changed, copies) = (std::mem::take(&mut device.changed), std::mem::take(&mut device.copies));
+        let changed = std::mem::take(&mut device.changed);
         let mut heads = ArrayVec::<Head, BATCH>::new();
         if changed {
             heads.extend(list.iter().take(BATCH).filter(|s| s.rewrite != Rewrite::Keep).map(|s| s.head(cx)));
@@ -323,16 +259,12 @@ impl Devices {
         let sent = device.give(&frames);
         if sent.accepted >= list.len() && batch.watched() & set == 0 {
             cx.counters.port(to).tx.add(&tally);
-            if copies {
-                settle_copies(cx, batch, &list);
-            } else {
-                batch.deliver(set);
-            }
+            batch.deliver(set);
         } else {
             self.settle_each(cx, batch, to, &list, sent);
         }
         list.clear();
-        let _ = self.spares.try_push(list);
+        self.spare = list;
     }
 
     /// Adds up what became of each frame at a port that did not take all, or whose frames are copied as sent.
@@ -365,12 +297,11 @@ impl Devices {
         self.whole.clear();
         self.whole.extend_from_slice(view.head);
         self.whole.extend_from_slice(view.rest);
-        let copy = view.copy;
         let mut send = |frame: &[u8]| {
             if outcome.failure.is_some() {
                 return;
             }
-            let sent = device.give(&[TxFrame { head: &[], rest: frame, vnet: VnetHdr::PLAIN, copy }]);
+            let sent = device.give(&[TxFrame { head: &[], rest: frame, vnet: VnetHdr::PLAIN, copy: false }]);
             match (sent.accepted, sent.refused) {
                 (0, 0) => outcome.failure = Some(DropReason::TxFull),
                 (0, _) => outcome.failure = Some(DropReason::TxError),
@@ -412,13 +343,6 @@ impl Devices {
         let parsed = batch.parsed(staged.frame);
         let lost = parsed.segments.saturating_sub(outcome.taken);
         tally.add(parsed.key.dst_mac, outcome.taken.into(), outcome.octets);
-        if let Some(session) = staged.session {
-            if let Some(cells) = cx.counters.session(session.into()) {
-                cells.copied.add(outcome.taken.into());
-                cells.dropped.add(lost.into());
-            }
-            return;
-        }
         if lost == 0 {
             batch.deliver(bit(staged.frame));
         }
@@ -432,42 +356,9 @@ impl Devices {
             let watched = cx.snapshot.port(to).map_or(0, |port| port.tx_sessions);
             let vlan_watched = fate.vlan.map_or(0, |vlan| cx.snapshot.vlan_tx_sessions(vlan));
             let sessions = fate.tx_sessions & (watched | vlan_watched);
-            self.copy(cx, batch, staged.frame, sessions, staged.rewrite);
+            self.copy(cx, batch, staged.frame, sessions, staged.rewrite, Some(to));
         }
     }
-}
-
-/// Counts copies that were all taken, and what else there is among them.
-fn settle_copies(cx: &Cx<'_>, batch: &mut Batch, list: &[Staged]) {
-    let (mut counted, mut copies) = (None, 0);
-    let add = |session: Option<u8>, copies: u64| {
-        if let Some(cells) = session.and_then(|session| cx.counters.session(session.into())) {
-            cells.copied.add(copies);
-        }
-    };
-    for staged in list {
-        if staged.session.is_none() {
-            batch.deliver(bit(staged.frame));
-        } else if staged.session != counted {
-            add(counted, copies);
-            (counted, copies) = (staged.session, 0);
-        }
-        if staged.session.is_some() {
-            copies += u64::from(batch.parsed(staged.frame).segments);
-        }
-    }
-    add(counted, copies);
-}
-
-/// The device takes a frame of that description. Copies are complete whatever the device can do.
-fn takes(offloads: &Offloads, vnet: &VnetHdr, copy: bool) -> bool {
-    let gso = match vnet.gso_type & !vnet::GSO_ECN {
-        vnet::GSO_NONE => true,
-        vnet::GSO_TCPV4 => offloads.tso4 && !copy,
-        vnet::GSO_TCPV6 => offloads.tso6 && !copy,
-        _ => offloads.uso && !copy,
-    };
-    gso && (!vnet.needs_csum() || (offloads.csum && !copy))
 }
 
 /// Octets of all segments as they leave.

@@ -7,7 +7,7 @@ use crate::bridge::flood::only;
 use crate::bridge::learn::learn;
 use crate::bridge::lookup::{Target, lookup};
 use crate::parse::Parsed;
-use crate::snapshot::{PortPolicy, Snapshot};
+use crate::snapshot::{PortPolicy, SessionSet, Snapshot};
 use crate::table::mac::{MacTable, SlotRef};
 use crate::time::Instant;
 use crate::verdict::{Absence, Destination, Judgement, RuleRef, Verdict};
@@ -42,7 +42,8 @@ pub fn judge(snapshot: &Snapshot, macs: &mut MacTable, frame: &Parsed, now: Inst
         (j.monitors_in, j.skipped) = snapshot.watching(from.monitors_in, from.config.id, &frame.key, j.vlan);
     }
     if let Some(from) = from.filter(|from| !from.mirror_destination) {
-        j.rx_sessions = from.rx_sessions | j.vlan.map_or(0, |vlan| snapshot.vlan_rx_sessions(vlan));
+        let watching = from.rx_sessions | j.vlan.map_or(0, |vlan| snapshot.vlan_rx_sessions(vlan));
+        j.rx_sessions = snapshot.looking_for(watching, j.vlan, frame);
     }
     let vlan = match admission {
         Ok(admitted) => admitted.vlan,
@@ -102,10 +103,23 @@ impl Judgement {
     fn leave_by(&mut self, snapshot: &Snapshot, to: &PortPolicy, vlan: VlanId, rule: RuleRef, frame: &Parsed) {
         (self.out, self.rule_out) = (Some(to.config.id), rule);
         self.generation_out = to.generation;
-        self.tx_sessions = (to.tx_sessions | snapshot.vlan_tx_sessions(vlan)) & !self.rx_sessions;
+        let watching = (to.tx_sessions | snapshot.vlan_tx_sessions(vlan)) & !self.rx_sessions;
+        self.tx_sessions = snapshot.looking_for(watching, Some(vlan), frame);
         let (monitors, _) = snapshot.watching(to.monitors_out, frame.key.in_port(), &frame.key, self.vlan);
         self.monitors_out = monitors & !self.monitors_in;
     }
+}
+
+/// Names the sessions that copy the frames of a flow of which the judges have said `j`, as they do.
+pub fn name_sessions(j: &mut Judgement, snapshot: &Snapshot, frame: &Parsed) {
+    let from = snapshot.port(frame.key.in_port()).filter(|from| !from.mirror_destination);
+    let in_vlan = |of: &dyn Fn(VlanId) -> SessionSet| j.vlan.map_or(0, of);
+    let received = from.map_or(0, |from| from.rx_sessions | in_vlan(&|vlan| snapshot.vlan_rx_sessions(vlan)));
+    let rx = snapshot.looking_for(received, j.vlan, frame);
+    let out = j.out.filter(|_| !matches!(j.verdict, Verdict::Drop(_))).and_then(|out| snapshot.port(out));
+    let sent = out.map_or(0, |to| to.tx_sessions | in_vlan(&|vlan| snapshot.vlan_tx_sessions(vlan)));
+    let tx = snapshot.looking_for(sent & !rx, j.vlan, frame);
+    (j.rx_sessions, j.tx_sessions) = (rx, tx);
 }
 
 /// The destination is where it was, or as unknown as it was with the same ports to flood to.

@@ -21,15 +21,16 @@ use crate::flow::cache::NONE;
 use crate::flow::entry::{Entry, state};
 use crate::flow::key::FlowKey;
 use crate::frame::{BATCH, Buffer};
-use crate::judge;
 use crate::observe::drops::Drops;
+use crate::observe::mirror::outlet::Sighting;
 use crate::observe::passage::{Cached, Watch};
 use crate::parse::{Parsed, parse_into};
 use crate::port::PortId;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{SessionSet, Snapshot};
 use crate::table::mac::MacTable;
 use crate::time::Instant;
 use crate::verdict::{DropReason, Judgement, RuleRef, Verdict};
+use crate::{ingress, judge};
 use proto::addr::VlanId;
 
 /// A flow tells the MAC table that its source was seen once in 2^30 ns, about a second.
@@ -72,6 +73,7 @@ impl Road {
         let counters = Arc::clone(&self.counters);
         let cx = Cx { snapshot, buffers, counters: &counters };
         self.batch.restart();
+        devices.outlet.begin(port, now);
         let received = self.parse(&cx, port);
         self.look_up(received.active);
         let generation = snapshot.generation(port);
@@ -80,7 +82,7 @@ impl Road {
             _ => self.walk_watched(&cx, devices, received.active, generation, now),
         }
         devices.flush_all(&cx, &mut self.batch);
-        self.settle(&cx, port, &received, now);
+        self.settle(&cx, devices, port, &received, now);
         if let Some(watch) = &mut self.watch {
             watch.tell(&mut self.batch);
         }
@@ -161,7 +163,10 @@ impl Road {
     /// What the cache says of a flow, and whether that holds; for who asks, and changes nothing.
     pub fn cached(&self, key: &FlowKey, snapshot: &Snapshot) -> Option<(Judgement, bool)> {
         let entry = self.flows.cache.get(self.flows.cache.find(self.flows.cache.hash(key), key)?)?;
-        let j = entry.judgement();
+        let mut j = entry.judgement();
+        if entry.is_copied_by_several() {
+            judge::name_sessions(&mut j, snapshot, &Parsed { key: *key, ..Parsed::EMPTY });
+        }
         let generation_out = j.out.map_or(0, |out| snapshot.generation(out));
         let fits = j.generation_in == snapshot.generation(key.in_port())
             && (j.out.is_none() || j.generation_out == generation_out)
@@ -256,7 +261,7 @@ impl Road {
         };
         let copied = rx_session.map(|session| (session, vlan));
         if parsed.vnet.asks_nothing() {
-            let way = Way { rewrite, copy_of: None, watched: tx_session.map(|session| (session, vlan)) };
+            let way = Way { rewrite, watched: tx_session.map(|session| (session, vlan)) };
             if (runs.to, runs.run.way, runs.copied) != (to, way, copied) {
                 runs.stage(cx, devices, &mut self.batch);
                 let leaves = if rewrite == Rewrite::Keep { leaves } else { u64::MAX };
@@ -267,7 +272,8 @@ impl Road {
         }
         runs.stage(cx, devices, &mut self.batch);
         if let Some(session) = rx_session {
-            devices.copy_one(cx, &mut self.batch, at, session, vlan, Rewrite::Keep);
+            let sighting = Sighting { sessions: 1 << session, vlan, seen: Rewrite::Keep, out: None, raw: false };
+            devices.outlet.put(cx, &self.batch, bit(at), sighting);
         }
         if let Some(session) = tx_session {
             self.batch.watch(at, vlan, 1 << session);
@@ -316,7 +322,7 @@ impl Road {
             if let Some(fate) = self.batch.fate(at) {
                 fate.vlan = j.vlan;
             }
-            devices.copy(cx, &mut self.batch, at, j.rx_sessions, Rewrite::Keep);
+            devices.copy(cx, &mut self.batch, at, j.rx_sessions, Rewrite::Keep, None);
         }
         if j.tx_sessions != 0 {
             self.batch.watch(at, j.vlan, j.tx_sessions);
@@ -381,7 +387,8 @@ impl Road {
             }
             reached = true;
             monitors |= cx.snapshot.watching(to.monitors_out, parsed.key.in_port(), &parsed.key, j.vlan).0;
-            let sessions = (to.tx_sessions | vlan_sessions) & !j.rx_sessions;
+            let watching = (to.tx_sessions | vlan_sessions) & !j.rx_sessions;
+            let sessions = cx.snapshot.looking_for(watching, j.vlan, &parsed);
             if sessions != 0 {
                 self.batch.watch(at, j.vlan, sessions);
             }
@@ -398,8 +405,32 @@ impl Road {
         self.flows.count(entry, &parsed, now);
     }
 
+    /// Copies a dropped frame for sessions that have no copy of it yet; `sane`: it is what it claims.
+    #[cold]
+    fn copy_dropped(
+        &mut self,
+        cx: &Cx<'_>,
+        devices: &mut Devices,
+        port: PortId,
+        at: u8,
+        sane: bool,
+        sessions: SessionSet,
+    ) {
+        let Some(from) = cx.snapshot.port(port).filter(|from| !from.mirror_destination) else { return };
+        let parsed = self.batch.parsed(at);
+        let vlan = if sane { ingress::vlan::judge(cx.snapshot, from, parsed).ok() } else { None };
+        let watching = from.rx_sessions | vlan.map_or(0, |vlan| cx.snapshot.vlan_rx_sessions(vlan));
+        let received = if sane { watching } else { 0 };
+        let sessions = cx.snapshot.looking_for(sessions & !received, vlan, parsed);
+        let copied = self.batch.fate(at).map_or(0, |fate| fate.copied);
+        if sessions & !copied != 0 {
+            let sighting = Sighting { sessions: sessions & !copied, vlan, seen: Rewrite::Keep, out: None, raw: !sane };
+            devices.outlet.put(cx, &self.batch, bit(at), sighting);
+        }
+    }
+
     /// Counts each frame as delivered or dropped; keeps samples of the dropped.
-    fn settle(&mut self, cx: &Cx<'_>, port: PortId, received: &Received, now: Instant) {
+    fn settle(&mut self, cx: &Cx<'_>, devices: &mut Devices, port: PortId, received: &Received, now: Instant) {
         let cells = cx.counters.port(port);
         let all = u64::MAX.checked_shr((BATCH - cx.buffers.len().min(BATCH)) as u32).unwrap_or(0);
         let mut lost = 0;
@@ -411,10 +442,14 @@ impl Road {
             let Some(fate) = self.batch.fate(at) else { break };
             let missing = segments.saturating_sub(fate.sent);
             if missing > 0 {
-                let reason = fate.reason.unwrap_or(DropReason::NoDestination);
+                let (reason, rule) = (fate.reason.unwrap_or(DropReason::NoDestination), fate.rule);
+                let sessions = cx.snapshot.drop_sessions(reason);
+                if sessions != 0 {
+                    self.copy_dropped(cx, devices, port, at, received.active & bit(at) != 0, sessions);
+                }
                 cells.drop_rx(reason, missing.into());
-                count_rule_drop(cx, port, reason, fate.rule, missing.into());
-                self.drops.record(now, port, reason, fate.rule, cx.frame(at));
+                count_rule_drop(cx, port, reason, rule, missing.into());
+                self.drops.record(now, port, reason, rule, cx.frame(at));
                 lost += u64::from(missing);
             }
         }
@@ -433,6 +468,9 @@ fn renew(
 ) -> Option<Judgement> {
     let mut j = entry.judgement();
     let holds = judge::renew(&mut j, cx.snapshot, macs, parsed, generation, now);
+    if holds && entry.is_copied_by_several() {
+        judge::name_sessions(&mut j, cx.snapshot, parsed);
+    }
     holds.then(|| {
         entry.set_places(&j);
         j
@@ -470,8 +508,9 @@ impl Runs {
         if set == 0 {
             return;
         }
-        if let Some(copied) = self.copied {
-            devices.copy_run(cx, batch, set, copied, Rewrite::Keep);
+        if let Some((session, vlan)) = self.copied {
+            let sighting = Sighting { sessions: 1 << session, vlan, seen: Rewrite::Keep, out: None, raw: false };
+            devices.outlet.put(cx, batch, set, sighting);
         }
         devices.send_run(cx, batch, self.to, Run { set, ..self.run });
     }

@@ -12,6 +12,8 @@
 //! **Access lists** are taken over from the running snapshot while they say the same ([`crate::table::acl::list`]), so that
 //! a change elsewhere neither compiles nor compares them port by port.
 
+mod sessions;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,11 +24,15 @@ use crate::account::select::{self, Selection, Skipped};
 use crate::config::{Config, Error, MonitorConfig, PortConfig, RULES_MAX, SESSIONS_MAX, SessionConfig, StaticMac};
 use crate::flow::key::FlowKey;
 use crate::flow::record::{MONITORS_MAX, MonitorSet};
+use crate::observe::mirror::filter::encapsulations;
 use crate::port::{PORTS_MAX, PortId};
 use crate::table::acl::list::{AclPair, List, Lists};
+use crate::verdict::DropReason;
+
+pub use sessions::Session;
 
 /// A set of monitor sessions, bit `i` for the `i`-th of the snapshot.
-pub type SessionSet = u32;
+pub type SessionSet = u64;
 
 /// Everything that the judges read of a port.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -82,13 +88,6 @@ pub struct Out {
     pub untagged: bool,
 }
 
-/// A monitor session, running.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Session {
-    /// Ports that get the copies.
-    pub destinations: Vec<PortId>,
-}
-
 /// The configuration, compiled.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -119,6 +118,16 @@ pub struct Snapshot {
     lists: Lists,
     /// Numbers of the rules of all lists, one bit each.
     rules: Vec<u64>,
+    /// Sessions that look for some frames only.
+    choosy: SessionSet,
+    /// Sessions that copy one of so many frames.
+    sampled: SessionSet,
+    /// Sessions whose copies are cut short.
+    cut: SessionSet,
+    /// Sessions that copy what is dropped, by the number of the reason.
+    drop_sessions: Vec<SessionSet>,
+    /// What others call the ports, by port number.
+    numbers: Vec<u32>,
     last_generation: u32,
     /// Of `ports`, by port number.
     outs: Vec<Out>,
@@ -147,9 +156,14 @@ impl Snapshot {
             port_index: vec![0; PORTS_MAX],
             vlan_index: vec![0; 4096],
             protected: config.protected_macs.iter().map(|mac| mac.to_u64()).collect(),
+            numbers: vec![0; PORTS_MAX],
+            drop_sessions: vec![0; DropReason::COUNT],
             last_generation: 1,
             ..Snapshot::default()
         };
+        for (port, number) in &config.port_numbers {
+            snapshot.numbers.get_mut(port.index()).into_iter().for_each(|place| *place = *number);
+        }
         snapshot.protected.sort_unstable();
         snapshot.protected.dedup();
         for (index, selecting) in config.selecting.iter().enumerate() {
@@ -160,8 +174,9 @@ impl Snapshot {
         for port in &config.ports {
             snapshot.add_port(port, config, &lists)?;
         }
+        let own = encapsulations(config);
         for (i, session) in config.sessions.iter().enumerate() {
-            snapshot.add_session(i, session)?;
+            snapshot.add_session(i, session, &lists, &own)?;
         }
         snapshot.check_static_macs()?;
         snapshot.add_vlans(config);
@@ -215,27 +230,6 @@ impl Snapshot {
             tx_sessions: 0,
         });
         *index = self.ports.len() as u16;
-        Ok(())
-    }
-
-    fn add_session(&mut self, i: usize, session: &SessionConfig) -> Result<(), Error> {
-        let bit: SessionSet = 1 << i;
-        let mut each = |ports: &[PortId], mark: &dyn Fn(&mut PortPolicy)| -> Result<(), Error> {
-            for port in ports {
-                match self.port_mut(*port) {
-                    Some(policy) => mark(policy),
-                    None => return Err(Error::Dangling(format!("session {}", i + 1), format!("port {}", port.0))),
-                }
-            }
-            Ok(())
-        };
-        each(&session.rx_ports, &|port| port.rx_sessions |= bit)?;
-        each(&session.tx_ports, &|port| port.tx_sessions |= bit)?;
-        each(&session.destinations, &|port| port.mirror_destination = true)?;
-        let mut destinations = session.destinations.clone();
-        destinations.sort_unstable();
-        destinations.dedup();
-        self.sessions.push(Session { destinations });
         Ok(())
     }
 
@@ -426,10 +420,12 @@ impl Snapshot {
         let fresh = previous.last_generation.wrapping_add(1).max(1);
         self.last_generation = fresh;
         let pairs = self.ports.iter_mut().flat_map(|port| [&mut port.acl_in, &mut port.acl_out]);
-        let pairs = pairs.chain(self.selections.iter_mut().filter_map(Selection::list_mut));
+        let filters = self.sessions.iter_mut().map(|session| session.filter.lists_mut());
+        let pairs = pairs.chain(self.selections.iter_mut().filter_map(Selection::list_mut)).chain(filters);
         self.lists.adopt(&previous.lists, pairs);
+        let refiltered = self.refiltered(previous);
         let changed: Vec<VlanId> =
-            (1..=4094).filter_map(VlanId::new).filter(|vlan| self.vlan_differs(previous, *vlan)).collect();
+            (1..=4094).filter_map(VlanId::new).filter(|vlan| self.vlan_differs(previous, *vlan, refiltered)).collect();
         let protected_differ = self.protected != previous.protected;
         let anew = self.selected_anew(previous);
         for port in &mut self.ports {
@@ -438,7 +434,8 @@ impl Snapshot {
             let touched = changed.iter().any(|vlan| port.carries(*vlan));
             port.generation = old.generation;
             let counted_anew = (port.monitors_in | port.monitors_out) & anew != 0;
-            if *port != *old || touched || counted_anew || (port.config.uplink && protected_differ) {
+            let refiltered = (port.rx_sessions | port.tx_sessions) & refiltered != 0;
+            if *port != *old || touched || counted_anew || refiltered || (port.config.uplink && protected_differ) {
                 port.generation = fresh;
             }
         }
@@ -446,12 +443,13 @@ impl Snapshot {
     }
 
     /// Anything of `vlan` that a cached verdict rests on is not as in `previous`.
-    fn vlan_differs(&self, previous: &Snapshot, vlan: VlanId) -> bool {
+    fn vlan_differs(&self, previous: &Snapshot, vlan: VlanId, refiltered: SessionSet) -> bool {
         let rests_on = |s: &Snapshot| {
             let policy = s.vlan(vlan);
             policy.map(|v| (v.uplinks > 1, v.rx_sessions, v.tx_sessions))
         };
-        rests_on(self) != rests_on(previous)
+        let sessions = self.vlan(vlan).map_or(0, |v| v.rx_sessions | v.tx_sessions);
+        sessions & refiltered != 0 || rests_on(self) != rests_on(previous)
     }
 }
 

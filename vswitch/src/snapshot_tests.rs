@@ -55,8 +55,16 @@ fn what_does_not_fit_together_is_refused() {
     assert_eq!(refused(&|c| c.acls = vec![mac_list(vec![65_536])]), "rule number: 65536 are more than 65535");
     assert!(refused(&|c| c.acls = vec![mac_list(vec![])]).contains("a rule without a number"));
     let session = |rx: u16| SessionConfig { rx_ports: vec![PortId(rx)], ..SessionConfig::default() };
-    assert_eq!(refused(&|c| c.sessions = vec![session(3)]), "session 1 refers to port 3, which does not exist");
-    assert_eq!(refused(&|c| c.sessions = vec![session(1); 33]), "monitor sessions: 33 are more than 32");
+    assert_eq!(refused(&|c| c.sessions = vec![session(3)]), "session 0 refers to port 3, which does not exist");
+    assert_eq!(refused(&|c| c.sessions = vec![session(1); 65]), "monitor sessions: 65 are more than 64");
+    assert_eq!(refused(&|c| c.sessions = vec![session(1); 2]), "session 0 is given twice");
+    let listed = SessionConfig { filter_acl: Some(9), ..session(1) };
+    assert_eq!(
+        refused(&|c| c.sessions = vec![listed.clone()]),
+        "session 0 refers to access list 9, which does not exist"
+    );
+    let high = SessionConfig { id: 257, ..session(1) };
+    assert_eq!(refused(&|c| c.sessions = vec![high.clone()]), "number of a monitor session: 257 are more than 256");
     let entry = |port: u16| StaticMac { vlan: VlanId::DEFAULT, mac: MacAddr([2; 6]), port: Some(PortId(port)) };
     assert!(refused(&|c| c.static_macs = vec![entry(9)]).contains("refers to port 9"));
     assert!(refused(&|c| c.static_macs = vec![entry(1), entry(2)]).contains("is given twice"));

@@ -216,7 +216,16 @@ impl Worker {
             tap.received(frames);
         }
         self.road.run(&self.snapshot, &mut self.devices, id, frames, self.now);
+        if self.devices.outlet.has_written() {
+            self.shared.mirror.call();
+        }
         received
+    }
+
+    /// A further handle of the device of port `id`, which only sends.
+    pub fn sender(&mut self, id: PortId) -> Result<Box<dyn Port>, Error> {
+        let device = self.devices.get_mut(id).ok_or(Error::PortFree(id.0))?;
+        device.port.sender().map_err(|error| Error::PortShared(id.0, error.to_string()))
     }
 
     fn mark_gone(&self, id: PortId, gone: bool) {

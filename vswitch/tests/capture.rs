@@ -4,6 +4,7 @@ mod net;
 
 use net::frames::{ethernet, tso4, udp4};
 use net::{Net, access, config, mac, trunk};
+use vswitch::config::SessionConfig;
 use vswitch::control::Error;
 use vswitch::observe::bpf::{Insn, Program};
 use vswitch::observe::capture::{Capture, Wanted};
@@ -17,11 +18,12 @@ fn all() -> Wanted {
 
 /// Asks from another thread while the worker turns, as the agent does.
 fn asked<T: Send>(net: &mut Net, ask: impl FnOnce(&vswitch::control::Control) -> T + Send) -> T {
-    let Net { worker, control, now_ms, .. } = net;
+    let Net { worker, mirror, control, now_ms, .. } = net;
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| ask(control));
         while !asking.is_finished() {
             worker.turn(Instant::from_ms(*now_ms));
+            mirror.turn();
         }
         asking.join().unwrap()
     })
@@ -121,4 +123,26 @@ fn one_capture_of_a_port_at_a_time_and_it_ends_with_the_port() {
     assert!(!second.is_over());
     assert!(asked(&mut net, |control| control.detach(PortId(1)).is_ok()));
     assert!(second.is_over());
+}
+
+/// Copies of a session are sent by another thread; a capture of its destination sees them all the same, and outlives it.
+#[test]
+fn copies_of_a_session_are_seen_at_its_destination() {
+    let mut net = Net::new(config(vec![access(1, 10), access(2, 10), access(9, 10)]));
+    net.through(2, &udp4(mac(1), mac(2), 80, 20));
+    let mut capture = begin(&mut net, 9, all()).unwrap();
+    let session =
+        SessionConfig { rx_ports: vec![PortId(1)], destinations: vec![PortId(9)], ..SessionConfig::default() };
+    net.config.sessions = vec![session];
+    net.publish();
+    let frame = udp4(mac(2), mac(1), 80, 30);
+    assert_eq!(net.through(1, &frame), [2, 9]);
+    let sightings = capture.take(usize::MAX);
+    assert_eq!(sightings.iter().map(|s| (s.received, &s.octets)).collect::<Vec<_>>(), [(false, &frame)]);
+    net.config.sessions.clear();
+    net.publish();
+    drop(net.mirror.detach(PortId(9)));
+    assert!(!capture.is_over());
+    asked(&mut net, |control| control.end_capture(PortId(9))).unwrap();
+    assert!(capture.is_over());
 }

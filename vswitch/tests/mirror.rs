@@ -2,11 +2,16 @@
 
 mod net;
 
+use std::sync::Arc;
+
 use net::frames::{checksum_is_right, ethernet, tso4, udp4};
-use net::{Net, SMALL, access, config, mac, trunk, vlans};
+use net::{Net, SMALL, access, acl, config, mac, trunk, vlans};
+use proto::acl::{Action, AddrMatch, IpRule, PortMatch, Rules};
 use proto::addr::MacAddr;
 use vswitch::config::SessionConfig;
 use vswitch::frame::vnet::VnetHdr;
+use vswitch::observe::bpf::{Insn, Program};
+use vswitch::observe::mirror::CopyLoss;
 use vswitch::port::{Offloads, PortId};
 use vswitch::verdict::DropReason;
 
@@ -103,7 +108,7 @@ fn a_trunk_destination_sees_the_vlan_in_both_directions() {
     let both = SessionConfig { rx_ports: ids(&[1, 2]), ..SessionConfig::default() };
     net.config.sessions = vec![
         SessionConfig { destinations: ids(&[9]), ..both.clone() },
-        SessionConfig { destinations: ids(&[8]), ..both },
+        SessionConfig { id: 1, destinations: ids(&[8]), ..both },
     ];
     net.publish();
     let plain = ethernet(mac(2), mac(1), &[], 0x9999, &[0; 50]);
@@ -141,7 +146,7 @@ fn batches_of_copies_keep_their_order() {
     let mut net = Net::with(config(vec![access(1, 10), access(2, 10), access(9, 10)]), SMALL, Offloads::ALL, 1024);
     net.config.sessions = vec![
         SessionConfig { rx_ports: ids(&[1]), destinations: ids(&[9]), ..SessionConfig::default() },
-        SessionConfig { tx_ports: ids(&[2]), destinations: ids(&[9]), ..SessionConfig::default() },
+        SessionConfig { id: 1, tx_ports: ids(&[2]), destinations: ids(&[9]), ..SessionConfig::default() },
     ];
     net.publish();
     net.through(2, &udp4(mac(1), mac(2), 5, 0));
@@ -207,4 +212,206 @@ fn a_new_flow_behind_known_ones_takes_no_copies_from_them() {
         net.turn();
         assert_eq!((net.recv(2).len(), net.recv(9).len()), (3, 3));
     }
+}
+
+/// What a session looks for is its own affair, and changes from the next frame on, also of flows that are cached.
+#[test]
+fn filters_choose_and_change_from_the_next_frame_on() {
+    let rule = |protocol| IpRule {
+        action: Action::Permit,
+        protocol: Some(protocol),
+        src: AddrMatch::ANY,
+        src_port: PortMatch::Any,
+        dst: AddrMatch::ANY,
+        dst_port: PortMatch::Any,
+        icmp_type: None,
+        icmp_code: None,
+        dscp: None,
+    };
+    let mut net = watched(SessionConfig { rx_ports: ids(&[1]), tx_ports: ids(&[2]), ..SessionConfig::default() });
+    net.config.acls = vec![acl(Rules::Ip([(10, rule(17))].into()), 0), acl(Rules::Ip([(10, rule(6))].into()), 10)];
+    let (udp, other) = (udp4(mac(2), mac(1), 80, 20), ethernet(mac(2), mac(1), &[], 0x9999, &[0; 50]));
+    let mut copies = |change: &dyn Fn(&mut SessionConfig)| {
+        change(&mut net.config.sessions[0]);
+        net.publish();
+        [&udp, &other].map(|frame| net.through(1, frame) == [2, 9])
+    };
+    assert_eq!(copies(&|_| ()), [true, true]);
+    assert_eq!(copies(&|s| s.filter_vlans = Some(vlans("11"))), [false, false]);
+    assert_eq!(copies(&|s| s.filter_vlans = Some(vlans("1-10"))), [true, true]);
+    assert_eq!(copies(&|s| s.filter_acl = Some(0)), [true, false], "an IP list singles out no other frames");
+    assert_eq!(copies(&|s| s.filter_acl = Some(1)), [false, false]);
+    assert_eq!(copies(&|s| s.rx_ports.clear()), [false, false]);
+    assert_eq!(copies(&|s| s.filter_acl = None), [true, true]);
+    assert_eq!(net.control.rule_matches(0), 0, "what a filter does is not counted at its rules");
+}
+
+/// As many sessions as there can be, with high numbers: each gets its copy, counted under its number.
+#[test]
+fn sixty_four_sessions_each_have_their_copy() {
+    let mut net = watched(SessionConfig::default());
+    let session = |id| SessionConfig { id, rx_ports: ids(&[1]), destinations: ids(&[9]), ..SessionConfig::default() };
+    net.config.sessions = (193..=256).map(session).collect();
+    net.publish();
+    for _ in 0..2 {
+        assert_eq!(net.through(1, &udp4(mac(2), mac(1), 80, 20)).len(), 65);
+    }
+    assert!((193..=256).all(|id| net.control.session_stats(id).copied == 2));
+}
+
+#[test]
+fn of_a_sampled_session_every_so_manieth_frame_is_copied() {
+    let mut net = watched(SessionConfig { rx_ports: ids(&[1]), sampling: Some(4), ..SessionConfig::default() });
+    net.config.sessions.push(SessionConfig {
+        id: 1,
+        tx_ports: ids(&[2]),
+        destinations: ids(&[9]),
+        ..SessionConfig::default()
+    });
+    net.publish();
+    net.recv_all();
+    for n in 1..=10 {
+        net.send(1, &udp4(mac(2), mac(1), n, 20));
+    }
+    net.turn();
+    let port_of = |f: &[u8]| u16::from_be_bytes([f[36], f[37]]);
+    let mut copied: Vec<u16> = net.recv(9).iter().map(|(f, _)| port_of(f)).collect();
+    copied.sort_unstable();
+    assert_eq!(copied, [1, 2, 3, 4, 4, 5, 6, 7, 8, 8, 9, 10]);
+    assert_eq!([0, 1].map(|id| net.control.session_stats(id).matched), [2, 10]);
+}
+
+/// Cut behind the segmentation; what the headers say of the length stays.
+#[test]
+fn copies_are_truncated_and_say_how_long_they_were() {
+    let mut net = watched(SessionConfig { rx_ports: ids(&[1]), truncate: Some(100), ..SessionConfig::default() });
+    net.config.ports[3].mode = trunk(9, 1, "1-100").mode;
+    net.publish();
+    net.recv_all();
+    let long = udp4(mac(2), mac(1), 80, 1000);
+    let (super_frame, vnet) = tso4(mac(2), mac(1), 3000, 1448);
+    net.send(1, &long);
+    net.send(1, &udp4(mac(2), mac(1), 80, 0));
+    net.send_vnet(1, &super_frame, vnet);
+    net.turn();
+    let copies: Vec<Vec<u8>> = net.recv(9).into_iter().map(|(f, _)| f).collect();
+    assert_eq!(copies.iter().map(Vec::len).collect::<Vec<_>>(), [100, 46, 100, 100, 100]);
+    assert_eq!(copies[0][..12], long[..12]);
+    assert_eq!(copies[0][12..16], [0x81, 0, 0, 10]);
+    assert_eq!(copies[0][16..], long[12..96]);
+    let ip_length = |f: &Vec<u8>| u16::from_be_bytes([f[20], f[21]]);
+    assert_eq!(copies.iter().map(ip_length).collect::<Vec<_>>(), [1028, 28, 1488, 1488, 40 + 3000 - 2 * 1448]);
+    let stats = net.control.session_stats(0);
+    assert_eq!((stats.matched, stats.copied, stats.truncated, stats.segmented), (5, 5, 4, 1));
+}
+
+/// While nobody drives the mirror its ring fills up, and that is all: production goes on, and each loss is counted.
+#[test]
+fn a_mirror_that_stands_still_costs_production_nothing() {
+    let ports = config(vec![access(1, 10), access(2, 10), access(9, 10)]);
+    let mut net = Net::with(ports, SMALL, Offloads::ALL, 4096);
+    let session = SessionConfig { rx_ports: ids(&[1]), destinations: ids(&[9]), ..SessionConfig::default() };
+    net.config.sessions = vec![session];
+    net.publish();
+    net.through(2, &udp4(mac(1), mac(2), 5, 0));
+    net.recv_all();
+    net.port(1).mtu = 9000;
+    net.port(2).mtu = 9000;
+    net.publish();
+    // More than the rings hold.
+    for n in 0..4000 {
+        net.send(1, &udp4(mac(2), mac(1), n, 8900));
+    }
+    while net.worker.turn(vswitch::time::Instant::from_ms(2)) > 0 {}
+    assert_eq!(net.recv(2).len(), 4000);
+    for n in 4000..5000 {
+        net.send(1, &udp4(mac(2), mac(1), n, 8900));
+    }
+    while net.worker.turn(vswitch::time::Instant::from_ms(2)) > 0 {}
+    assert_eq!(net.recv(2).len(), 1000);
+    let lost = net.control.session_stats(0).losses[CopyLoss::MirrorBusy as usize];
+    assert!((100..1900).contains(&lost), "{lost}");
+    let mut copies = net.drain(9);
+    let stats = net.control.session_stats(0);
+    assert_eq!((stats.matched, stats.copied + stats.dropped, stats.dropped), (5000, 5000, lost));
+    let port_of = |f: &[u8]| u16::from_be_bytes([f[36], f[37]]);
+    let copied: Vec<u16> = copies.drain(..).map(|(f, _)| port_of(&f)).collect();
+    assert!(copied.iter().copied().eq(0..5000 - lost as u16), "the first that found room, in order");
+    assert_eq!(net.through(1, &udp4(mac(2), mac(1), 7, 0)), [2, 9]);
+}
+
+/// A session gets what was switched while it was as it is, though the mirror comes to it later.
+#[test]
+fn a_frame_is_copied_by_the_configuration_that_it_was_switched_by() {
+    let mut net = watched(SessionConfig { rx_ports: ids(&[1]), ..SessionConfig::default() });
+    net.recv_all();
+    net.send(1, &udp4(mac(2), mac(1), 80, 20));
+    while net.worker.turn(vswitch::time::Instant::from_ms(1)) > 0 {}
+    // Another session in the same place, to another port.
+    net.config.sessions =
+        vec![SessionConfig { id: 7, rx_ports: ids(&[2]), destinations: ids(&[3]), ..SessionConfig::default() }];
+    net.publish();
+    net.turn();
+    assert_eq!(net.recv_all().into_iter().map(|(port, _)| port).collect::<Vec<_>>(), [2, 9]);
+    assert_eq!([0, 7].map(|id| net.control.session_stats(id).copied), [1, 0]);
+}
+
+/// What is dropped for the reasons that a session asks for is copied once, whether or not it was seen before, and a lie as
+/// it came.
+#[test]
+fn dropped_frames_are_copied_by_their_reason() {
+    let bits = |reasons: &[DropReason]| reasons.iter().fold(0, |set, reason| set | 1 << *reason as u64);
+    let drops = bits(&[
+        DropReason::Isolated,
+        DropReason::Ipv4Length,
+        DropReason::OffloadInvalid,
+        DropReason::MirrorDestination,
+    ]);
+    let mut net = watched(SessionConfig { drops, ..SessionConfig::default() });
+    (net.port(1).protected, net.port(2).protected) = (true, true);
+    net.publish();
+    let isolated = udp4(mac(2), mac(1), 80, 20);
+    assert_eq!(net.through(1, &isolated), [9]);
+    assert_eq!(net.through(3, &isolated), [2], "what is delivered is not dropped");
+    let mut cut = udp4(mac(2), mac(1), 80, 20);
+    cut.pop();
+    net.send(1, &cut);
+    // Nothing of a virtio header that lies is done to the copy.
+    let lie = VnetHdr { flags: 1, csum_start: 9, csum_offset: 9, ..VnetHdr::PLAIN };
+    net.send_vnet(1, &isolated, lie);
+    net.send(9, &isolated);
+    net.send(1, &[0; 9]);
+    net.turn();
+    assert_eq!(net.recv(9).into_iter().map(|(f, _)| f).collect::<Vec<_>>(), [cut, isolated.clone()]);
+    // One that is copied as received as well is copied once.
+    net.config.sessions[0].rx_ports = ids(&[1]);
+    net.publish();
+    assert_eq!(net.through(1, &isolated), [9]);
+    net.config.sessions[0].filter_vlans = Some(vlans("11"));
+    net.publish();
+    assert!(net.through(1, &isolated).is_empty());
+}
+
+/// A program sees each frame; sampling counts what it singles out.
+#[test]
+fn a_program_singles_frames_out() {
+    let insn = |code, jt, jf, k| Insn { code, jt, jf, k };
+    // ldh [36]; jge #5: the destination port of UDP over IPv4.
+    let program = [insn(0x28, 0, 0, 36), insn(0x35, 0, 1, 5), insn(6, 0, 0, 65_535), insn(6, 0, 0, 0)];
+    let program = Arc::new(Program::new(&program).unwrap());
+    let session = SessionConfig { rx_ports: ids(&[1]), filter_bpf: Some(program), ..SessionConfig::default() };
+    let mut net = watched(SessionConfig { truncate: Some(64), ..session });
+    let ports = |net: &mut Net| {
+        net.recv_all();
+        for n in 1..=10 {
+            net.send(1, &udp4(mac(2), mac(1), n, 20));
+        }
+        net.turn();
+        net.recv(9).iter().map(|(f, _)| u16::from_be_bytes([f[36], f[37]])).collect::<Vec<_>>()
+    };
+    assert_eq!(ports(&mut net), [5, 6, 7, 8, 9, 10]);
+    net.config.sessions[0].sampling = Some(3);
+    net.publish();
+    assert_eq!(ports(&mut net), [7, 10]);
+    assert_eq!(net.control.session_stats(0).matched, 8);
 }

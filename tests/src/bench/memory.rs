@@ -22,15 +22,21 @@ struct Row {
     best_ns: f64,
     bare_ns: f64,
     allocs: f64,
+    /// Part of the copies that were lost, where there are any.
+    #[serde(default)]
+    lost: f64,
 }
 
 const NS: &str = "whole turn";
 const BEST: &str = "best run";
 const BARE: &str = "bare loop, best run";
 const ALLOCATIONS: &str = "allocations";
+const LOST: &str = "copies lost";
 
 const PLAIN: &str = "plain, 10,000 flows";
 const ALL: &str = "everything on, 10,000 flows";
+const SPAN: &str = "plain + SPAN, 10,000 flows";
+const STALLED: &str = "plain + SPAN, destination stalled, 10,000 flows";
 const MILLION: &str = "everything on, 1,000,000 flows";
 const FEW_RULES: &str = "everything on, 10 rules, 10,000 flows";
 const MANY_RULES: &str = "everything on, 10,000 rules, 10,000 flows";
@@ -83,14 +89,18 @@ pub fn road(ground: &Ground) -> Result<Report> {
 }
 
 fn fill(report: &mut Report, rows: &[Row]) {
-    use Wanted::AtMost;
+    use Wanted::{AtLeast, AtMost};
     for row in rows {
         report.add(&row.name, NS, "ns/frame", row.median_ns);
         report.add(&row.name, BEST, "ns/frame", row.best_ns);
         report.add(&row.name, BARE, "ns/frame", row.bare_ns);
         report.add(&row.name, ALLOCATIONS, "per frame", row.allocs);
+        if row.name.contains("SPAN") {
+            report.add(&row.name, LOST, "of 1", row.lost);
+        }
     }
     let ns = |name: &str| report.median(name, NS);
+    let rate = |name: &str| report.median(PLAIN, BEST).zip(report.median(name, BEST)).map(|(off, on)| off / on);
     let grown = ns(MANY_RULES).zip(ns(FEW_RULES)).map(|(many, few)| many / few);
     let new = rows.iter().find(|r| r.name.starts_with(NEW_FLOW)).map(|r| r.median_ns / 1e3);
     // A frame that makes a flow may allocate; one of a flow that is there may not.
@@ -102,6 +112,8 @@ fn fill(report: &mut Report, rows: &[Row]) {
         ("64 B, plain switching", AtMost(40.0), "ns", ns(PLAIN)),
         ("a cached frame with 10,000 rules against one with 10", AtMost(1.05), "", grown),
         ("a new flow with 1,000 rules", AtMost(1.0), "us", new),
+        ("one SPAN session: rate against that without, best runs", AtLeast(0.9), "", rate(SPAN)),
+        ("one SPAN session whose destination is stalled, the same", AtLeast(0.9), "", rate(STALLED)),
         ("allocations per frame", AtMost(0.0), "", most),
     ];
     for (what, wanted, unit, measured) in targets {
@@ -179,7 +191,8 @@ mod tests {
         let mut report = Report::new("road");
         fill(&mut report, &rows);
         let verdicts: Vec<_> = report.targets.iter().map(super::super::report::Target::verdict).collect();
-        assert_eq!(verdicts, ["met", "not measured", "not met", "met", "met", "met"]);
+        let others = ["not measured", "not measured", "met"];
+        assert_eq!(verdicts, [&["met", "not measured", "not met", "met", "met"], others.as_slice()].concat());
     }
 
     #[test]

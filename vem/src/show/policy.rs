@@ -190,7 +190,7 @@ pub fn sessions(switch: &Switch) -> String {
         };
         let sources: Vec<String> = session.sources.iter().map(source).collect();
         let destinations: Vec<String> = session.destinations.iter().map(|name| name.short()).collect();
-        let stats = plan.map(|plan| switch.control().session_stats(plan.index)).unwrap_or_default();
+        let stats = plan.map(|plan| switch.control().session_stats(plan.id.into())).unwrap_or_default();
         text.push_str(&format!(
             "session {}: {state}\n  Sources      : {}\n  Destinations : {}\n  Copied {}, dropped {}, segmented {}\n",
             session.id,

@@ -87,6 +87,7 @@ fn rig(host: &HostConfig) -> Rig {
         profile: "p".into(),
         fresh: false,
         open: true,
+        if_index: n,
         device_mtu: None,
     };
     let attached: Vec<Attached> = (1..=4).map(attached).collect();

@@ -10,6 +10,7 @@ use vswitch::config::{AclConfig, Config, MonitorConfig, PortConfig, SessionConfi
 use vswitch::flow::record::Record;
 use vswitch::frame::BATCH;
 use vswitch::frame::vnet::VnetHdr;
+use vswitch::observe::mirror::Mirror;
 use vswitch::port::memory::{Generator, Sink};
 use vswitch::port::{Offloads, Port, PortId};
 use vswitch::snapshot::Snapshot;
@@ -115,12 +116,14 @@ fn config(case: &Case) -> Config {
         sessions: if case.span { vec![session] } else { Vec::new() },
         ports: vec![first, second, port(3, PortMode::Access(vlan))],
         protected_macs: Vec::new(),
+        ..Config::default()
     }
 }
 
 /// A switch that receives the frames of a case in a circle.
 pub struct Switch {
     worker: Worker,
+    mirror: Mirror,
     reports: Consumer<Record>,
     turns: u64,
     received: usize,
@@ -130,16 +133,19 @@ impl Switch {
     /// The switch, before its first turn.
     pub fn new(case: &Case) -> Self {
         let limits = Limits { flows: case.room, macs: 256, macs_per_port: 64, records: 65_536, evicted_per_s: 200_000 };
-        let (mut worker, _control, reports) = switch(limits);
+        let (mut worker, control, reports) = switch(limits);
+        let mut mirror = control.mirror().unwrap_or_else(|| panic!("nobody has it yet"));
         let frames = (0..case.flows).map(|n| (udp4(n, case.vlan.then_some(VLAN)), VnetHdr::PLAIN)).collect();
         let sink = || Box::new(Sink::new(Offloads::ALL).0);
         let devices: [Box<dyn Port>; 3] = [Box::new(Generator::new(frames)), sink(), sink()];
         for (id, device) in (1..).zip(devices) {
             assert!(worker.attach(PortId(id), device).is_ok());
         }
+        let sender = worker.sender(PortId(3)).unwrap_or_else(|error| panic!("{error}"));
+        mirror.attach(PortId(3), sender);
         let snapshot = Snapshot::build(&config(case));
         worker.publish(snapshot.unwrap_or_else(|error| panic!("{error}")));
-        Switch { worker, reports, turns: 0, received: 0 }
+        Switch { worker, mirror, reports, turns: 0, received: 0 }
     }
 
     /// Turns until `frames` have been received.
@@ -148,6 +154,11 @@ impl Switch {
             self.turns += 1;
             self.received += self.worker.turn(Instant::from_ns(self.turns * 5_000));
         }
+    }
+
+    /// The mirror makes all copies that it has to.
+    pub fn copy(&mut self) {
+        while self.mirror.turn() > 0 {}
     }
 
     /// How many frames there were since it was asked last; reports of flows that have ended are taken away.

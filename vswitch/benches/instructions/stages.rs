@@ -51,6 +51,7 @@ pub const STAGES: &[Stage] = &[
     Stage { name: "hit, everything on, 10,000 flows", run: || hits(EVERYTHING) },
     Stage { name: "hit, everything on, 10,000 rules", run: || hits(Case { rules: 10_000, ..EVERYTHING }) },
     Stage { name: "hit, everything on, mirrored", run: || hits(Case { span: true, ..EVERYTHING }) },
+    Stage { name: "mirror, a copy", run: copies },
     Stage { name: "miss, plain", run: || misses(PLAIN) },
     Stage { name: "miss, everything on, 10 rules", run: || misses(Case { rules: 10, ..EVERYTHING }) },
     Stage { name: "miss, everything on, 1,000 rules", run: || misses(Case { rules: 1_000, ..EVERYTHING }) },
@@ -145,8 +146,20 @@ fn hits(case: Case) -> usize {
     let mut switch = Switch::new(&case);
     // Twice: what a flow's second frame still settles is settled.
     switch.run(2 * case.flows as usize + 4 * BATCH);
+    switch.copy();
     switch.take_received();
     counted(&mut || switch.run((case.flows as usize).max(4 * TIMES)));
+    switch.take_received()
+}
+
+/// What the mirror does for each copy.
+fn copies() -> usize {
+    let mut switch = Switch::new(&Case { span: true, ..PLAIN });
+    switch.run(4 * BATCH);
+    switch.copy();
+    switch.take_received();
+    switch.run(4 * TIMES);
+    counted(&mut || switch.copy());
     switch.take_received()
 }
 

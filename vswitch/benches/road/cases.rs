@@ -23,6 +23,8 @@ pub struct Case {
     pub meter: bool,
     /// A monitor session copies what port 1 receives to port 3.
     pub span: bool,
+    /// Port 3 takes nothing.
+    pub stalled: bool,
     /// Room for fewer flows than there are, so that every frame is the first of its flow.
     pub miss: bool,
     /// Nobody knows the destination, and one other port may have it.
@@ -38,6 +40,7 @@ const PLAIN: Case = Case {
     rules: 0,
     meter: false,
     span: false,
+    stalled: false,
     miss: false,
     flood: false,
     flapping: false,
@@ -62,6 +65,7 @@ pub const CASES: &[Case] = &[
     Case { what: "plain + meter", meter: true, ..PLAIN },
     Case { what: "plain + SPAN", span: true, ..PLAIN },
     Case { what: "plain + SPAN", span: true, flows: 1, ..PLAIN },
+    Case { what: "plain + SPAN, destination stalled", span: true, stalled: true, ..PLAIN },
     Case { what: "everything on + SPAN", span: true, ..ALL },
     Case { what: "everything on, 10 rules", rules: 10, ..ALL },
     Case { what: "everything on, 1,000 rules", rules: 1_000, ..ALL },
@@ -138,6 +142,7 @@ impl Case {
             sessions: if self.span { vec![session] } else { Vec::new() },
             ports,
             protected_macs: Vec::new(),
+            ..Config::default()
         }
     }
 

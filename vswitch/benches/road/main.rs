@@ -17,7 +17,8 @@ mod cases;
 mod stages;
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant as Clock};
 
 use arrayvec::ArrayVec;
@@ -25,7 +26,7 @@ use cases::{CASES, Case, FIRST, SOURCE, frame};
 use stages::{Probe, Stage};
 use vswitch::frame::{BATCH, Buffer, TxFrame};
 use vswitch::port::memory::{Sink, Synthesizer};
-use vswitch::port::{Offloads, Port, PortId};
+use vswitch::port::{Error, Offloads, Port, PortId, Sent};
 use vswitch::snapshot::Snapshot;
 use vswitch::time::Instant;
 use vswitch::worker::{Limits, switch};
@@ -107,6 +108,27 @@ fn generator(flows: u32) -> Synthesizer {
     Synthesizer::new(frame(), SOURCE, FIRST, flows)
 }
 
+/// A destination that takes nothing.
+struct Stalled;
+
+impl Port for Stalled {
+    fn rx(&mut self, _: &mut [Buffer]) -> Result<usize, Error> {
+        Ok(0)
+    }
+
+    fn tx(&mut self, _: &[TxFrame<'_>]) -> Sent {
+        Sent::default()
+    }
+
+    fn offloads(&self) -> Offloads {
+        Offloads::ALL
+    }
+
+    fn sender(&mut self) -> Result<Box<dyn Port>, Error> {
+        Ok(Box::new(Stalled))
+    }
+}
+
 /// The two ports without a switch between them.
 struct Bare {
     generator: Synthesizer,
@@ -138,25 +160,30 @@ struct Row {
     switch: Times,
     bare: Times,
     allocations: f64,
+    /// Part of the copies that were lost.
+    lost: f64,
 }
 
 impl Row {
     fn print(&self, first: f64) {
         let (best, median, bare) = (self.switch.at(0.0), self.switch.at(0.5), self.bare.at(0.0));
         let figures = [best, median, bare, best - bare, 1000.0 / best].map(|x| format!("{x:>9.1}")).concat();
-        println!("{:<46}{figures}{:>9.2} {:>13.4}", self.name, median / first, self.allocations);
+        let lost =
+            if self.lost > 0.0 { format!("  {:.0}% of the copies lost", 100.0 * self.lost) } else { String::new() };
+        println!("{:<46}{figures}{:>9.2} {:>13.4}{lost}", self.name, median / first, self.allocations);
     }
 
     fn json(&self) -> String {
         format!(
             "  {{\"name\": \"{}\", \"flows\": {}, \"best_ns\": {:.2}, \"median_ns\": {:.2}, \"bare_ns\": {:.2}, \
-             \"allocs\": {}}}",
+             \"allocs\": {}, \"lost\": {:.4}}}",
             self.name,
             self.flows,
             self.switch.at(0.0),
             self.switch.at(0.5),
             self.bare.at(0.0),
-            self.allocations
+            self.allocations,
+            self.lost
         )
     }
 }
@@ -167,11 +194,20 @@ fn measure(case: &Case, wanted: &Wanted) -> Row {
     let (sink, total) = Sink::new(Offloads::ALL);
     let (copies, copied) = Sink::new(Offloads::ALL);
     let second: Box<dyn Port> = if case.flapping { Box::new(generator(case.flows)) } else { Box::new(sink) };
-    let devices: [Box<dyn Port>; 3] = [Box::new(generator(case.flows)), second, Box::new(copies)];
+    let third: Box<dyn Port> = if case.stalled { Box::new(Stalled) } else { Box::new(copies) };
+    let devices: [Box<dyn Port>; 3] = [Box::new(generator(case.flows)), second, third];
     for (id, device) in (1..).zip(devices) {
         assert!(worker.attach(PortId(id), device).is_ok());
     }
     worker.publish(Snapshot::build(&case.config()).expect("the bench's own configuration is right"));
+    // The mirror has a core of its own, as far as there is one.
+    let mut mirror = control.mirror().expect("nobody has it yet");
+    let stop = Arc::new(AtomicBool::new(false));
+    let copying = case.span.then(|| {
+        mirror.attach(PortId(3), worker.sender(PortId(3)).expect("a sink can be shared"));
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || mirror.run(Clock::now(), &stop))
+    });
     let mut turn = 0u64;
     let mut run = |turns: usize| {
         let before = ALLOCATIONS.load(Ordering::Relaxed);
@@ -201,7 +237,13 @@ fn measure(case: &Case, wanted: &Wanted) -> Row {
     let sent: u64 = [1, 2].map(|id| control.port_counters(PortId(id)).tx.unicast).iter().sum();
     assert_eq!((received, sent), (delivered, delivered), "every frame was delivered");
     assert!(case.flapping || total.frames() == delivered);
-    assert_eq!(copied.frames(), if case.span { delivered } else { 0 });
+    stop.store(true, Ordering::Release);
+    copying.into_iter().for_each(|thread| thread.join().expect("the mirror ends"));
+    let session = control.session_stats(0);
+    assert_eq!(session.matched, if case.span { delivered } else { 0 });
+    assert_eq!((copied.frames(), session.copied + session.dropped), (session.copied, session.matched));
+    assert!(session.copied == 0 || !case.stalled);
+    let lost = session.dropped as f64 / session.matched.max(1) as f64;
     let stats = control.cache_stats();
     // All were misses, or the first frames of the flows alone.
     let firsts = if case.miss { received * 99 / 100 } else { u64::from(case.flows) * u64::from(case.sources()) };
@@ -211,7 +253,7 @@ fn measure(case: &Case, wanted: &Wanted) -> Row {
         assert_eq!(last, [delivered; 2], "the last rule of each list decided on every frame");
     }
     let allocations = allocations as f64 / received as f64;
-    Row { name: case.name(), flows: case.flows, switch, bare, allocations }
+    Row { name: case.name(), flows: case.flows, switch, bare, allocations, lost }
 }
 
 /// One stage alone, against the bare loop.
@@ -229,7 +271,7 @@ fn measure_stage(stage: Stage, flows: u32, wanted: &Wanted) -> Row {
     }
     let frames = (wanted.runs * wanted.turns * BATCH) as f64;
     let allocations = allocations as f64 / frames;
-    Row { name: stages::name(stage, flows), flows, switch, bare, allocations }
+    Row { name: stages::name(stage, flows), flows, switch, bare, allocations, lost: 0.0 }
 }
 
 fn main() {

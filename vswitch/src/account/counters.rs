@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::classes::ClassCells;
 use super::rule_drops::RuleDrops;
-use crate::config::{RULES_MAX, SESSIONS_MAX};
+use crate::config::{RULES_MAX, SESSION_ID_MAX};
 use crate::control::{CacheStats, PortCounters, SessionStats, Traffic};
+use crate::observe::mirror::CopyLoss;
 use crate::port::{PORTS_MAX, PortId};
 use crate::verdict::DropReason;
 
@@ -178,10 +179,27 @@ impl PortCells {
 pub struct SessionCells {
     /// Copies that a destination took.
     pub copied: Counter,
-    /// Copies that a destination did not take.
-    pub dropped: Counter,
+    /// Frames that the session took; a super-frame counts as its segments.
+    pub matched: Counter,
+    /// Copies that were cut short.
+    pub truncated: Counter,
     /// Super-frames that were cut.
     pub segmented: Counter,
+    losses: [Counter; CopyLoss::COUNT],
+}
+
+impl SessionCells {
+    /// Copies that found no room in the ring to the mirror.
+    pub fn lost_in_ring(&self) -> u64 {
+        self.losses.get(CopyLoss::MirrorBusy as usize).map_or(0, Counter::get)
+    }
+
+    /// Copies did not reach a destination.
+    pub fn lose(&self, loss: CopyLoss, copies: u64) {
+        if let Some(cell) = self.losses.get(loss as usize) {
+            cell.add(copies);
+        }
+    }
 }
 
 /// The cells behind [`CacheStats`].
@@ -210,7 +228,7 @@ pub struct Counters {
     rules: Row,
     /// Dropped frames by port and rule.
     pub rule_drops: RuleDrops,
-    sessions: [SessionCells; SESSIONS_MAX],
+    sessions: Box<[SessionCells]>,
     /// The flow cache.
     pub cache: CacheCells,
     /// Where counts of ports and rules go that do not exist.
@@ -223,7 +241,7 @@ impl Default for Counters {
             ports: (0..PORTS_MAX).map(|_| PortCells::new()).collect(),
             rules: Row::new(RULES_MAX),
             rule_drops: RuleDrops::default(),
-            sessions: std::array::from_fn(|_| SessionCells::default()),
+            sessions: (0..=SESSION_ID_MAX).map(|_| SessionCells::default()).collect(),
             cache: CacheCells::default(),
             nowhere: PortCells::new(),
         }
@@ -231,15 +249,20 @@ impl Default for Counters {
 }
 
 impl Counters {
+    /// Those of the mirror, which judges nothing.
+    pub fn of_mirror() -> Self {
+        Counters { rules: Row::new(0), ..Counters::default() }
+    }
+
     /// The cells of a port.
     #[inline]
     pub fn port(&self, id: PortId) -> &PortCells {
         self.ports.get(id.index()).unwrap_or(&self.nowhere)
     }
 
-    /// The cells of a session.
-    pub fn session(&self, index: usize) -> Option<&SessionCells> {
-        self.sessions.get(index)
+    /// The cells of session `id`.
+    pub fn session(&self, id: u16) -> Option<&SessionCells> {
+        self.sessions.get(usize::from(id))
     }
 
     /// `frames` frames were judged by rule `id`.
@@ -261,11 +284,14 @@ impl Counters {
     }
 
     /// What a session has counted.
-    pub fn read_session(&self, index: usize) -> SessionStats {
-        self.session(index).map_or(SessionStats::default(), |cells| SessionStats {
+    pub fn read_session(&self, id: u16) -> SessionStats {
+        self.session(id).map_or(SessionStats::default(), |cells| SessionStats {
             copied: cells.copied.get(),
-            dropped: cells.dropped.get(),
+            dropped: cells.losses.iter().map(Counter::get).fold(0, u64::wrapping_add),
             segmented: cells.segmented.get(),
+            matched: cells.matched.get(),
+            truncated: cells.truncated.get(),
+            losses: cells.losses.each_ref().map(Counter::get),
         })
     }
 

@@ -4,6 +4,7 @@ use crate::account::classes::{Amount, Classes};
 use proto::addr::{MacAddr, VlanId};
 
 use crate::flow::record::{MonitorSet, Record};
+use crate::observe::mirror::CopyLoss;
 use crate::port::PortId;
 use crate::time::Instant;
 use crate::verdict::DropReason;
@@ -191,10 +192,17 @@ pub struct CacheStats {
 pub struct SessionStats {
     /// Copies that a destination took.
     pub copied: u64,
-    /// Copies that a destination could not take.
+    /// Copies that did not reach a destination, for whatever reason.
     pub dropped: u64,
     /// Super-frames that were cut into segments.
     pub segmented: u64,
+    /// Frames that the session took; a super-frame counts as its segments. Of each there is a copy, or the loss of one, for
+    /// every destination.
+    pub matched: u64,
+    /// Copies that were cut short.
+    pub truncated: u64,
+    /// What `dropped` consists of, by the number of [`CopyLoss`](crate::observe::mirror::CopyLoss).
+    pub losses: [u64; CopyLoss::COUNT],
 }
 
 impl CacheStats {
@@ -224,6 +232,11 @@ impl SessionStats {
             copied: self.copied + other.copied,
             dropped: self.dropped + other.dropped,
             segmented: self.segmented + other.segmented,
+            matched: self.matched + other.matched,
+            truncated: self.truncated + other.truncated,
+            losses: std::array::from_fn(|i| {
+                self.losses.get(i).copied().unwrap_or(0) + other.losses.get(i).copied().unwrap_or(0)
+            }),
         }
     }
 }

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::{self, Duration};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::{Ask, Control, Deal, Error, WorkerLoad, lock};
 use crate::exchange::Exchange;
@@ -23,7 +23,11 @@ pub const REPLAN: Duration = Duration::from_secs(60);
 /// Which worker has which port itself, and how busy they were when that was last planned.
 #[derive(Default)]
 pub(super) struct Homes {
-    of: HashMap<PortId, usize>,
+    pub(super) of: HashMap<PortId, usize>,
+    /// Ports whose device the mirror has a handle of.
+    pub(super) copied_to: HashSet<PortId>,
+    /// The mirror has a socket to other hosts.
+    pub(super) has_socket: bool,
     planned: Option<time::Instant>,
     before: Vec<WorkerLoad>,
 }
@@ -59,6 +63,8 @@ impl Control {
         match taken {
             Ok(()) => {
                 homes.of.insert(id, home);
+                let running = self.running();
+                taken = self.give_destinations(&mut homes, &running);
             }
             Err(_) => having.into_iter().rev().for_each(|worker| {
                 let _closed_here = self.ask(worker, |reply| Ask::Detach { id, reply });
@@ -80,6 +86,7 @@ impl Control {
     /// Takes all handles of port `id` away and closes the device. Its flows are reported, its learned addresses forgotten.
     pub fn detach(&self, id: PortId) -> Result<(), Error> {
         let mut homes = lock(&self.homes);
+        self.take_destination(&mut homes, id);
         let others = self.ask_all(1, |reply| Ask::Detach { id, reply });
         let first = self.ask(0, |reply| Ask::Detach { id, reply });
         homes.of.remove(&id);

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Ask, Control, Error, lock};
 use crate::frame::vnet::VnetHdr;
 use crate::frame::{Buffer, TxFrame};
+use crate::observe::mirror::Mirror;
 use crate::observe::passage::{Passage, WatchWanted, Watching};
 use crate::parse::parse;
 use crate::port::{self, Offloads, PORTS_MAX, Port, PortId, Sent};
@@ -46,6 +47,14 @@ pub struct Traced {
 }
 
 type Heard = Arc<Mutex<Vec<Sending>>>;
+
+/// The second switch.
+struct Second {
+    worker: Worker,
+    mirror: Mirror,
+    heard: Heard,
+    watching: Watching,
+}
 
 /// A port of the second switch: has one frame to give, or none, and writes down what it gets.
 struct Paper {
@@ -80,6 +89,11 @@ impl Port for Paper {
     fn offloads(&self) -> Offloads {
         self.offloads
     }
+
+    fn sender(&mut self) -> Result<Box<dyn Port>, port::Error> {
+        let heard = Arc::clone(&self.heard);
+        Ok(Box::new(Paper { id: self.id, offloads: self.offloads, gives: None, heard }))
+    }
 }
 
 impl Control {
@@ -95,8 +109,8 @@ impl Control {
         if !devices.iter().any(|(id, _)| *id == from) {
             return Err(Error::PortFree(from.0));
         }
-        let (mut worker, heard, mut watching) = self.second_switch(from, frame, vnet, &devices)?;
-        while worker.turn(self.now()) > 0 {}
+        let Second { mut worker, mut mirror, heard, mut watching } = self.second_switch(from, frame, vnet, &devices)?;
+        while worker.turn(self.now()) + mirror.turn() > 0 {}
         let passage = watching.take().pop().ok_or(Error::Stopped)?;
         let sent = std::mem::take(&mut *lock(&heard));
         Ok(Traced { passage, sent, cached })
@@ -109,16 +123,22 @@ impl Control {
         frame: &[u8],
         vnet: VnetHdr,
         devices: &[(PortId, Offloads)],
-    ) -> Result<(Worker, Heard, Watching), Error> {
+    ) -> Result<Second, Error> {
         let (snapshot, macs) = (self.running(), self.macs()?);
         let room = macs.len() + snapshot.static_macs.len() + 16;
-        let (mut worker, _, _) =
+        let (mut worker, control, _) =
             switch(Limits { flows: 16, macs: room, macs_per_port: room, records: 64, ..Limits::default() });
         let heard = Heard::default();
         for (id, offloads) in devices {
             let gives = (*id == from).then(|| (frame.to_vec(), vnet));
             let port = Paper { id: *id, offloads: *offloads, gives, heard: Arc::clone(&heard) };
             worker.attach(*id, Box::new(port)).map_err(|(error, _)| error)?;
+        }
+        let mut mirror = control.mirror().ok_or(Error::Stopped)?;
+        for port in snapshot.ports().iter().filter(|port| port.mirror_destination) {
+            if let Ok(sender) = worker.sender(port.config.id) {
+                mirror.attach(port.config.id, sender);
+            }
         }
         worker.run_on(snapshot, self.now());
         for entry in macs.iter().filter(|entry| !entry.is_static) {
@@ -129,6 +149,6 @@ impl Control {
         let wanted = WatchWanted { port: None, filter: None, count: 1 };
         let (watching, watches) = Watching::new(wanted, 1);
         watches.into_iter().for_each(|watch| worker.watch(watch));
-        Ok((worker, heard, watching))
+        Ok(Second { worker, mirror, heard, watching })
     }
 }

@@ -6,7 +6,6 @@
 
 use arrayvec::ArrayVec;
 use proto::addr::VlanId;
-use proto::vlan::PortMode;
 
 use super::batch::{Batch, Cx, pop};
 use super::{Device, Devices, Staged, octets};
@@ -14,6 +13,7 @@ use crate::account::counters::Tally;
 use crate::egress::vlan::{Head, Rewrite};
 use crate::frame::vnet::VnetHdr;
 use crate::frame::{BATCH, TxFrame};
+use crate::observe::mirror::outlet::Sighting;
 use crate::port::{PortId, Sent};
 
 /// How the frames of a run leave.
@@ -21,15 +21,13 @@ use crate::port::{PortId, Sent};
 pub struct Way {
     /// What becomes of the outer tag.
     pub rewrite: Rewrite,
-    /// The session that they are copies for.
-    pub copy_of: Option<u8>,
     /// The session that copies them as sent, and the VLAN in which they are switched.
     pub watched: Option<(u8, Option<VlanId>)>,
 }
 
 impl Way {
     /// As they came, and nobody watches.
-    pub const PLAIN: Way = Way { rewrite: Rewrite::Keep, copy_of: None, watched: None };
+    pub const PLAIN: Way = Way { rewrite: Rewrite::Keep, watched: None };
 }
 
 /// Frames, in rising order, and how they leave.
@@ -49,7 +47,7 @@ impl Run {
     pub(super) fn list(self) -> impl Iterator<Item = Staged> {
         let Run { way, mut set } = self;
         let frames = std::iter::from_fn(move || pop(&mut set));
-        frames.map(move |frame| Staged { frame, session: way.copy_of, rewrite: way.rewrite })
+        frames.map(move |frame| Staged { frame, rewrite: way.rewrite })
     }
 }
 
@@ -57,7 +55,6 @@ impl Run {
 struct Given {
     sent: Sent,
     frames: usize,
-    segments: u64,
     tally: Tally,
 }
 
@@ -84,33 +81,7 @@ impl Devices {
             if let Some((session, vlan)) = way.watched {
                 batch.watch(at, vlan, 1 << session);
             }
-            self.stage(cx, batch, at, to, way.rewrite, way.copy_of);
-        }
-    }
-
-    /// As [`Devices::copy_one`] for each frame of a set.
-    #[inline(never)]
-    pub fn copy_run(
-        &mut self,
-        cx: &Cx<'_>,
-        batch: &mut Batch,
-        set: u64,
-        (session, vlan): (u8, Option<VlanId>),
-        seen: Rewrite,
-    ) {
-        let Some(running) = cx.snapshot.sessions.get(usize::from(session)) else { return };
-        for to in &running.destinations {
-            let Some(policy) = cx.snapshot.port(*to) else { continue };
-            if policy.config.up && matches!(policy.config.mode, PortMode::Access(_)) {
-                let way = Way { rewrite: seen, copy_of: Some(session), watched: None };
-                self.send_run(cx, batch, *to, Run { way, set });
-            } else {
-                // The tag of the copy depends on that of the frame.
-                let mut rest = set;
-                while let Some(at) = pop(&mut rest) {
-                    self.copy_to(cx, batch, at, session, policy, vlan, seen);
-                }
-            }
+            self.send(cx, batch, at, to, way.rewrite);
         }
     }
 
@@ -134,13 +105,10 @@ impl Devices {
             return list.clear();
         }
         cx.counters.port(to).tx.add(&given.tally);
-        match run.way.copy_of.map(|session| cx.counters.session(session.into())) {
-            None => batch.deliver(run.set),
-            Some(Some(cells)) => cells.copied.add(given.segments),
-            Some(None) => {}
-        }
-        if let Some(watched) = run.way.watched {
-            self.copy_run(cx, batch, run.set, watched, run.way.rewrite);
+        batch.deliver(run.set);
+        if let Some((session, vlan)) = run.way.watched {
+            let sighting = Sighting { sessions: 1 << session, vlan, seen: run.way.rewrite, out: Some(to), raw: false };
+            self.outlet.put(cx, batch, run.set, sighting);
         }
     }
 }
@@ -148,37 +116,33 @@ impl Devices {
 /// Gives the device a run of frames that leave as they came.
 #[inline(never)]
 fn give(cx: &Cx<'_>, batch: &Batch, device: &mut Device, run: Run) -> Given {
-    let copy = run.way.copy_of.is_some();
     let mut frames = ArrayVec::<TxFrame<'_>, BATCH>::new();
-    let (mut tally, mut segments) = (Tally::default(), 0u64);
+    let mut tally = Tally::default();
     let mut rest = run.set;
     while let Some(at) = pop(&mut rest) {
         let parsed = batch.parsed(at);
-        let _ = frames.try_push(TxFrame { head: &[], rest: cx.frame(at), vnet: VnetHdr::PLAIN, copy });
+        let _ = frames.try_push(TxFrame { head: &[], rest: cx.frame(at), vnet: VnetHdr::PLAIN, copy: false });
         tally.add(parsed.key.dst_mac, parsed.segments.into(), parsed.l2_octets.into());
-        segments = segments.wrapping_add(parsed.segments.into());
     }
-    Given { sent: device.give(&frames), frames: frames.len(), segments, tally }
+    Given { sent: device.give(&frames), frames: frames.len(), tally }
 }
 
 /// As [`give`], with other tags.
 #[inline(never)]
 fn give_changed(cx: &Cx<'_>, batch: &Batch, device: &mut Device, run: Run) -> Given {
-    let copy = run.way.copy_of.is_some();
     let mut heads = ArrayVec::<Head, BATCH>::new();
     let mut rest = run.set;
     while let Some(at) = pop(&mut rest) {
         let _ = heads.try_push(run.way.rewrite.head(cx.frame(at)));
     }
     let mut frames = ArrayVec::<TxFrame<'_>, BATCH>::new();
-    let (mut tally, mut segments) = (Tally::default(), 0u64);
+    let mut tally = Tally::default();
     let mut rest = run.set;
     for head in &heads {
         let Some(at) = pop(&mut rest) else { break };
         let parsed = batch.parsed(at);
-        let _ = frames.try_push(TxFrame { copy, ..head.with(cx.frame(at), VnetHdr::PLAIN) });
+        let _ = frames.try_push(head.with(cx.frame(at), VnetHdr::PLAIN));
         tally.add(parsed.key.dst_mac, parsed.segments.into(), octets(parsed, run.way.rewrite));
-        segments = segments.wrapping_add(parsed.segments.into());
     }
-    Given { sent: device.give(&frames), frames: frames.len(), segments, tally }
+    Given { sent: device.give(&frames), frames: frames.len(), tally }
 }

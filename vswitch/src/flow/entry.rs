@@ -13,6 +13,7 @@ use crate::account::select::Skipped;
 use crate::config::RULES_MAX;
 use crate::port::PortId;
 use crate::port::arena::prefetch;
+use crate::snapshot::SessionSet;
 use crate::table::mac::SlotRef;
 use crate::time::Instant;
 use crate::verdict::{Destination, DropReason, Judgement, RuleRef, Verdict};
@@ -42,6 +43,17 @@ const FORWARD: u8 = 0;
 const FLOOD: u8 = 1;
 const DROP: u8 = 2;
 const NO_PORT: u16 = u16::MAX;
+/// More than one session.
+const SEVERAL: u8 = u8::MAX;
+
+/// The sessions that such a number stands for; all, where it is not said which.
+fn set_of(number: u8) -> SessionSet {
+    match number {
+        0 => 0,
+        SEVERAL => SessionSet::MAX,
+        number => 1 << (number - 1),
+    }
+}
 
 /// A flow.
 #[derive(Clone, Copy, FromZeros)]
@@ -57,9 +69,9 @@ pub struct Entry {
     destination: u64,
     out: u16,
     vlan: u16,
-    /// The session that copies a plain flow as received + 1; 0 for none.
+    /// The session that copies it as received + 1; 0 for none, [`SEVERAL`].
     rx_session: u8,
-    /// The session that copies a plain flow as sent + 1; 0 for none.
+    /// The session that copies it as sent + 1; 0 for none, [`SEVERAL`].
     tx_session: u8,
     /// OR of the TCP flags since the last report.
     pub tcp_flags: u8,
@@ -77,8 +89,6 @@ pub struct Entry {
     ended_ns: u64,
     rule_in: RuleRef,
     rule_out: RuleRef,
-    rx_sessions: u32,
-    tx_sessions: u32,
     /// Monitors that look at it where it enters.
     pub monitors_in: u32,
     /// Monitors that look at it where it leaves.
@@ -97,7 +107,7 @@ pub struct Entry {
     skipped: u8,
     /// The monitor in whose list it is, from 1; 0 in none.
     owner: u8,
-    reserved: [u8; 2],
+    reserved: [u8; 10],
     /// The entry before it in that list; the one behind it is `next_free`.
     pub(super) prev: u32,
 }
@@ -205,6 +215,12 @@ impl Entry {
         let [out, vlan] = [self.out, self.vlan].map(u64::from);
         let [rx, tx] = [self.rx_session, self.tx_session].map(u64::from);
         out | vlan << 16 | rx << 32 | tx << 40
+    }
+
+    /// Several sessions copy it as received, or as sent: it does not say which, [`Entry::judgement`] names all of them, and
+    /// the judges know.
+    pub fn is_copied_by_several(&self) -> bool {
+        self.rx_session == SEVERAL || self.tx_session == SEVERAL
     }
 
     /// Of a plain flow, the session that copies it as received, and the one that copies it as sent.
@@ -315,8 +331,8 @@ impl Entry {
             destination: self.destination(),
             generation_in: self.generation_in,
             generation_out: self.generation_out,
-            rx_sessions: self.rx_sessions,
-            tx_sessions: self.tx_sessions,
+            rx_sessions: set_of(self.rx_session),
+            tx_sessions: set_of(self.tx_session),
             monitors_in: self.monitors_in,
             monitors_out: self.monitors_out,
             skipped: self.skipped(),
@@ -332,14 +348,17 @@ impl Entry {
         };
         self.set_counted([j.rule_in, j.rule_out].map(RuleRef::counted));
         // The number of the one session, from 1.
-        let number = |set: u32| if set == 0 { 0 } else { set.trailing_zeros() as u8 + 1 };
+        let number = |set: SessionSet| match set.count_ones() {
+            0 => 0,
+            1 => set.trailing_zeros() as u8 + 1,
+            _ => SEVERAL,
+        };
         (self.rx_session, self.tx_session) = (number(j.rx_sessions), number(j.tx_sessions));
         self.admitted = j.admitted.into();
         self.out = j.out.map_or(NO_PORT, |port| port.0);
         self.vlan = j.vlan.map_or(0, VlanId::get);
         (self.rule_in, self.rule_out) = (j.rule_in, j.rule_out);
         (self.generation_in, self.generation_out) = (j.generation_in, j.generation_out);
-        (self.rx_sessions, self.tx_sessions) = (j.rx_sessions, j.tx_sessions);
         (self.monitors_in, self.monitors_out) = (j.monitors_in, j.monitors_out);
         self.skipped = j.skipped as u8;
         self.set_places(j);
@@ -363,7 +382,7 @@ impl Entry {
             FLOOD => self.out != NO_PORT && self.is(state::DELIVERED),
             _ => false,
         };
-        let few_sessions = self.rx_sessions.count_ones() < 2 && self.tx_sessions.count_ones() < 2;
+        let few_sessions = !self.is_copied_by_several();
         // Learned nowhere, its source is to be learned by the next frame: see `judge::renew`.
         let learned = self.source != SlotRef::NONE;
         self.set(state::PLAIN, one_port && few_sessions && learned);

@@ -5,7 +5,7 @@
 //!           tx ──▶  ^ what the device has taken
 //! ```
 //!
-//! Each worker has a [`Tap`] at its handle of the port while a capture runs; else there is none, which costs a test per
+//! Each worker has a [`Tap`] at its handle of the port while a capture runs, and so has the mirror, which sends copies; else there is none, which costs a test per
 //! batch. A tap never waits: what finds no room in its ring is counted as lost, and the frame goes its way. Memory is taken
 //! by who asks for the capture, not by the worker.
 //!
@@ -124,7 +124,7 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// A capture, and a tap for each worker; `clock` gives the clock of a worker.
+    /// A capture, and a tap for each worker and behind them one for the mirror; `clock` gives the clock of a worker.
     pub(crate) fn new(
         port: PortId,
         wanted: Wanted,
@@ -132,9 +132,9 @@ impl Capture {
         clock: impl Fn(usize) -> Box<dyn Fn() -> u64 + Send>,
     ) -> (Capture, Vec<Tap>) {
         let filter = wanted.filter.map(Arc::new);
-        let size = (wanted.ring / workers.max(1)).max(RING_MIN);
+        let size = (wanted.ring / (workers + 1)).max(RING_MIN);
         let (mut rings, mut taps) = (Vec::new(), Vec::new());
-        for worker in 0..workers {
+        for worker in 0..=workers {
             let (ring, reader) = RingBuffer::new(size);
             let cells = Arc::new(Cells::default());
             rings.push((reader, Arc::clone(&cells)));
@@ -168,7 +168,9 @@ impl Capture {
 
     /// The port has lost its device, so nothing more comes.
     pub fn is_over(&self) -> bool {
-        self.rings.iter().any(|(ring, _)| ring.is_abandoned() && ring.is_empty())
+        // The mirror's tap is the last: it stays whether or not copies go to the port.
+        let (_, workers) = self.rings.split_last().unzip();
+        workers.is_some_and(|rings: &[_]| rings.iter().any(|(ring, _)| ring.is_abandoned() && ring.is_empty()))
     }
 }
 

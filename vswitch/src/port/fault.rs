@@ -135,6 +135,10 @@ impl Fault {
 }
 
 impl Port for Fault {
+    fn sender(&mut self) -> Result<Box<dyn Port>, Error> {
+        self.inner.sender()
+    }
+
     fn rx(&mut self, buffers: &mut [Buffer]) -> Result<usize, Error> {
         // Every frame may be doubled and one comes out of hold: half of the buffers but one always suffice.
         let share = (buffers.len().saturating_sub(1) / 2).max(1);

@@ -189,6 +189,11 @@ impl Port for Memory {
         self.inward.is_some()
     }
 
+    fn sender(&mut self) -> Result<Box<dyn Port>, Error> {
+        let what = || Error::Device { device: "memory".to_owned(), what: "has no further handle".to_owned() };
+        self.handles(1)?.pop().ok_or_else(what)
+    }
+
     fn handles(&mut self, count: usize) -> Result<Vec<Box<dyn Port>>, Error> {
         let handle = |_| -> Box<dyn Port> {
             let (outward, end_in) = direction(self.capacity);
@@ -295,10 +300,13 @@ impl Port for Sink {
                 sent.refuse();
             }
         }
-        // One writer: plain load and store would do, but this is as short.
         self.total.frames.fetch_add(sent.accepted as u64, Ordering::Relaxed);
         self.total.octets.fetch_add(octets, Ordering::Relaxed);
         sent
+    }
+
+    fn sender(&mut self) -> Result<Box<dyn Port>, Error> {
+        Ok(Box::new(Sink { offloads: self.offloads, total: Arc::clone(&self.total) }))
     }
 
     fn offloads(&self) -> Offloads {

@@ -176,6 +176,16 @@ pub trait Port: Send {
         true
     }
 
+    /// A further handle that only sends, for the mirror. It may be asked for at any time, and again after the one before was
+    /// dropped.
+    ///
+    /// # Errors
+    /// [`Error::Device`] from a port that can't be sent to from elsewhere; [`Error::System`] when the system has none to give.
+    fn sender(&mut self) -> Result<Box<dyn Port>, Error> {
+        let what = "can't be the destination of a monitor session".to_owned();
+        Err(Error::Device { device: "port".to_owned(), what })
+    }
+
     /// Handles for `count` further workers. Each sends to the same device and receives from queues of its own, if the
     /// device has any left for it; a handle without a queue receives nothing, for ever, and says so by [`Port::receives`].
     ///

@@ -256,6 +256,11 @@ impl Port for Netdev {
         self.silent.is_none()
     }
 
+    fn sender(&mut self) -> Result<Box<dyn Port>, Error> {
+        let what = || Error::Device { device: self.name.clone(), what: "has no further handle".to_owned() };
+        Ok(Box::new(self.senders(1)?.pop().ok_or_else(what)?))
+    }
+
     fn handles(&mut self, count: usize) -> Result<Vec<Box<dyn Port>>, Error> {
         Ok(self.senders(count)?.into_iter().map(|handle| Box::new(handle) as Box<dyn Port>).collect())
     }

@@ -11,12 +11,15 @@ use super::Worker;
 use super::share::Shares;
 use crate::account::counters::Counters;
 use crate::account::load::LoadCells;
-use crate::control::{Ask, Control, Seat, Shared};
+use crate::control::{Ask, Control, MirrorSeat, Seat, Shared};
 use crate::current::Current;
 use crate::emit::Devices;
 use crate::flow::Flows;
 use crate::flow::record::Record;
 use crate::frame::{BATCH, Buffer};
+use crate::observe::mirror::outlet::Outlet;
+use crate::observe::mirror::ring::rings;
+use crate::observe::mirror::{RING_OCTETS, SPILL_MAX, SPILL_OCTETS};
 use crate::port::PORTS_MAX;
 use crate::readiness::Readiness;
 use crate::road::Road;
@@ -52,8 +55,9 @@ impl Default for Limits {
 pub fn switch(limits: Limits) -> (Worker, Control, Consumer<Record>) {
     let shared = share(1);
     let macs = MacTable::new(limits.macs, limits.macs_per_port);
-    let (worker, asks, records) = make(&shared, 0, limits, macs);
-    (worker, Control::new(shared, vec![asks]), records)
+    let (copies, mirror) = rings(RING_OCTETS, SPILL_MAX);
+    let (worker, asks, records) = make(&shared, 0, limits, macs, Outlet::new(Some(copies), None));
+    (worker, Control::new(shared, vec![asks], vec![mirror]), records)
 }
 
 /// As [`switch`], with as many workers, 1 to [`WORKERS_MAX`]; each has its own ring of reports.
@@ -68,14 +72,18 @@ pub fn switch_of(limits: Limits, workers: usize) -> (Vec<Worker>, Control, Vec<C
         evicted_per_s: part(limits.evicted_per_s),
         ..limits
     };
-    let (mut workers, mut asks, mut reports) = (Vec::new(), Vec::new(), Vec::new());
+    let serials = (count > 1).then(Arc::default);
+    let (mut workers, mut asks, mut reports, mut mirrored) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (index, macs) in [writer].into_iter().chain(readers).enumerate() {
-        let (worker, ask, records) = make(&shared, index, limits, macs);
+        let (copies, mirror) = rings(RING_OCTETS, (SPILL_OCTETS / count).min(SPILL_MAX));
+        let outlet = Outlet::new(Some(copies), serials.clone());
+        let (worker, ask, records) = make(&shared, index, limits, macs, outlet);
+        mirrored.push(mirror);
         workers.push(worker);
         asks.push(ask);
         reports.push(records);
     }
-    (workers, Control::new(shared, asks), reports)
+    (workers, Control::new(shared, asks, mirrored), reports)
 }
 
 /// What `count` workers and their handle share.
@@ -88,7 +96,12 @@ fn share(count: usize) -> Arc<Shared> {
         asleep: AtomicBool::new(false),
         waker: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok(),
     };
-    Arc::new(Shared { snapshot: Current::new(Snapshot::default()), seats: (0..count).map(seat).collect() })
+    let mirror = MirrorSeat {
+        counters: Arc::new(Counters::of_mirror()),
+        asleep: AtomicBool::new(false),
+        waker: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok(),
+    };
+    Arc::new(Shared { snapshot: Current::new(Snapshot::default()), seats: (0..count).map(seat).collect(), mirror })
 }
 
 fn make(
@@ -96,6 +109,7 @@ fn make(
     index: usize,
     limits: Limits,
     macs: MacTable,
+    outlet: Outlet,
 ) -> (Worker, SyncSender<Ask>, Consumer<Record>) {
     let (records, reports) = RingBuffer::new(limits.records);
     let counters = shared.seats.get(index).map_or_else(Arc::default, |seat| Arc::clone(&seat.counters));
@@ -114,7 +128,7 @@ fn make(
         asked,
         job: None,
         road: Road::new(macs, flows, counters),
-        devices: Devices::new(PORTS_MAX),
+        devices: Devices::new(PORTS_MAX, outlet),
         attached: Vec::with_capacity(PORTS_MAX),
         changing: Vec::with_capacity(PORTS_MAX),
         offered: None,

@@ -41,6 +41,10 @@ impl Worker {
                     None
                 }
             },
+            Ask::Sender { id, reply } => {
+                let _ = reply.send(self.sender(id));
+                None
+            }
             Ask::Offer { id, deal, reply } => {
                 let _ = reply.send(self.offer(id, deal));
                 None

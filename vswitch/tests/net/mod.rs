@@ -15,6 +15,7 @@ use vswitch::control::{Control, PortCounters};
 use vswitch::flow::record::Record;
 use vswitch::frame::vnet::VnetHdr;
 use vswitch::frame::{Buffer, TxFrame};
+use vswitch::observe::mirror::Mirror;
 use vswitch::port::memory::{self, MemoryEnd};
 use vswitch::port::{Offloads, Port, PortId, Sent};
 use vswitch::snapshot::Snapshot;
@@ -26,6 +27,7 @@ pub const SMALL: Limits = Limits { flows: 4096, macs: 256, macs_per_port: 64, re
 
 pub struct Net {
     pub worker: Worker,
+    pub mirror: Mirror,
     pub control: Control,
     pub reports: Consumer<Record>,
     pub ends: BTreeMap<u16, MemoryEnd>,
@@ -90,7 +92,8 @@ impl Net {
 
     pub fn with(config: Config, limits: Limits, offloads: Offloads, capacity: usize) -> Net {
         let (worker, control, reports) = switch(limits);
-        let mut net = Net { worker, control, reports, ends: BTreeMap::new(), config, now_ms: 1 };
+        let mirror = control.mirror().unwrap();
+        let mut net = Net { worker, mirror, control, reports, ends: BTreeMap::new(), config, now_ms: 1 };
         for port in net.config.ports.clone() {
             net.attach(port.id.0, offloads, capacity);
         }
@@ -102,11 +105,23 @@ impl Net {
         let (port, end) = memory::pair(capacity, offloads);
         assert!(self.worker.attach(PortId(id), Box::new(port)).is_ok());
         self.ends.insert(id, end);
+        self.give_destinations();
     }
 
     pub fn publish(&mut self) {
         self.config.version += 1;
         self.worker.publish(Snapshot::build(&self.config).unwrap());
+        self.give_destinations();
+    }
+
+    /// Gives the mirror a handle of each destination, as `Control` does.
+    pub fn give_destinations(&mut self) {
+        let sessions = self.config.sessions.clone();
+        for id in sessions.iter().flat_map(|session| &session.destinations) {
+            if let Ok(port) = self.worker.sender(*id) {
+                self.mirror.attach(*id, port);
+            }
+        }
     }
 
     pub fn port(&mut self, id: u16) -> &mut PortConfig {
@@ -124,8 +139,17 @@ impl Net {
     /// Turns until nothing arrives any more, then checks law 1.
     pub fn turn(&mut self) {
         let now = Instant::from_ms(self.now_ms);
-        while self.worker.turn(now) > 0 {}
+        while self.worker.turn(now) + self.mirror.turn() > 0 {}
         self.check_law_1();
+    }
+
+    /// Turns the mirror until nothing comes out of port `id` any more.
+    pub fn drain(&mut self, id: u16) -> Vec<(Vec<u8>, VnetHdr)> {
+        let mut copies = Vec::new();
+        while self.mirror.turn() > 0 {
+            copies.extend(self.recv(id));
+        }
+        copies
     }
 
     pub fn after(&mut self, ms: u64) {
@@ -164,6 +188,7 @@ impl Net {
     }
 
     pub fn worker_detach(&mut self, id: u16) {
+        self.mirror.detach(PortId(id));
         self.ask(|control| control.detach(PortId(id)).unwrap());
         self.ends.remove(&id);
     }
@@ -228,12 +253,13 @@ impl Net {
 
     /// Asks the control handle from another thread while this one turns.
     pub fn ask<T: Send>(&mut self, question: impl FnOnce(&Control) -> T + Send) -> T {
-        let (worker, control) = (&mut self.worker, &self.control);
+        let (worker, mirror, control) = (&mut self.worker, &mut self.mirror, &self.control);
         let now = Instant::from_ms(self.now_ms);
         std::thread::scope(|scope| {
             let asking = scope.spawn(|| question(control));
             while !asking.is_finished() {
                 worker.turn(now);
+                mirror.turn();
                 std::thread::yield_now();
             }
             asking.join().unwrap()

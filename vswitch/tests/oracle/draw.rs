@@ -82,6 +82,7 @@ impl<'a> Draw<'a> {
     pub fn config(&mut self, version: u64) -> Config {
         let mut next_id = 0;
         let acls: Vec<AclConfig> = (0..self.below(5)).map(|i| self.acl(i, &mut next_id)).collect();
+        let lists = acls.len();
         let monitors: Vec<MonitorConfig> = (0..self.below(3)).map(|_| self.monitor()).collect();
         let mut ports: Vec<PortConfig> = (0..PORTS).map(|id| self.port(id, &acls, monitors.len())).collect();
         if self.one_in(2) {
@@ -103,9 +104,10 @@ impl<'a> Draw<'a> {
             acls,
             monitors,
             selecting: Vec::new(),
-            sessions: (0..self.below(4)).map(|_| self.session()).collect(),
+            sessions: (0..self.below(4)).map(|id| self.session(id as u16, lists)).collect(),
             ports,
             protected_macs: (0..self.below(3)).map(|_| self.station()).collect(),
+            ..Config::default()
         }
     }
 
@@ -114,13 +116,17 @@ impl<'a> Draw<'a> {
         MonitorConfig { active: seconds(self.below(60)), inactive: seconds(self.below(20)) }
     }
 
-    fn session(&mut self) -> SessionConfig {
+    fn session(&mut self, id: u16, lists: usize) -> SessionConfig {
         SessionConfig {
+            id,
             rx_ports: self.ports(),
             tx_ports: self.ports(),
             rx_vlans: self.maybe(4, Self::vlans).unwrap_or_default(),
             tx_vlans: self.maybe(4, Self::vlans).unwrap_or_default(),
+            filter_vlans: self.maybe(3, Self::vlans),
+            filter_acl: self.maybe(3, |d| d.below(lists.max(1))).filter(|list| *list < lists),
             destinations: self.maybe(2, |d| vec![PortId(d.below(PORTS.into()) as u16)]).unwrap_or_default(),
+            ..SessionConfig::default()
         }
     }
 

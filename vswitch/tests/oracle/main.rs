@@ -70,7 +70,11 @@ fn run(octets: &[u8]) {
                     port.up = !port.up;
                 }
                 1 => config.protected_macs = fresh.protected_macs,
-                2 => config.sessions = fresh.sessions,
+                2 => {
+                    config.sessions = fresh.sessions;
+                    let lists = config.acls.len();
+                    config.sessions.iter_mut().for_each(|s| s.filter_acl = s.filter_acl.filter(|list| *list < lists));
+                }
                 _ => config.static_macs = fresh.static_macs,
             }
             net.config = config.clone();
@@ -99,6 +103,11 @@ fn run(octets: &[u8]) {
                     (frame, vnet)
                 }
             };
+            if vnet.needs_csum() {
+                // A port that has it finished sends what was staged before it at once, and what is copied of a flood is as
+                // the first port sent it: let that not depend on what comes behind.
+                net.turn();
+            }
             net.send_vnet(from, &frame, vnet);
             plain.frame(PortId(from), &frame, vnet);
             batch.push((frame, vnet));
@@ -145,7 +154,7 @@ fn run(octets: &[u8]) {
         assert_eq!(net.control.rule_matches(*rule), *matches, "rule {rule}");
     }
     for (session, [copied, dropped, segmented]) in &plain.sessions {
-        let stats = net.control.session_stats(*session);
+        let stats = net.control.session_stats(*session as u16);
         assert_eq!(
             (stats.copied, stats.dropped, stats.segmented),
             (*copied, *dropped, *segmented),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::acl::{Action, IpRule, PortMatch, Rules};
 use proto::addr::{MacAddr, VlanId};
 use proto::vlan::PortMode;
-use vswitch::config::{Config, PortConfig};
+use vswitch::config::{AclConfig, Config, PortConfig, SessionConfig};
 use vswitch::frame::vnet::VnetHdr;
 use vswitch::port::PortId;
 use vswitch::verdict::DropReason::{self, *};
@@ -125,7 +125,8 @@ impl Plain {
         let mut copied = 0u32;
         if !self.is_destination(from) && port.is_some() {
             for (i, s) in self.config.sessions.clone().iter().enumerate() {
-                if s.rx_ports.contains(&from) || vlan.is_some_and(|v| s.rx_vlans.contains(v)) {
+                let watching = s.rx_ports.contains(&from) || vlan.is_some_and(|v| s.rx_vlans.contains(v));
+                if watching && self.looks_for(s, vlan, frame) {
                     copied |= 1 << i;
                     self.copy(i, frame, vlan, frame.octets.to_vec());
                 }
@@ -243,7 +244,8 @@ impl Plain {
         self.send(to.id, frame, octets.clone());
         self.watched |= to.flow_out.is_some();
         for (i, s) in self.config.sessions.clone().iter().enumerate() {
-            if *copied >> i & 1 == 0 && (s.tx_ports.contains(&to.id) || s.tx_vlans.contains(vlan)) {
+            let watching = s.tx_ports.contains(&to.id) || s.tx_vlans.contains(vlan);
+            if *copied >> i & 1 == 0 && watching && self.looks_for(s, Some(vlan), frame) {
                 *copied |= 1 << i;
                 self.copy(i, frame, Some(vlan), octets.clone());
             }
@@ -296,16 +298,37 @@ impl Plain {
         }
     }
 
+    fn looks_for(&self, session: &SessionConfig, vlan: Option<VlanId>, frame: &Frame<'_>) -> bool {
+        let in_vlans = session.filter_vlans.as_ref().is_none_or(|vlans| vlan.is_some_and(|v| vlans.contains(v)));
+        let permitted = session.filter_acl.is_none_or(|index| {
+            let list = &self.config.acls[index];
+            let v4 = frame.ip.is_some_and(|ip| ip.v4);
+            // A MAC list may ask for the VLAN.
+            let judges = if matches!(list.acl.rules, Rules::Ip(_)) { v4 } else { !v4 && vlan.is_some() };
+            judges && Self::permits(list, vlan, frame).1
+        });
+        in_vlans && permitted
+    }
+
     fn acl(&mut self, ip: Option<usize>, mac: Option<usize>, vlan: VlanId, frame: &Frame<'_>) -> bool {
         let v4 = frame.ip.filter(|ip| ip.v4);
         let Some(index) = (if v4.is_some() { ip } else { mac }) else { return true };
         let list = self.config.acls[index].clone();
+        let (rule, permits) = Self::permits(&list, Some(vlan), frame);
+        if let (true, Some(rule)) = (list.acl.statistics, rule) {
+            *self.rules.entry(rule).or_default() += frame.segments;
+        }
+        permits
+    }
+
+    /// Whether a list permits a frame of its kind, and the number of the rule that says so.
+    fn permits(list: &AclConfig, vlan: Option<VlanId>, frame: &Frame<'_>) -> (Option<u32>, bool) {
         let mut hit = None;
         let mut rules = 0;
         match &list.acl.rules {
             Rules::Ip(all) => {
                 rules = all.len();
-                let packet = v4.unwrap();
+                let packet = frame.ip.filter(|ip| ip.v4).unwrap();
                 hit = all.iter().position(|(_, r)| ip_matches(r, &packet)).map(|i| (i, all[i].1.action));
             }
             Rules::Mac(all) => {
@@ -315,7 +338,7 @@ impl Plain {
                     bits(frame.src, r.src.wildcard) == bits(r.src.addr, r.src.wildcard)
                         && bits(frame.dst, r.dst.wildcard) == bits(r.dst.addr, r.dst.wildcard)
                         && (r.ethertype.is_none() || r.ethertype == Some(frame.ethertype))
-                        && (r.vlan.is_none() || r.vlan == Some(vlan))
+                        && (r.vlan.is_none() || r.vlan == vlan)
                 };
                 for (i, (_, r)) in all.iter().enumerate() {
                     if fits(r) && hit.is_none() {
@@ -325,13 +348,10 @@ impl Plain {
             }
         }
         if rules == 0 {
-            return true;
+            return (None, true);
         }
         let (index, action) = hit.unwrap_or((rules, Action::Deny));
-        if list.acl.statistics {
-            *self.rules.entry(list.rule_ids[index]).or_default() += frame.segments;
-        }
-        action == Action::Permit
+        (Some(list.rule_ids[index]), action == Action::Permit)
     }
 }
 

@@ -122,9 +122,10 @@ impl Tap {
         Ok(Read::Frame)
     }
 
-    /// A further worker's handle: with a queue of its own if there is one left.
-    fn handle(&mut self) -> io::Result<Tap> {
-        let (fd, silence) = match self.spare.pop() {
+    /// A further worker's handle: with a queue of its own if there is one left and it `receives`.
+    fn handle(&mut self, receives: bool) -> io::Result<Tap> {
+        let queue = if receives { self.spare.pop() } else { None };
+        let (fd, silence) = match queue {
             Some(queue) => {
                 open::attach_queue(&queue)?;
                 (queue, None)
@@ -213,12 +214,18 @@ impl Port for Tap {
         self.silence.is_none()
     }
 
+    fn sender(&mut self) -> Result<Box<dyn Port>, Error> {
+        let handle = self.handle(false);
+        let system = |source| Error::System { device: self.name.clone(), call: "dup", source };
+        Ok(Box::new(handle.map_err(system)?))
+    }
+
     fn handles(&mut self, count: usize) -> Result<Vec<Box<dyn Port>>, Error> {
         let device = self.name.clone();
         let system = |source| Error::System { device: device.clone(), call: "queues of a tap", source };
         let mut handles: Vec<Box<dyn Port>> = Vec::new();
         for _ in 0..count {
-            handles.push(Box::new(self.handle().map_err(system)?));
+            handles.push(Box::new(self.handle(true).map_err(system)?));
         }
         Ok(handles)
     }

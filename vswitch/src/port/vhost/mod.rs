@@ -298,6 +298,26 @@ impl Port for Vhost {
         self.index < self.shared.pairs()
     }
 
+    fn sender(&mut self) -> Result<Box<dyn Port>, Error> {
+        // It has no queues to receive from, so nobody ever kicks it.
+        let silent = eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| Error::System {
+            device: self.name.clone(),
+            call: "eventfd",
+            source: socket::system(errno),
+        })?;
+        Ok(Box::new(Vhost {
+            shared: Arc::clone(&self.shared),
+            _thread: Arc::clone(&self._thread),
+            name: self.name.clone(),
+            epoll: silent,
+            index: usize::from(QUEUE_PAIRS_MAX),
+            handles: 1,
+            turn: 0,
+            armed: false,
+            missed: 0,
+        }))
+    }
+
     fn handles(&mut self, count: usize) -> Result<Vec<Box<dyn Port>>, Error> {
         if self.handles > 1 {
             return Err(Error::Device { device: self.name.clone(), what: "has its handles already".to_owned() });

@@ -223,6 +223,10 @@ impl Port for Xdp {
         !self.queues.is_empty()
     }
 
+    fn sender(&mut self) -> Result<Box<dyn Port>, Error> {
+        self.sender.sender()
+    }
+
     fn handles(&mut self, count: usize) -> Result<Vec<Box<dyn Port>>, Error> {
         // Whoever gets none first would find nobody to send for it: everything that may fail comes before.
         let mut senders = self.sender.senders(count)?;

@@ -171,6 +171,19 @@ impl AclPair {
     }
 }
 
+impl AclPair {
+    /// A list permits the packet: without one that judges packets of its kind, or without the VLAN that a MAC list asks
+    /// for, none does.
+    pub fn singles_out(&self, key: &FlowKey, vlan: Option<VlanId>) -> bool {
+        let list = if key.is(shape::IPV4) { &self.ip } else { &self.mac };
+        match (list.as_deref().map(|list| &list.form), vlan) {
+            (Some(Form::Ip(list)), _) => list.find(key).permit,
+            (Some(Form::Mac(list)), Some(vlan)) => list.find(key, vlan).permit,
+            _ => false,
+        }
+    }
+}
+
 impl PartialEq for AclPair {
     fn eq(&self, other: &Self) -> bool {
         let same =

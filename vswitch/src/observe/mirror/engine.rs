@@ -1,0 +1,345 @@
+//! The mirror: takes frames out of the workers' rings and makes each session's copies of them.
+//!
+//! [`Mirror::turn`] does a bounded part of what there is and never blocks but in its destinations' `tx`, which don't block
+//! either; it is all there is to drive the mirror in tests and benches. [`Mirror::run`] is the thread.
+//!
+//! **Which configuration.** A frame is copied as the snapshot says that it was switched by. The mirror holds the running one
+//! and the one before: [`crate::control::Control::publish`] waits until every worker runs on the new one and the mirror has
+//! read what was written before.
+//!
+//! Order: of one worker as written; of several by the number of their batches. A batch is written before its frames leave.
+//! So when the mirror has seen a batch, whatever made the sender send it is in the rings already: it looks at all of them
+//! again before it takes one.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::Duration;
+
+use proto::vlan::PortMode;
+
+use super::super::capture::Tap;
+use super::CopyLoss;
+use super::copy::{Frame, Room, tagged};
+use super::outs::Outs;
+use super::remote::{Far, Remote};
+use super::ring::{Head, Reader};
+use crate::account::counters::{Counters, SessionCells};
+use crate::config::SESSION_ID_MAX;
+use crate::control::Shared;
+use crate::egress::vlan::Rewrite;
+use crate::frame::FRAME_MAX;
+use crate::frame::vnet::VnetHdr;
+use crate::observe::erspan::{HEADERS_MAX, Sighting};
+use crate::port::{Port, PortId};
+use crate::snapshot::{PortPolicy, Session, Snapshot};
+
+/// Frames that a turn takes out of the rings.
+const FRAMES_PER_TURN: usize = 256;
+
+/// What the mirror is asked.
+pub(crate) enum Ask {
+    /// Say when nothing is left that was switched by a snapshot before that version.
+    Adopt { reply: SyncSender<()> },
+    /// Take a device to send copies to; the one before comes back.
+    Attach { id: PortId, port: Box<dyn Port>, reply: SyncSender<Option<Box<dyn Port>>> },
+    /// Give it back.
+    Detach { id: PortId, reply: SyncSender<Option<Box<dyn Port>>> },
+    /// Take what sends to other hosts.
+    Remote { socket: Box<dyn Remote>, reply: SyncSender<()> },
+    /// Have a tap look on at what is sent to a port; the one before comes back.
+    Tap { id: PortId, tap: Box<Tap>, reply: SyncSender<Option<Box<Tap>>> },
+    /// Give it back.
+    Untap { id: PortId, reply: SyncSender<Option<Box<Tap>>> },
+}
+
+/// The mirror; see the module.
+pub struct Mirror {
+    asked: Receiver<Ask>,
+    readers: Vec<Reader>,
+    /// Who waits until each ring was read that far.
+    adopting: Vec<(SyncSender<()>, Vec<u64>)>,
+    copier: Copier,
+}
+
+/// What makes copies.
+struct Copier {
+    shared: Arc<Shared>,
+    running: u64,
+    snapshot: Arc<Snapshot>,
+    before: Option<Arc<Snapshot>>,
+    work: Work,
+}
+
+/// What it makes them with.
+struct Work {
+    shared: Arc<Shared>,
+    counters: Arc<Counters>,
+    outs: Outs,
+    far: Far,
+    room: Room,
+    /// By the number of a session: of its next copy to other hosts, and how many copies it had lost in the workers by then.
+    sequences: Vec<(u32, u64)>,
+    /// By the number of a session: frames that its program has singled out since one was copied.
+    passed: Vec<u32>,
+    /// When the workers' clock was zero, since 1970.
+    epoch: Duration,
+}
+
+impl Mirror {
+    pub(crate) fn new(shared: Arc<Shared>, readers: Vec<Reader>, asked: Receiver<Ask>) -> Self {
+        let (snapshot, counters) = (shared.snapshot.load(), Arc::clone(&shared.mirror.counters));
+        let room = Room { whole: Vec::with_capacity(FRAME_MAX + 8), scratch: Vec::with_capacity(FRAME_MAX + 8) };
+        let ids = usize::from(SESSION_ID_MAX) + 1;
+        let work = Work {
+            shared: Arc::clone(&shared),
+            counters,
+            outs: Outs::new(),
+            far: Far::new(),
+            room,
+            sequences: vec![(0, 0); ids],
+            passed: vec![0; ids],
+            epoch: Duration::ZERO,
+        };
+        let copier = Copier { shared, running: 0, snapshot, before: None, work };
+        Mirror { asked, readers, adopting: Vec::new(), copier }
+    }
+
+    /// One turn: questions, then frames. Returns how many frames it took from the workers.
+    pub fn turn(&mut self) -> usize {
+        self.copier.adopt();
+        while let Ok(ask) = self.asked.try_recv() {
+            self.answer(ask);
+        }
+        let mut done = 0;
+        let counters = Arc::clone(&self.copier.work.counters);
+        while done < FRAMES_PER_TURN
+            && let Some((serial, ring)) = self.next()
+            && let Some(reader) = self.readers.get_mut(ring)
+        {
+            let copier = &mut self.copier;
+            done += reader.drain(serial, FRAMES_PER_TURN - done, &mut |head, octets, length| {
+                copier.copy(&counters, head, octets, length);
+            });
+        }
+        self.copier.work.outs.flush_all(&counters);
+        self.copier.work.far.flush(&counters);
+        self.adopted();
+        done
+    }
+
+    /// Takes a device to send copies to, as [`crate::control::Control`] does; for whoever drives the mirror in their own
+    /// thread. The device before comes back.
+    pub fn attach(&mut self, id: PortId, port: Box<dyn Port>) -> Option<Box<dyn Port>> {
+        self.copier.work.outs.attach(id, port)
+    }
+
+    /// Gives the device of a destination back.
+    pub fn detach(&mut self, id: PortId) -> Option<Box<dyn Port>> {
+        self.copier.work.outs.detach(id)
+    }
+
+    /// Sends to other hosts by `socket`.
+    pub fn set_remote(&mut self, socket: Box<dyn Remote>) {
+        self.copier.work.far.socket = Some(socket);
+    }
+
+    /// The workers' clock was zero at `epoch` since 1970: what the headers of ERSPAN say of time.
+    pub fn set_epoch(&mut self, epoch: Duration) {
+        self.copier.work.epoch = epoch;
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.copier.shared
+    }
+
+    /// Nothing waits in a ring.
+    pub(super) fn is_idle(&mut self) -> bool {
+        self.readers.iter_mut().all(|reader| reader.peek().is_none())
+    }
+
+    fn answer(&mut self, ask: Ask) {
+        // A reply that nobody waits for any more is no error.
+        match ask {
+            Ask::Adopt { reply } => {
+                self.copier.adopt();
+                self.adopting.push((reply, self.readers.iter().map(Reader::written).collect()));
+            }
+            Ask::Attach { id, port, reply } => {
+                let _ = reply.send(self.attach(id, port));
+            }
+            Ask::Detach { id, reply } => {
+                let _ = reply.send(self.detach(id));
+            }
+            Ask::Remote { socket, reply } => {
+                self.set_remote(socket);
+                let _ = reply.send(());
+            }
+            Ask::Tap { id, tap, reply } => {
+                let before = self.copier.work.outs.untap(id);
+                self.copier.work.outs.tap(id, tap);
+                let _ = reply.send(before);
+            }
+            Ask::Untap { id, reply } => {
+                let _ = reply.send(self.copier.work.outs.untap(id));
+            }
+        }
+    }
+
+    /// Tells those who waited for what has been read by now.
+    fn adopted(&mut self) {
+        let readers = &self.readers;
+        self.adopting.retain(|(reply, written)| {
+            let waits = readers.iter().zip(written).any(|(reader, written)| reader.read() < *written);
+            if !waits {
+                let _ = reply.send(());
+            }
+            waits
+        });
+    }
+
+    /// The ring whose turn it is, and the batch that is there.
+    fn next(&mut self) -> Option<(u64, usize)> {
+        let first = |readers: &mut [Reader]| {
+            let waiting = readers.iter_mut().enumerate().filter_map(|(ring, reader)| Some((reader.peek()?, ring)));
+            waiting.min()
+        };
+        let mut found = first(&mut self.readers)?;
+        // An earlier batch may have come to a ring that was looked at before this one was found: look again.
+        while self.readers.len() > 1
+            && let Some(again) = first(&mut self.readers).filter(|again| *again < found)
+        {
+            found = again;
+        }
+        Some(found)
+    }
+}
+
+impl Copier {
+    /// Takes over a snapshot that was published.
+    fn adopt(&mut self) {
+        if let Some(snapshot) = self.shared.snapshot.newer(&mut self.running) {
+            self.before = Some(std::mem::replace(&mut self.snapshot, snapshot));
+        }
+    }
+
+    /// Makes the copies of a frame of `length` octets, of which `octets` are there.
+    fn copy(&mut self, counters: &Counters, head: &Head, octets: &[u8], length: usize) {
+        if head.sequence != self.snapshot.sequence() {
+            self.adopt();
+        }
+        let snapshot = match &self.before {
+            _ if head.sequence == self.snapshot.sequence() => &self.snapshot,
+            Some(before) if before.sequence() == head.sequence => before,
+            // It waited for longer than the configuration waited for it.
+            _ => return,
+        };
+        let frame = Frame { head, octets, length, vnet: head.vnet() };
+        let mut rest = head.sessions;
+        while rest != 0 {
+            let session = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            if let Some(session) = snapshot.sessions.get(session)
+                && let Some(cells) = counters.session(session.id)
+            {
+                self.work.copy(counters, snapshot, session, &frame, cells);
+            }
+        }
+    }
+}
+
+impl Work {
+    /// The copies of one session.
+    fn copy(
+        &mut self,
+        counters: &Counters,
+        snapshot: &Snapshot,
+        session: &Session,
+        frame: &Frame<'_>,
+        cells: &SessionCells,
+    ) {
+        if session.bpf.is_some() && !self.singles_out(session, frame) {
+            return;
+        }
+        cells.matched.add(frame.head.segments.into());
+        if frame.vnet.is_gso() {
+            cells.segmented.add(1);
+        }
+        for id in &session.destinations {
+            match snapshot.port(*id).filter(|to| to.config.up && self.outs.has(*id)) {
+                Some(to) => self.to_port(counters, frame, session, to, cells),
+                None => cells.lose(CopyLoss::DestinationDown, frame.head.segments.into()),
+            }
+        }
+        if !session.remotes.is_empty() {
+            self.to_remotes(counters, frame, session, snapshot, cells);
+        }
+    }
+
+    /// The session's program matches the frame, and it is the turn of such a frame to be copied.
+    fn singles_out(&mut self, session: &Session, frame: &Frame<'_>) -> bool {
+        let front = frame.head.seen().head(frame.octets);
+        let view = front.with(frame.octets, VnetHdr::PLAIN);
+        if session.bpf.as_ref().is_some_and(|program| !program.matches(view.head, view.rest)) {
+            return false;
+        }
+        let Some(passed) = self.passed.get_mut(usize::from(session.id)) else { return false };
+        *passed += 1;
+        let copied = *passed >= session.sampling;
+        if copied {
+            *passed = 0;
+        }
+        copied
+    }
+
+    /// The copy of session `session` for its destination `to`.
+    fn to_port(
+        &mut self,
+        counters: &Counters,
+        frame: &Frame<'_>,
+        session: &Session,
+        to: &PortPolicy,
+        cells: &SessionCells,
+    ) {
+        let rewrite = match (&to.config.mode, frame.head.vlan()) {
+            (PortMode::Trunk { .. }, Some(vlan)) => tagged(vlan, frame.octets),
+            _ => frame.head.seen(),
+        };
+        let (id, outs) = (to.config.id, &mut self.outs);
+        if rewrite == Rewrite::Keep && frame.vnet.asks_nothing() && frame.length <= session.truncate {
+            return outs.push(counters, id, session.id, [&[], frame.octets]);
+        }
+        self.room.copies(frame, rewrite, session.truncate, cells, &mut |parts, _| {
+            outs.push(counters, id, session.id, parts);
+        });
+    }
+
+    /// Its copies for other hosts.
+    fn to_remotes(
+        &mut self,
+        counters: &Counters,
+        frame: &Frame<'_>,
+        session: &Session,
+        snapshot: &Snapshot,
+        cells: &SessionCells,
+    ) {
+        let Some((sequence, lost)) = self.sequences.get_mut(usize::from(session.id)) else { return };
+        // What never came here leaves a gap, so that whoever counts knows.
+        let seats = self.shared.seats.iter().filter_map(|seat| seat.counters.session(session.id));
+        let busy = seats.map(SessionCells::lost_in_ring).fold(0, u64::wrapping_add);
+        *sequence = sequence.wrapping_add((busy.wrapping_sub(*lost) / session.copies() as u64) as u32);
+        *lost = busy;
+        let begin = *sequence;
+        for remote in &session.remotes {
+            let (rewrite, sighting) = frame.told(remote, snapshot, self.epoch);
+            let (far, to) = (&mut self.far, remote.encapsulation.destination);
+            *sequence = begin;
+            self.room.copies(frame, rewrite, session.truncate, cells, &mut |[front, rest], truncated| {
+                let (mut headers, copy) = ([0; HEADERS_MAX], Sighting { truncated, ..sighting });
+                let octets = front.len() + rest.len();
+                let length = remote.encapsulation.write(&copy, *sequence, octets, &mut headers);
+                far.push(counters, session.id, to, [headers.get(..length).unwrap_or_default(), front, rest]);
+                *sequence = sequence.wrapping_add(1);
+            });
+        }
+    }
+}

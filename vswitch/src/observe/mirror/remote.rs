@@ -1,0 +1,187 @@
+//! Copies to other hosts: ERSPAN in IPv4, by a raw socket of this host and its own routing.
+//!
+//! The headers are ours down to the IPv4 header (IP_HDRINCL); the kernel finds the way, and does not fragment: a packet that
+//! is too long for the device is refused. Batches go out with one `sendmmsg`.
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use arrayvec::ArrayVec;
+
+use super::CopyLoss;
+use crate::account::counters::Counters;
+use crate::frame::BATCH;
+
+/// Octets that wait before they are sent.
+const WAITING_MAX: usize = 128 << 10;
+/// Octets of socket buffer asked for.
+const BUFFER_OCTETS: libc::c_int = 4 << 20;
+
+/// An IPv4 packet, with its header.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    /// Where it goes.
+    pub to: Ipv4Addr,
+    /// All of it.
+    pub octets: &'a [u8],
+}
+
+/// What sends packets to other hosts.
+pub trait Remote: Send {
+    /// Sends packets, at most [`BATCH`], in order, and never blocks. Of each it tells by its place why it was lost, or `None`.
+    fn send(&mut self, packets: &[Packet<'_>], outcome: &mut dyn FnMut(usize, Option<CopyLoss>));
+}
+
+/// A packet that waits.
+#[derive(Clone, Copy)]
+struct Waiting {
+    start: u32,
+    end: u32,
+    to: Ipv4Addr,
+    session: u16,
+}
+
+/// What waits to be sent.
+pub(super) struct Far {
+    /// `None` until a session has a remote destination.
+    pub socket: Option<Box<dyn Remote>>,
+    octets: Vec<u8>,
+    packets: ArrayVec<Waiting, BATCH>,
+}
+
+impl Far {
+    /// Nothing waits, and there is no way to send.
+    pub fn new() -> Self {
+        Far { socket: None, octets: Vec::new(), packets: ArrayVec::new() }
+    }
+
+    /// A packet of session `session`, in parts.
+    pub fn push(&mut self, counters: &Counters, session: u16, to: Ipv4Addr, parts: [&[u8]; 3]) {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if length > usize::from(u16::MAX) {
+            return count(counters, session, Some(CopyLoss::TooLong));
+        }
+        if self.packets.is_full() || self.octets.len() + length > WAITING_MAX {
+            self.flush(counters);
+        }
+        let start = self.octets.len() as u32;
+        parts.iter().for_each(|part| self.octets.extend_from_slice(part));
+        self.packets.push(Waiting { start, end: self.octets.len() as u32, to, session });
+    }
+
+    /// Sends everything that waits.
+    pub fn flush(&mut self, counters: &Counters) {
+        let octets = |waiting: &Waiting| self.octets.get(waiting.start as usize..waiting.end as usize);
+        let packet = |waiting: &Waiting| Packet { to: waiting.to, octets: octets(waiting).unwrap_or_default() };
+        let packets: ArrayVec<Packet<'_>, BATCH> = self.packets.iter().map(packet).collect();
+        let mut outcome = |at: usize, loss| {
+            if let Some(waiting) = self.packets.get(at) {
+                count(counters, waiting.session, loss);
+            }
+        };
+        match &mut self.socket {
+            _ if packets.is_empty() => return,
+            Some(socket) => socket.send(&packets, &mut outcome),
+            None => (0..packets.len()).for_each(|at| outcome(at, Some(CopyLoss::DestinationDown))),
+        }
+        drop(packets);
+        self.packets.clear();
+        self.octets.clear();
+    }
+}
+
+fn count(counters: &Counters, session: u16, loss: Option<CopyLoss>) {
+    if let Some(cells) = counters.session(session) {
+        match loss {
+            None => cells.copied.add(1),
+            Some(loss) => cells.lose(loss, 1),
+        }
+    }
+}
+
+/// A raw IPv4 socket that only sends.
+pub struct RawSocket {
+    fd: OwnedFd,
+    messages: Box<[libc::mmsghdr; BATCH]>,
+    parts: Box<[libc::iovec; BATCH]>,
+    addresses: Box<[libc::sockaddr_in; BATCH]>,
+}
+
+// SAFETY: the pointers inside are written anew before each system call and not followed after it.
+unsafe impl Send for RawSocket {}
+
+impl RawSocket {
+    /// A socket of the namespace that the calling thread is in.
+    ///
+    /// # Errors
+    /// For want of the privilege (CAP_NET_RAW), or of a descriptor.
+    pub fn open() -> io::Result<RawSocket> {
+        let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        // SAFETY: no pointers.
+        let fd = match unsafe { libc::socket(libc::AF_INET, kind, libc::IPPROTO_RAW) } {
+            -1 => return Err(io::Error::last_os_error()),
+            // SAFETY: a new descriptor that nobody else owns.
+            fd => unsafe { OwnedFd::from_raw_fd(fd) },
+        };
+        let octets = BUFFER_OCTETS;
+        let wanted = (&raw const octets).cast();
+        let length = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: the descriptor is open; `wanted` points to `length` octets. A smaller buffer loses more, and that is counted.
+        let _ = unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, wanted, length) };
+        // SAFETY: all-zero is a value of these structs of integers and raw pointers.
+        let (messages, parts, addresses) = unsafe { (Box::new(zeroed()), Box::new(zeroed()), Box::new(zeroed())) };
+        Ok(RawSocket { fd, messages, parts, addresses })
+    }
+
+    /// `sendmmsg` of packets; how many the kernel took.
+    fn give(&mut self, packets: &[Packet<'_>]) -> io::Result<usize> {
+        let places = self.messages.iter_mut().zip(self.parts.iter_mut()).zip(self.addresses.iter_mut());
+        for (((message, part), address), packet) in places.zip(packets) {
+            address.sin_family = libc::AF_INET as _;
+            address.sin_addr.s_addr = u32::from(packet.to).to_be();
+            *part = libc::iovec { iov_base: packet.octets.as_ptr().cast_mut().cast(), iov_len: packet.octets.len() };
+            message.msg_hdr.msg_name = (&raw mut *address).cast();
+            message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as _;
+            message.msg_hdr.msg_iov = part;
+            message.msg_hdr.msg_iovlen = 1;
+        }
+        let count = packets.len().min(BATCH);
+        let list = self.messages.as_mut_ptr();
+        // SAFETY: the first `count` messages were just filled with pointers into `self` and the packets, all borrowed for
+        // this call, and lengths to match; sending writes through none of them but `msg_len`.
+        let sent = unsafe { libc::sendmmsg(self.fd.as_raw_fd(), list, count as _, libc::MSG_DONTWAIT as _) };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+impl Remote for RawSocket {
+    fn send(&mut self, packets: &[Packet<'_>], outcome: &mut dyn FnMut(usize, Option<CopyLoss>)) {
+        let mut at = 0;
+        while let Some(rest @ [_, ..]) = packets.get(at..) {
+            match self.give(rest) {
+                Ok(sent @ 1..) => {
+                    (at..at + sent).for_each(|at| outcome(at, None));
+                    at += sent;
+                }
+                // Of the first alone.
+                outcome_of_first => {
+                    let loss = outcome_of_first.err().map_or(CopyLoss::DestinationFull, |error| loss(&error));
+                    outcome(at, Some(loss));
+                    at += 1;
+                }
+            }
+        }
+    }
+}
+
+/// What an error of the kernel means.
+fn loss(error: &io::Error) -> CopyLoss {
+    match error.raw_os_error() {
+        Some(libc::EMSGSIZE) => CopyLoss::TooLong,
+        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => CopyLoss::DestinationFull,
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::ENODEV) => CopyLoss::NoRoute,
+        _ => CopyLoss::DestinationError,
+    }
+}
