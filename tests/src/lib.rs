@@ -30,4 +30,5 @@ pub mod netns;
 pub mod packet;
 pub mod ping;
 pub mod process;
+pub mod sensor;
 pub mod traffic;
