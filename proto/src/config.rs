@@ -163,6 +163,18 @@ pub struct PortSettings {
     /// Largest IP packet, octets; larger frames are dropped on the way out.
     #[n(10)]
     pub mtu: u16,
+    /// What the port is made for, beyond a VM.
+    #[n(11)]
+    pub capability: Option<Capability>,
+}
+
+/// What a port is made for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Capability {
+    /// An intrusion detector: it gets copies and nothing else, and what it sends is dropped.
+    #[n(0)]
+    IdsSensor,
 }
 
 impl Default for PortSettings {
@@ -179,6 +191,7 @@ impl Default for PortSettings {
             flow_in: None,
             flow_out: None,
             mtu: 1500,
+            capability: None,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! flow export, sessions) is what the agent works with. What the supervisor can't see by comparing configurations is told
 //! as a fault: a stored file that is not what runs, a device that is gone or bounds its port.
 
-use proto::config::{HostConfig, PortBinding, PortSettings};
+use proto::config::{Capability, HostConfig, PortBinding, PortSettings};
 use proto::msg::MESSAGE_MAX;
 use proto::name::IfName;
 use proto::report::Applied;
@@ -96,6 +96,7 @@ fn settings(switch: &Switch, plan: &PortPlan, policy: &PortPolicy) -> PortSettin
         mac_acl_out: list(mac_out, &set.mac_acl_out),
         flow_in: flow(policy.monitors_in, &set.flow_in),
         flow_out: flow(policy.monitors_out, &set.flow_out),
+        capability: policy.sensor.then_some(Capability::IdsSensor),
         // A smaller device bounds it; that is told as a fault.
         mtu: if policy.config.mtu == plan.mtu { set.mtu } else { policy.config.mtu },
         ..set.clone()

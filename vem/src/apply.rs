@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use proto::addr::NicId;
-use proto::config::{HostConfig, PortBinding, PortSettings, ProfileType, Session, SourceKind};
+use proto::config::{Capability, HostConfig, PortBinding, PortSettings, ProfileType, Session, SourceKind};
 use proto::name::IfName;
 use proto::report::PortState;
 use vswitch::config::{
@@ -168,6 +168,11 @@ pub fn plan(version: u64, host: Option<&HostConfig>, attached: &[Attached], befo
         sessions: session_configs,
         ports: port_configs.collect(),
         port_numbers: attached.iter().map(|port| (port.id, port.if_index.into())).collect(),
+        sensors: ports
+            .iter()
+            .filter(|port| port.settings.capability == Some(Capability::IdsSensor))
+            .map(|p| p.id)
+            .collect(),
         protected_macs: host.protected_macs.clone(),
     };
     Ok(Plan { config, numbers: Numbers { rules, monitors }, fresh_rules, ports, sessions })

@@ -108,6 +108,8 @@ pub struct Live {
     pub driver: Option<String>,
     /// Queues that AF_XDP was opened for.
     queues: Option<Queues>,
+    /// How many frames a sensor had sent when that was last told, and when.
+    sensor_told: (u64, Option<Instant>),
 }
 
 impl Live {
@@ -128,6 +130,7 @@ impl Live {
             opened_mtu: 0,
             driver: None,
             queues: None,
+            sensor_told: (0, None),
         }
     }
 

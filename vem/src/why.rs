@@ -52,7 +52,7 @@ fn stage_of(reason: DropReason, j: &Judgement) -> Stage {
         Runt | Oversize | VlanDepth | VlanReserved | Ipv4Header | Ipv4Length | Ipv6Header | Ipv6Length
         | Ipv6Extensions | L4Header | FragmentTiny | FragmentOverlap | ArpMalformed | OffloadInvalid
         | SourceMacInvalid => Stage::Parse,
-        PortDown => Stage::Port,
+        PortDown | SensorInput => Stage::Port,
         MirrorDestination if !j.admitted => Stage::Port,
         VlanTaggedOnAccess | VlanNotAllowed | VlanInactive | ReservedGroup => Stage::Vlan,
         AclDeny => Stage::AclIn,

@@ -46,6 +46,8 @@ pub struct Config {
     pub ports: Vec<PortConfig>,
     /// The numbers that ports have for others, as in flow export; 0 for a port that is not here.
     pub port_numbers: Vec<(PortId, u32)>,
+    /// Ports of intrusion detectors: they take copies and nothing else, and what they send is dropped.
+    pub sensors: Vec<PortId>,
     /// Addresses of protected ports on other hosts.
     pub protected_macs: Vec<MacAddr>,
 }

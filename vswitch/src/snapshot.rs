@@ -43,6 +43,8 @@ pub struct PortPolicy {
     pub generation: u32,
     /// Takes copies and nothing else.
     pub mirror_destination: bool,
+    /// The port of an intrusion detector, whether a session copies to it or not.
+    pub sensor: bool,
     /// Lists on the way in.
     pub acl_in: AclPair,
     /// Lists on the way out.
@@ -221,7 +223,8 @@ impl Snapshot {
         self.ports.push(PortPolicy {
             config: port.clone(),
             generation: 1,
-            mirror_destination: false,
+            mirror_destination: config.sensors.contains(&port.id),
+            sensor: config.sensors.contains(&port.id),
             acl_in: AclPair::new(list(port.ip_acl_in, true)?, list(port.mac_acl_in, false)?),
             acl_out: AclPair::new(list(port.ip_acl_out, true)?, list(port.mac_acl_out, false)?),
             monitors_in: monitor(port.flow_in)?,

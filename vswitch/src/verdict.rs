@@ -50,6 +50,7 @@ drop_reasons! {
     OffloadInvalid = "offload-invalid", "virtio header contradicts the frame";
     PortDown = "port-down", "port is shut down or has no usable profile";
     MirrorDestination = "mirror-destination", "port is the destination of a monitor session and takes no other traffic";
+    SensorInput = "sensor-input", "port is that of an intrusion detector, which only listens";
     VlanTaggedOnAccess = "vlan-tagged-on-access", "tagged frame on an access port";
     VlanNotAllowed = "vlan-not-allowed", "VLAN is not allowed on the port";
     VlanInactive = "vlan-inactive", "VLAN does not exist or is suspended";

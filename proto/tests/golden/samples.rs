@@ -4,7 +4,8 @@ use proto::acl::{Acl, Action, AddrMatch, IpRule, MacMatch, MacRule, PortMatch, R
 use proto::addr::{MacAddr, VlanId};
 use proto::capture::{Captured, Frame, Insn, Wanted};
 use proto::config::{
-    HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, SessionSource, SourceKind, StaticMac,
+    Capability, HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, SessionSource, SourceKind,
+    StaticMac,
 };
 use proto::flow::{Aggregation, Destination, Exporter, Field, Meter, Monitor, Record, Store, Transport, Version};
 use proto::msg::{ConfigHash, Enroll, Event, FromVem, FromVsm, Hello, HostUuid};
@@ -436,6 +437,7 @@ fn settings() -> PortSettings {
         flow_in: Some("m".to_owned()),
         flow_out: Some("n".to_owned()),
         mtu: 9000,
+        capability: None,
     }
 }
 
@@ -626,6 +628,12 @@ pub fn configs() -> Vec<(String, HostConfig)> {
     let bounded = Meter { entries: Some(4096), ..meter.clone() };
     let bounded = HostConfig { meters: Some(vec![bounded]), ..HostConfig::default() };
     let meters = HostConfig { meters: Some(vec![meter]), ..HostConfig::default() };
+    let sensor = Profile {
+        name: "sensors".to_owned(),
+        kind: ProfileType::Vethernet,
+        enabled: true,
+        settings: PortSettings { capability: Some(Capability::IdsSensor), ..PortSettings::default() },
+    };
     vec![
         ("config-store".to_owned(), stored),
         ("config-transports".to_owned(), transports),
@@ -634,5 +642,6 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         ("config-meters".to_owned(), meters),
         ("config-meters-bounded".to_owned(), bounded),
         ("config-flow-formats".to_owned(), flow_formats()),
+        ("config-sensor".to_owned(), HostConfig { profiles: vec![sensor], ..HostConfig::default() }),
     ]
 }

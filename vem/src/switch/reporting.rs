@@ -1,9 +1,9 @@
 //! What the switch tells others of itself: port states and their events, and what the flow export must know.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use proto::config::HostConfig;
+use proto::config::{Capability, HostConfig};
 use proto::msg::Event;
 use proto::report::PortState;
 use vswitch::verdict::DropReason;
@@ -67,11 +67,21 @@ impl Switch {
                 Some(state) => state.clone(),
                 None => PortState::Down("Initializing".to_owned()),
             };
+            let name = planned.and_then(|p| p.name);
+            let name = || name.map_or_else(|| attachment.nic.to_string(), |name| name.to_string());
+            if planned.is_some_and(|p| p.settings.capability == Some(Capability::IdsSensor)) {
+                let counters = self.control.port_counters(attachment.port());
+                let sent = counters.rx_drops.get(DropReason::SensorInput as usize).copied().unwrap_or(0);
+                let is_due = live.sensor_told.1.is_none_or(|told| now.saturating_duration_since(told) >= SENSOR_EVERY);
+                if sent > 0 && sent != live.sensor_told.0 && is_due {
+                    live.sensor_told = (sent, Some(now));
+                    changes.push(sensor_event(&name(), sent));
+                }
+            }
             if state == live.state {
                 continue;
             }
-            let name = planned.and_then(|p| p.name);
-            let name = name.map_or_else(|| attachment.nic.to_string(), |name| name.to_string());
+            let name = name();
             changes.push(state_event(&name, &state));
             live.state = state;
             live.since = now;
@@ -124,6 +134,14 @@ fn session_event(id: u8, down: Option<&str>) -> Event {
         Some(why) => ("ETH_SPAN_SESSION_DOWN", format!("Session {id} is down ({why})")),
     };
     Event { facility: "MONITOR".to_owned(), severity: 5, mnemonic: mnemonic.to_owned(), text }
+}
+
+/// A sensor that sends is told of no more often.
+const SENSOR_EVERY: Duration = Duration::from_secs(600);
+
+fn sensor_event(name: &str, frames: u64) -> Event {
+    let text = format!("Interface {name} is an IDS sensor and has sent {frames} frames, which were dropped");
+    Event { facility: "ETHPORT".to_owned(), severity: 4, mnemonic: "SENSOR_SENDS".to_owned(), text }
 }
 
 pub(super) fn state_event(name: &str, state: &PortState) -> Event {

@@ -189,7 +189,8 @@ fn a_drop_ends_at_its_stage_and_names_its_rule() {
 fn a_known_station_is_told_with_its_port_a_flow_with_its_cache_and_a_copy_with_its_session() {
     let mut host = host();
     let source = SessionSource { what: SourceKind::Interface(IfName::Vethernet(1)), rx: true, tx: false };
-    host.sessions = vec![Session { id: 1, sources: vec![source], destinations: vec![IfName::Vethernet(4)] }];
+    let destinations = vec![IfName::Vethernet(4)];
+    host.sessions = vec![Session { id: 1, sources: vec![source], destinations }];
     let mut rig = rig(&host);
     let hear = |rig: &mut Rig, at: usize| {
         for _ in 0..2000 {

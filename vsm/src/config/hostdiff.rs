@@ -5,7 +5,7 @@
 
 use hashbrown::HashMap;
 use proto::acl::Rules;
-use proto::config::{HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, SourceKind};
+use proto::config::{Capability, HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, SourceKind};
 use proto::flow::{Exporter, Meter, Monitor, Record, Transport};
 use proto::vlan::PortMode;
 
@@ -213,6 +213,7 @@ pub fn settings(it: &PortSettings) -> Vec<(String, String)> {
         own("flow monitor input", or_none(&it.flow_in)),
         own("flow monitor output", or_none(&it.flow_out)),
         own("mtu", it.mtu.to_string()),
+        own("capability", it.capability.map_or("none", |Capability::IdsSensor| "ids-sensor")),
     ]
 }
 

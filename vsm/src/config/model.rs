@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::acl::{IpRule, MacRule};
 use proto::addr::{MacAddr, VlanId};
-use proto::config::{ProfileType, SourceKind};
+use proto::config::{Capability, ProfileType, SourceKind};
 use proto::msg::HostUuid;
 use proto::name::IfName;
 use proto::report::PortReport;
@@ -189,6 +189,8 @@ pub struct Settings {
     pub flow_out: Option<String>,
     /// Largest IP packet, octets.
     pub mtu: Option<u16>,
+    /// `capability ids-sensor`
+    pub capability: Option<Capability>,
 }
 
 impl Settings {

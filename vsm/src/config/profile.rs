@@ -65,6 +65,7 @@ impl Settings {
             flow_in: name(&self.flow_in, &parent.flow_in),
             flow_out: name(&self.flow_out, &parent.flow_out),
             mtu: self.mtu.or(parent.mtu),
+            capability: self.capability.or(parent.capability),
         }
     }
 
@@ -90,6 +91,7 @@ impl Settings {
             flow_in: self.flow_in,
             flow_out: self.flow_out,
             mtu: self.mtu.unwrap_or(MTU),
+            capability: self.capability,
         }
     }
 }

@@ -10,7 +10,7 @@ use proptest::sample::{Index, select, subsequence};
 
 use proto::acl::{Action, AddrMatch, IpRule, MacMatch, MacRule, PortMatch};
 use proto::addr::{MacAddr, VlanId};
-use proto::config::{ProfileType, SourceKind};
+use proto::config::{Capability, ProfileType, SourceKind};
 use proto::flow::{Aggregation, Transport, Version};
 use proto::msg::HostUuid;
 use proto::name::IfName;
@@ -193,8 +193,8 @@ fn settings() -> impl Strategy<Value = (Settings, [Option<Index>; 6])> {
     ];
     let vlans = (of(vlan()), of(vlan()), of(vlan_set));
     let names: [_; 6] = std::array::from_fn(|_| of(any::<Index>()));
-    (of(any::<bool>()), of(any::<bool>()), vlans, any::<(bool, bool)>(), of(576u16..9217), names).prop_map(
-        |(admin_up, trunk, (access_vlan, native_vlan, allowed_vlans), (protected, no_cdp), mtu, names)| {
+    (of(any::<bool>()), of(any::<bool>()), vlans, any::<(bool, bool, bool)>(), of(576u16..9217), names).prop_map(
+        |(admin_up, trunk, (access_vlan, native_vlan, allowed_vlans), (protected, no_cdp, is_sensor), mtu, names)| {
             let own = Settings {
                 admin_up,
                 trunk,
@@ -203,6 +203,7 @@ fn settings() -> impl Strategy<Value = (Settings, [Option<Index>; 6])> {
                 allowed_vlans,
                 protected,
                 no_cdp,
+                capability: is_sensor.then_some(Capability::IdsSensor),
                 mtu,
                 ..Settings::default()
             };

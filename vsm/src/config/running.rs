@@ -9,7 +9,7 @@ use std::fmt::Display;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proto::addr::VlanId;
-use proto::config::SourceKind;
+use proto::config::{Capability, SourceKind};
 use proto::flow::{Transport, Version};
 use proto::name::IfName;
 use proto::vlan::VlanSet;
@@ -408,6 +408,7 @@ pub fn setting_lines(settings: &Settings) -> Vec<String> {
         said("switchport trunk allowed vlan", &settings.allowed_vlans),
         settings.protected.then(|| "switchport protected".to_owned()),
         settings.no_cdp.then(|| "no cdp enable".to_owned()),
+        settings.capability.map(|Capability::IdsSensor| "capability ids-sensor".to_owned()),
     ]
     .into_iter()
     .flatten()

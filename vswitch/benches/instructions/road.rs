@@ -115,6 +115,7 @@ fn config(case: &Case) -> Config {
         selecting: Vec::new(),
         sessions: if case.span { vec![session] } else { Vec::new() },
         ports: vec![first, second, port(3, PortMode::Access(vlan))],
+        sensors: Vec::new(),
         protected_macs: Vec::new(),
         ..Config::default()
     }

@@ -141,6 +141,7 @@ impl Case {
             selecting: Vec::new(),
             sessions: if self.span { vec![session] } else { Vec::new() },
             ports,
+            sensors: Vec::new(),
             protected_macs: Vec::new(),
             ..Config::default()
         }

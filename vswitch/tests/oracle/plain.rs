@@ -69,7 +69,7 @@ impl Plain {
     }
 
     fn is_destination(&self, id: PortId) -> bool {
-        self.config.sessions.iter().any(|s| s.destinations.contains(&id))
+        self.config.sensors.contains(&id) || self.config.sessions.iter().any(|s| s.destinations.contains(&id))
     }
 
     /// A new configuration: addresses are forgotten where they can't be any more.
@@ -201,6 +201,9 @@ impl Plain {
         vlan: &mut Option<VlanId>,
     ) -> Result<(), DropReason> {
         let Some(port) = port.filter(|p| p.up) else { return Err(PortDown) };
+        if self.config.sensors.contains(&port.id) {
+            return Err(SensorInput);
+        }
         if self.is_destination(port.id) {
             return Err(MirrorDestination);
         }

@@ -3,6 +3,7 @@
 //! `no` (or `default`) takes back what was said here, so that an interface gets what its profile says, and a profile what
 //! its parent says. `shutdown` is the exception: `no shutdown` says "up", `default shutdown` takes it back.
 
+use proto::config::Capability;
 use proto::vlan::VlanSet;
 
 use super::target::{self, PORT, edit_settings, edit_settings_checked, text, wanted};
@@ -42,6 +43,8 @@ const WORDS: &[(&str, &str)] = &[
     ("output", "Frames that leave the switch here"),
     ("mtu", "Largest IP packet"),
     ("octets", "Octets"),
+    ("capability", "What the port is made for"),
+    ("ids-sensor", "It gets copies and nothing else, and what it sends is dropped"),
     ("shutdown", "Stop the port"),
     ("description", "Free text"),
     ("text", "Up to 254 characters, 80 for a profile"),
@@ -125,6 +128,15 @@ pub fn commands() -> Vec<Command> {
             let mtu = args.number("octets").filter(|_| !args.negated).and_then(|mtu| u16::try_from(mtu).ok());
             edit_settings(session, move |own, _| own.mtu = mtu)
         }),
+        port(
+            "capability ids-sensor",
+            "Make it the port of an intrusion detector",
+            "capability ids-sensor",
+            |session, args| {
+                let capability = (!args.negated).then_some(Capability::IdsSensor);
+                edit_settings(session, move |own, _| own.capability = capability)
+            },
+        ),
         port("shutdown", "Stop the port", "shutdown", |session, args| {
             let up = (!args.has("default")).then_some(args.negated);
             edit_settings(session, move |own, _| own.admin_up = up)
