@@ -196,19 +196,33 @@ impl Default for PortSettings {
     }
 }
 
-/// `monitor session N type local`
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+/// `monitor session N`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
 pub struct Session {
-    /// 1-32.
+    /// 1-[`SESSION_ID_MAX`].
     #[n(0)]
-    pub id: u8,
+    pub id: u16,
     /// What is watched.
     #[n(1)]
     pub sources: Vec<SessionSource>,
     /// Interfaces that get the copies; those of other hosts are ignored here.
     #[n(2)]
     pub destinations: Vec<IfName>,
+    /// Every port that inherits from one of these profiles gets the copies too.
+    #[n(3)]
+    pub destination_profiles: Option<Vec<String>>,
+    /// Only frames in these VLANs are copied.
+    #[n(4)]
+    pub filter_vlans: Option<VlanSet>,
+    /// Only frames that this list permits are copied; one that is not in [`HostConfig::acls`] permits everything.
+    #[n(5)]
+    pub filter_acl: Option<String>,
 }
+
+/// The highest number of a monitor session.
+pub const SESSION_ID_MAX: u16 = 256;
+/// Most monitor sessions that run at a time.
+pub const SESSIONS_MAX: usize = 64;
 
 /// A source of a monitor session.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]

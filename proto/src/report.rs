@@ -236,7 +236,7 @@ pub struct AclCountRow {
 pub struct SessionRow {
     /// Session.
     #[n(0)]
-    pub id: u8,
+    pub id: u16,
     /// Why it does not run here; `None` when it does.
     #[n(1)]
     pub down: Option<String>,

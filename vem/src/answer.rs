@@ -235,7 +235,7 @@ fn acl_counters(switch: &Switch) -> Vec<AclCountRow> {
 /// The rows of [`Query::Sessions`].
 pub fn sessions(switch: &Switch) -> Vec<SessionRow> {
     let row = |session: &crate::apply::SessionPlan| {
-        let stats = switch.control().session_stats(session.id.into());
+        let stats = switch.control().session_stats(session.id);
         SessionRow {
             id: session.id,
             down: session.down.clone(),

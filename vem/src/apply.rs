@@ -82,7 +82,7 @@ pub struct PortPlan {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionPlan {
     /// Session number, from 1.
-    pub id: u8,
+    pub id: u16,
     /// Why it does not run here.
     pub down: Option<String>,
 }
@@ -135,7 +135,7 @@ pub fn plan(version: u64, host: Option<&HostConfig>, attached: &[Attached], befo
     let host = host.unwrap_or(&empty);
     let (rules, acls, fresh_rules) = before.rules.assign(&host.acls)?;
     let monitors = before.monitors.assign(host)?;
-    let (sessions, session_configs) = plan_sessions(&host.sessions, &ports)?;
+    let (sessions, session_configs) = plan_sessions(host, &ports)?;
     let acl = |name: &Option<String>| {
         let name = name.as_ref()?;
         host.acls.iter().position(|acl| acl.name == *name)
@@ -249,25 +249,30 @@ fn static_macs(host: &HostConfig, attached: &[Attached], ports: &[PortPlan]) -> 
     host.static_macs.iter().filter_map(resolve).collect()
 }
 
-fn plan_sessions(sessions: &[Session], ports: &[PortPlan]) -> Result<(Vec<SessionPlan>, Vec<SessionConfig>), Error> {
-    let mut plans: Vec<SessionPlan> = Vec::with_capacity(sessions.len());
+fn plan_sessions(host: &HostConfig, ports: &[PortPlan]) -> Result<(Vec<SessionPlan>, Vec<SessionConfig>), Error> {
+    let mut plans: Vec<SessionPlan> = Vec::with_capacity(host.sessions.len());
     let mut configs: Vec<SessionConfig> = Vec::new();
-    for session in sessions {
-        if !(1..=SESSION_ID_MAX).contains(&session.id.into()) {
+    for session in &host.sessions {
+        if !(1..=SESSION_ID_MAX).contains(&session.id) {
             let (count, max) = (session.id.into(), SESSION_ID_MAX.into());
             return Err(Error::Limit { what: "number of a monitor session", count, max });
         }
         if plans.iter().any(|p| p.id == session.id) {
             return Err(Error::Twice(format!("monitor session {}", session.id)));
         }
-        let config = resolve_session(session, ports);
+        let filter_acl =
+            session.filter_acl.as_ref().and_then(|name| host.acls.iter().position(|acl| acl.name == *name));
+        let config =
+            SessionConfig { filter_vlans: session.filter_vlans.clone(), filter_acl, ..resolve_session(session, ports) };
         let watches = !(config.rx_ports.is_empty()
             && config.tx_ports.is_empty()
             && config.rx_vlans.is_empty()
             && config.tx_vlans.is_empty());
         let runs = watches && !config.destinations.is_empty();
         let down = match () {
-            () if session.destinations.is_empty() => Some("No destination configured".to_owned()),
+            () if session.destinations.is_empty() && session.destination_profiles.is_none() => {
+                Some("No destination configured".to_owned())
+            }
             () if session.sources.is_empty() => Some("No sources configured".to_owned()),
             () if !runs => Some("No operational src/dst".to_owned()),
             () => None,
@@ -283,15 +288,17 @@ fn plan_sessions(sessions: &[Session], ports: &[PortPlan]) -> Result<(Vec<Sessio
 }
 
 fn resolve_session(session: &Session, ports: &[PortPlan]) -> SessionConfig {
-    let mut config = SessionConfig { id: session.id.into(), ..SessionConfig::default() };
+    let mut config = SessionConfig { id: session.id, ..SessionConfig::default() };
     let by_name = |name: IfName| ports.iter().find(|p| p.name == Some(name)).map(|p| p.id);
-    for id in session.destinations.iter().filter_map(|name| by_name(*name)) {
+    let with_profile = |name: &String| ports.iter().filter(|p| p.profile == *name).map(|p| p.id).collect::<Vec<_>>();
+    let by_profile = session.destination_profiles.iter().flatten().flat_map(with_profile);
+    for id in session.destinations.iter().filter_map(|name| by_name(*name)).chain(by_profile) {
         add(&mut config.destinations, id);
     }
     for source in &session.sources {
         let watched: Vec<PortId> = match &source.what {
             SourceKind::Interface(name) => by_name(*name).into_iter().collect(),
-            SourceKind::Profile(name) => ports.iter().filter(|p| p.profile == *name).map(|p| p.id).collect(),
+            SourceKind::Profile(name) => with_profile(name),
             SourceKind::Vlan(vlan) => {
                 if source.rx {
                     config.rx_vlans.insert(*vlan);

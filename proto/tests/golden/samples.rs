@@ -600,6 +600,7 @@ pub fn configs() -> Vec<(String, HostConfig)> {
                 source(SourceKind::Profile("web".to_owned())),
             ],
             destinations: vec![VETH],
+            ..Session::default()
         }],
         profiles: vec![Profile {
             name: "web".to_owned(),
@@ -634,6 +635,14 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         enabled: true,
         settings: PortSettings { capability: Some(Capability::IdsSensor), ..PortSettings::default() },
     };
+    let filtered = Session {
+        id: 256,
+        sources: vec![source(SourceKind::Vlan(vlan(10)))],
+        destination_profiles: Some(vec!["ids".to_owned()]),
+        filter_vlans: Some("10-12".parse().unwrap()),
+        filter_acl: Some("web-in".to_owned()),
+        ..Session::default()
+    };
     vec![
         ("config-store".to_owned(), stored),
         ("config-transports".to_owned(), transports),
@@ -643,5 +652,6 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         ("config-meters-bounded".to_owned(), bounded),
         ("config-flow-formats".to_owned(), flow_formats()),
         ("config-sensor".to_owned(), HostConfig { profiles: vec![sensor], ..HostConfig::default() }),
+        ("config-session-filtered".to_owned(), HostConfig { sessions: vec![filtered], ..HostConfig::default() }),
     ]
 }

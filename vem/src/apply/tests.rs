@@ -192,13 +192,15 @@ fn sessions_take_what_is_here() {
                 source(SourceKind::Profile("web".into()), false, true),
             ],
             destinations: vec![veth(9), veth(78)],
+            ..Session::default()
         },
         Session {
             id: 5,
             sources: vec![source(SourceKind::Interface(veth(1)), true, true)],
             destinations: vec![veth(78)],
+            ..Session::default()
         },
-        Session { id: 6, sources: vec![], destinations: vec![veth(9)] },
+        Session { id: 6, destinations: vec![veth(9)], ..Session::default() },
     ];
     let ports = [attached(0, "web1/0", "web"), attached(1, "ids/0", "web"), attached(2, "web2/0", "web")];
     let made = make(Some(&host), &ports);
@@ -245,4 +247,28 @@ fn a_trunk_and_protection_arrive_as_they_are() {
     assert_eq!((&port.mode, port.protected, port.uplink), (&mode, true, true));
     assert_eq!(plan.config.protected_macs, host.protected_macs);
     assert_eq!(plan.config.mac_aging, Duration::from_secs(300));
+}
+
+#[test]
+fn a_session_has_filters_and_copies_to_the_ports_of_profiles() {
+    let mut host = host();
+    let acl = |name: &str| Acl { name: name.into(), statistics: false, rules: Rules::Ip(Vec::new()) };
+    host.acls = vec![acl("a"), acl("b")];
+    let source = SessionSource { what: SourceKind::Profile("web".into()), rx: true, tx: true };
+    let session = |id, acl: &str| Session {
+        id,
+        sources: vec![source.clone()],
+        destination_profiles: Some(vec!["db".into()]),
+        filter_vlans: Some(VlanSet::from_iter([vlan(10)])),
+        filter_acl: Some(acl.into()),
+        ..Session::default()
+    };
+    host.sessions = vec![session(1, "b"), session(256, "missing")];
+    let made = make(Some(&host), &[attached(0, "web1/0", "web"), attached(1, "ids/0", "db")]);
+    let [first, last] = &made.config.sessions[..] else { panic!() };
+    assert_eq!((&first.rx_ports[..], &first.destinations[..]), (&[PortId(0)][..], &[PortId(1)][..]));
+    assert_eq!((first.filter_acl, first.filter_vlans.as_ref().map(VlanSet::len)), (Some(1), Some(1)));
+    assert_eq!((last.id, last.filter_acl), (256, None), "a list that does not exist permits everything");
+    host.sessions[0].id = 257;
+    assert!(matches!(plan(1, Some(&host), &[], &Numbers::default()), Err(Error::Limit { .. })));
 }

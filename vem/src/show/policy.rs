@@ -189,8 +189,9 @@ pub fn sessions(switch: &Switch) -> String {
             format!("{what} {way}")
         };
         let sources: Vec<String> = session.sources.iter().map(source).collect();
-        let destinations: Vec<String> = session.destinations.iter().map(|name| name.short()).collect();
-        let stats = plan.map(|plan| switch.control().session_stats(plan.id.into())).unwrap_or_default();
+        let profiles = session.destination_profiles.iter().flatten().map(|name| format!("profile {name}"));
+        let destinations: Vec<String> = session.destinations.iter().map(|name| name.short()).chain(profiles).collect();
+        let stats = plan.map(|plan| switch.control().session_stats(plan.id)).unwrap_or_default();
         text.push_str(&format!(
             "session {}: {state}\n  Sources      : {}\n  Destinations : {}\n  Copied {}, dropped {}, segmented {}\n",
             session.id,

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use proto::acl::{Acl, Rules};
 use proto::addr::MacAddr;
-use proto::config::{HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, SessionSource, StaticMac};
+use proto::config::{HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, StaticMac};
 use proto::flow::{Destination, Exporter, Field, Meter, Monitor, Record, Transport};
 use proto::name::IfName;
 use proto::report::PortReport;
@@ -107,17 +107,20 @@ fn names<'a, const N: usize>(
     settings.flat_map(pick).flatten().collect()
 }
 
+/// What ports, flow monitors and running monitor sessions refer to; the last two take a list of either kind.
 fn acls<'a, I>(model: &Model, settings: impl Fn() -> I, monitors: &[Monitor]) -> Vec<Acl>
 where
     I: Iterator<Item = &'a PortSettings>,
 {
-    let filters: BTreeSet<&String> =
-        monitors.iter().filter_map(|m| model.monitors.get(&m.name)?.filter.as_ref()).collect();
+    let metered = monitors.iter().filter_map(|m| model.monitors.get(&m.name)?.filter.as_ref());
+    let running = model.sessions.values().filter(|session| !session.shut);
+    let filters: BTreeSet<&String> = running.filter_map(|session| session.filter_acl.as_ref()).chain(metered).collect();
     let ip = names(settings(), |s| [&s.ip_acl_in, &s.ip_acl_out]);
     let mac = names(settings(), |s| [&s.mac_acl_in, &s.mac_acl_out]);
-    let wanted =
-        |name: &String, list: &AccessList| if list.entries.is_ip() { ip.contains(name) } else { mac.contains(name) };
-    let wanted = |name: &String, list: &AccessList| wanted(name, list) || filters.contains(name);
+    let wanted = |name: &String, list: &AccessList| {
+        let used = if list.entries.is_ip() { &ip } else { &mac };
+        used.contains(name) || filters.contains(name)
+    };
     model.acls.iter().filter(|(name, list)| wanted(name, list)).map(|(name, list)| acl(name, list)).collect()
 }
 
@@ -223,18 +226,7 @@ fn exporter(name: &str, exporter: &FlowExporter) -> Exporter {
 }
 
 fn sessions(model: &Model) -> Vec<Session> {
-    let running = model.sessions.iter().filter(|(_, session)| !session.shut);
-    running
-        .map(|(id, session)| Session {
-            id: *id,
-            sources: session
-                .sources
-                .iter()
-                .map(|s| SessionSource { what: s.what.clone(), rx: s.rx, tx: s.tx })
-                .collect(),
-            destinations: session.destinations.clone(),
-        })
-        .collect()
+    model.sessions.iter().filter(|(_, session)| !session.shut).map(|(id, session)| session.compile(*id)).collect()
 }
 
 /// Addresses of the protected ports that other modules hold, as far as their attachment told them.

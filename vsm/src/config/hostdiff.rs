@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use proto::acl::Rules;
 use proto::config::{Capability, HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, SourceKind};
 use proto::flow::{Exporter, Meter, Monitor, Record, Transport};
-use proto::vlan::PortMode;
+use proto::vlan::{PortMode, VlanSet};
 
 use super::flow::{aggregation_line, transport_word};
 use super::rule::{ip_rule, mac_rule};
@@ -180,7 +180,13 @@ fn session(it: &Session) -> Vec<(String, String)> {
         };
         format!("{what} {way}")
     };
-    vec![own("sources", list(it.sources.iter().map(source))), own("destinations", list(&it.destinations))]
+    vec![
+        own("sources", list(it.sources.iter().map(source))),
+        own("destinations", list(&it.destinations)),
+        own("destination port-profiles", list(it.destination_profiles.iter().flatten())),
+        own("filter vlan", it.filter_vlans.as_ref().map_or_else(|| "none".to_owned(), VlanSet::to_string)),
+        own("filter access-group", or_none(&it.filter_acl)),
+    ]
 }
 
 fn profile(it: &Profile) -> Vec<(String, String)> {

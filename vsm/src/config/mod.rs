@@ -10,6 +10,7 @@ pub mod line;
 pub mod logging;
 pub mod memo;
 pub mod model;
+pub mod monitor;
 pub mod narrate;
 pub mod patch;
 pub mod profile;

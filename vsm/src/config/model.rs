@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::acl::{IpRule, MacRule};
 use proto::addr::{MacAddr, VlanId};
-use proto::config::{Capability, ProfileType, SourceKind};
+use proto::config::{Capability, ProfileType};
 use proto::msg::HostUuid;
 use proto::name::IfName;
 use proto::report::PortReport;
@@ -30,6 +30,7 @@ pub use super::flow::{
 pub use super::aaa::Aaa;
 use super::line::Lines;
 pub use super::logging::Logging;
+pub use super::monitor::{MonitorSession, SessionSource, SessionType};
 pub use super::role::Role;
 pub use super::user::User;
 
@@ -91,8 +92,8 @@ pub struct Model {
     pub static_macs: BTreeMap<(VlanId, MacAddr), Option<IfName>>,
     /// `mac address-table aging-time`, seconds; 0 never.
     pub mac_aging_s: u32,
-    /// Monitor sessions by number, 1-32.
-    pub sessions: BTreeMap<u8, MonitorSession>,
+    /// Monitor sessions by number, 1-256.
+    pub sessions: BTreeMap<u16, MonitorSession>,
 }
 
 /// A VLAN.
@@ -250,37 +251,6 @@ pub enum Entry<Rule> {
     Rule(Rule),
     /// It explains.
     Remark(String),
-}
-
-/// `monitor session N`
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct MonitorSession {
-    /// Free text.
-    pub description: Option<String>,
-    /// Watched, in the order in which they were typed, each once.
-    pub sources: Vec<SessionSource>,
-    /// Interfaces that get the copies, each once.
-    pub destinations: Vec<IfName>,
-    /// It is not run.
-    pub shut: bool,
-}
-
-/// A new session is shut until `no shut`.
-impl Default for MonitorSession {
-    fn default() -> Self {
-        MonitorSession { description: None, sources: Vec::new(), destinations: Vec::new(), shut: true }
-    }
-}
-
-/// A source of a monitor session; at least one direction is watched.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SessionSource {
-    /// Interface, VLAN or profile.
-    pub what: SourceKind,
-    /// Frames that enter the switch there.
-    pub rx: bool,
-    /// Frames that leave it there.
-    pub tx: bool,
 }
 
 /// A switch out of the box: VLAN 1 and the two quarantine profiles.

@@ -57,7 +57,7 @@ pub fn changes(old: &Model, new: &Model) -> Vec<Line> {
 }
 
 fn say_session(
-    id: u8,
+    id: u16,
     session: &MonitorSession,
     was_shut: Option<bool>,
     say: &mut impl FnMut(&'static str, u8, &'static str, String),

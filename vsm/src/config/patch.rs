@@ -16,6 +16,8 @@ use super::startup::Line;
 const REPLACED: &[&str] = &[
     "hostname ",
     "description ",
+    "filter vlan ",
+    "filter access-group ",
     "switchport mode ",
     "switchport access vlan ",
     "switchport trunk native vlan ",
@@ -211,6 +213,11 @@ fn take_back(before: &[Block<'_>], after: &[Block<'_>], depth: usize, lines: &mu
     for block in before.iter().rev() {
         let same = find_same(before, after, block.line);
         // These can't be taken back, only what they hold.
+        // What runs is stopped before what does not is started: only so many run at a time.
+        if depth == 1 && block.line == "no shut" && find(after, "shut").is_some() {
+            push(lines, depth, "shut");
+            continue;
+        }
         let is_frame = depth == 0 && FRAMES.iter().any(|frame| block.line.starts_with(frame));
         if same.is_none() && !is_frame {
             if !is_replaced(block.line, after) {
@@ -269,7 +276,8 @@ fn negated(line: &str) -> String {
             _ => {}
         }
     }
-    let line = line.strip_suffix(" type local").filter(|line| line.starts_with("monitor session")).unwrap_or(line);
+    let line =
+        line.split_once(" type ").filter(|_| line.starts_with("monitor session ")).map_or(line, |(head, _)| head);
     // `shutdown` and `no shutdown` both say something; `default` says that nothing is said.
     match line.strip_prefix("no ").unwrap_or(line) {
         word if word != line || line == "shutdown" => format!("default {word}"),

@@ -23,6 +23,7 @@ use super::model::{
     AccessList, Entries, Entry, FlowExporter, FlowMonitor, FlowRecord, Interface, Model, MonitorSession, Profile,
     RECORD_ITEMS, SessionSource, Settings, Vlan, kind_of,
 };
+use super::monitor::check_circles;
 use super::random_aaa::aaa;
 use super::role::{BUILT_IN, Role, Rule, What};
 use super::user::User;
@@ -238,8 +239,10 @@ fn session() -> impl Strategy<Value = MonitorSession> {
         name().prop_map(SourceKind::Profile),
     ];
     let source = (what, prop_oneof![Just((true, true)), Just((true, false)), Just((false, true))]);
-    (of("[a-z]([ -~]{0,20}[a-z])?"), vec(source, 0..5), vec(if_name(), 0..4), any::<bool>()).prop_map(
-        |(description, typed, mut destinations, shut)| {
+    let to = (vec(if_name(), 0..4), btree_map(name(), Just(()), 0..2));
+    let filters = (of(vec(vlan(), 1..5).prop_map(VlanSet::from_iter)), of(name()));
+    (of("[a-z]([ -~]{0,20}[a-z])?"), vec(source, 0..5), to, filters, any::<bool>()).prop_map(
+        |(description, typed, (mut destinations, profiles), (filter_vlans, filter_acl), shut)| {
             let mut sources: Vec<SessionSource> = Vec::new();
             for (what, (rx, tx)) in typed {
                 if sources.iter().all(|source| source.what != what) {
@@ -249,7 +252,17 @@ fn session() -> impl Strategy<Value = MonitorSession> {
             destinations.sort();
             destinations.dedup();
             destinations.retain(|name| sources.iter().all(|source| source.what != SourceKind::Interface(*name)));
-            MonitorSession { description, sources, destinations, shut }
+            let is_source = |name: &String| sources.iter().any(|s| s.what == SourceKind::Profile(name.clone()));
+            MonitorSession {
+                destination_profiles: profiles.into_keys().filter(|name| !is_source(name)).collect(),
+                description,
+                sources,
+                destinations,
+                filter_vlans,
+                filter_acl,
+                shut,
+                ..MonitorSession::default()
+            }
         },
     )
 }
@@ -407,7 +420,7 @@ pub fn model() -> impl Strategy<Value = Model> {
     let domain = (named, lines, of(1u16..4096), btree_map(3u8..67, uuid, 0..3));
     let macs = (btree_map((vlan(), mac), of(if_name()), 0..4), 0u32..1_000_001);
     let parts = (domain, vlans(), btree_map(name(), acl(), 0..4), flow, vec(profile, 0..6), interfaces, macs);
-    (parts, btree_map(1u8..33, session(), 0..3)).prop_map(|(parts, sessions)| {
+    (parts, btree_map(1u16..257, session(), 0..3)).prop_map(|(parts, sessions)| {
         let (
             ((hostname, (roles, users, picked, aaa), logging), lines, domain_id, vems),
             vlans,
@@ -440,6 +453,9 @@ pub fn model() -> impl Strategy<Value = Model> {
         add_monitors(&mut model, monitors);
         add_profiles(&mut model, profiles);
         add_interfaces(&mut model, interfaces);
+        while check_circles(&model).is_err() {
+            model.sessions.pop_first();
+        }
         model
     })
 }

@@ -9,7 +9,7 @@ use std::fmt::Display;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proto::addr::VlanId;
-use proto::config::{Capability, SourceKind};
+use proto::config::Capability;
 use proto::flow::{Transport, Version};
 use proto::name::IfName;
 use proto::vlan::VlanSet;
@@ -351,24 +351,10 @@ impl Text {
         self.flag("biflow", monitor.biflow);
     }
 
-    fn session(&mut self, id: u8, session: &MonitorSession) {
+    fn session(&mut self, id: u16, session: &MonitorSession) {
         self.blank();
-        self.line(0, format_args!("monitor session {id} type local"));
-        self.said("description", &session.description);
-        for source in &session.sources {
-            let way = match (source.rx, source.tx) {
-                (true, false) => "rx",
-                (false, true) => "tx",
-                _ => "both",
-            };
-            match &source.what {
-                SourceKind::Interface(name) => self.line(1, format_args!("source interface {name} {way}")),
-                SourceKind::Vlan(vlan) => self.line(1, format_args!("source vlan {vlan} {way}")),
-                SourceKind::Profile(name) => self.line(1, format_args!("source port-profile {name} {way}")),
-            }
-        }
-        session.destinations.iter().for_each(|name| self.line(1, format_args!("destination interface {name}")));
-        self.line(1, if session.shut { "shut" } else { "no shut" });
+        self.line(0, format_args!("monitor session {id} type {}", session.kind.word()));
+        session.lines().iter().for_each(|line| self.line(1, line));
     }
 }
 

@@ -6,7 +6,7 @@ use super::target::{self, make_room, name, some, text};
 use crate::cli::render::Output;
 use crate::cli::session::{Session, Subject};
 use crate::cli::tree::{Args, Command, Error, Mode};
-use crate::config::model::{Model, PROFILES_MAX, Profile, is_builtin, kind_of};
+use crate::config::model::{Model, MonitorSession, PROFILES_MAX, Profile, is_builtin, kind_of};
 use crate::config::profile::kind_word;
 
 const WORDS: &[(&str, &str)] = &[
@@ -95,7 +95,10 @@ fn remove(model: &mut Model, name: &str, kind: Option<ProfileType>) -> target::O
     let profile = model.profiles.get(name).ok_or_else(|| format!("Port-profile '{name}' does not exist"))?;
     check_kind(profile, name, kind)?;
     let source = |kind: &SourceKind| matches!(kind, SourceKind::Profile(profile) if profile == name);
-    let sessions = model.sessions.iter().filter(|(_, s)| s.sources.iter().any(|s| source(&s.what)));
+    let names = |s: &MonitorSession| {
+        s.sources.iter().any(|s| source(&s.what)) || s.destination_profiles.iter().any(|profile| profile == name)
+    };
+    let sessions = model.sessions.iter().filter(|(_, s)| names(s));
     let interfaces = model.interfaces_of(name).map(|interface| interface.to_string());
     let children = model.children_of(name).map(|child| format!("port-profile {child}"));
     let users = some(interfaces.chain(children).chain(sessions.map(|(id, _)| format!("monitor session {id}"))));

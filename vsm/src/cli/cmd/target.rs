@@ -10,6 +10,7 @@ use crate::cli::tree::{Args, Error, Mode};
 use crate::config::model::{
     AccessList, FlowExporter, FlowMonitor, FlowRecord, Interface, Model, MonitorSession, Profile, Settings,
 };
+use crate::config::monitor::check_circles;
 
 /// What a change of the model comes to: warnings, or why it is refused.
 pub type Outcome = Result<Vec<String>, String>;
@@ -45,9 +46,9 @@ pub fn name(session: &Session) -> Result<String, Error> {
 }
 
 /// The number that the sub-mode is about.
-pub fn number(session: &Session) -> Result<u8, Error> {
+pub fn number<N: TryFrom<u32>>(session: &Session) -> Result<N, Error> {
     match session.subject() {
-        Subject::Number(n) => u8::try_from(*n).map_err(|_| Error::Refused(format!("{n} is out of range"))),
+        Subject::Number(n) => N::try_from(*n).map_err(|_| Error::Refused(format!("{n} is out of range"))),
         _ => Err(Error::Refused("The command belongs to a sub-mode".to_owned())),
     }
 }
@@ -151,11 +152,16 @@ pub fn edit_session(
     session: &mut Session,
     change: impl FnOnce(&mut MonitorSession, &Model) -> Outcome + Send + 'static,
 ) -> Result<Output, Error> {
-    let id = number(session)?;
+    let id: u16 = number(session)?;
     session.edit(Box::new(move |model| {
+        // A port that was attached may have closed a circle; that is no reason to refuse everything from then on.
+        let was_open = check_circles(model).is_ok();
         let mut session = model.sessions.remove(&id).ok_or_else(|| gone("Monitor session", id))?;
         let warnings = change(&mut session, model)?;
         model.sessions.insert(id, session);
+        if was_open {
+            check_circles(model)?;
+        }
         Ok(warnings)
     }))
 }

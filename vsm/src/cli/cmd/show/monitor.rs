@@ -22,7 +22,7 @@ pub fn commands() -> Vec<Command> {
             let asked = rows(session);
             Ok(asked.warn(brief(&session.handle.model().sessions, &asked.rows)))
         }),
-        exec("show monitor session { all | <number:num:1-32> }", "Display monitor sessions", WORDS, show),
+        exec("show monitor session { all | <number:num:1-256> }", "Display monitor sessions", WORDS, show),
     ]
 }
 
@@ -45,16 +45,16 @@ fn show(session: &mut Session, args: &Args) -> Result<Output, Error> {
     Ok(asked.warn(full(&sessions, &asked.rows)))
 }
 
-type Sessions = BTreeMap<u8, MonitorSession>;
+type Sessions = BTreeMap<u16, MonitorSession>;
 
 /// Up when a module runs it; else why not, in the words of the first module that says.
-fn state(id: u8, session: &MonitorSession, rows: &[(u8, SessionRow)]) -> (&'static str, String) {
+fn state(id: u16, session: &MonitorSession, rows: &[(u8, SessionRow)]) -> (&'static str, String) {
     let own: Vec<&SessionRow> = rows.iter().map(|(_, row)| row).filter(|row| row.id == id).collect();
     match (session.shut, own.as_slice()) {
         (true, _) => ("down", "Session admin shut".to_owned()),
         (_, rows) if rows.iter().any(|row| row.down.is_none()) => ("up", "The session is up".to_owned()),
         (_, []) if session.sources.is_empty() => ("down", "No sources configured".to_owned()),
-        (_, []) if session.destinations.is_empty() => ("down", "No destination configured".to_owned()),
+        (_, []) if !session.has_destination() => ("down", "No destination configured".to_owned()),
         (_, []) => ("down", "No module runs the session".to_owned()),
         (_, [first, ..]) => ("down", first.down.clone().unwrap_or_default()),
     }
@@ -107,7 +107,7 @@ pub fn full(sessions: &Sessions, rows: &[(u8, SessionRow)]) -> Output {
         let description = session.description.clone().unwrap_or_default();
         let destinations = session.destinations.iter().map(|name| name.short()).collect::<Vec<_>>().join(" ");
         let mut lines = vec![
-            ("type".to_owned(), "type", "local".to_owned()),
+            ("type".to_owned(), "type", session.kind.word().to_owned()),
             ("state".to_owned(), "state", format!("{state} ({reason})")),
             ("description".to_owned(), "description", description),
         ];
@@ -119,7 +119,16 @@ pub fn full(sessions: &Sessions, rows: &[(u8, SessionRow)]) -> Output {
                 lines.push((format!("    {way}"), "", names));
             }
         }
-        lines.push(("destination ports".to_owned(), "destination_ports", destinations));
+        let unfiltered = || "filter not specified".to_owned();
+        let vlans = session.filter_vlans.as_ref().map_or_else(unfiltered, |ids| ids.to_string());
+        let acl = session.filter_acl.clone().unwrap_or_else(unfiltered);
+        let profiles = session.destination_profiles.join(" ");
+        lines.extend([
+            ("filter VLANs".to_owned(), "filter_vlans", vlans),
+            ("filter access-group".to_owned(), "filter_access_group", acl),
+            ("destination ports".to_owned(), "destination_ports", destinations),
+            ("destination port-profile".to_owned(), "destination_port_profiles", profiles),
+        ]);
         let mut text = format!("   session {id}\n---------------\n");
         for (title, key, value) in lines {
             text.push_str(format!("{title:<20}: {value}").trim_end());
@@ -139,7 +148,7 @@ pub fn full(sessions: &Sessions, rows: &[(u8, SessionRow)]) -> Output {
 }
 
 /// What became of the copies, by module.
-fn copies(id: u8, rows: &[(u8, SessionRow)]) -> Table {
+fn copies(id: u16, rows: &[(u8, SessionRow)]) -> Table {
     let mut table = Table::new("copies")
         .right("Mod", "mod", 3)
         .right("Copied", "copied", 12)

@@ -10,6 +10,7 @@ use proto::flow::Version;
 use proto::msg::{ConfigHash, HostUuid};
 use proto::name::IfName;
 use proto::report::{Counters, DropCount, PortReport, PortRow, PortState};
+use proto::vlan::VlanSet;
 
 use super::gather::{self, Port};
 use crate::cli::render::Output;
@@ -162,7 +163,10 @@ fn visibility(model: &mut Model) {
             source(SourceKind::Profile("web".into()), false, true),
         ],
         destinations: vec![IfName::Vethernet(4)],
+        filter_vlans: Some(VlanSet::from_iter([vlan(10), vlan(11)])),
+        filter_acl: Some("web-in".into()),
         shut: false,
+        ..MonitorSession::default()
     };
     model.sessions.insert(1, session);
     model.sessions.insert(2, MonitorSession::default());
