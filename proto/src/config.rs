@@ -9,6 +9,7 @@ use minicbor::{Decode, Encode};
 
 use crate::acl::Acl;
 use crate::addr::{MacAddr, NicId, VlanId};
+use crate::capture::Insn;
 use crate::flow::{Exporter, Meter, Monitor, Record};
 use crate::name::IfName;
 use crate::vlan::{PortMode, VlanSet};
@@ -217,7 +218,80 @@ pub struct Session {
     /// Only frames that this list permits are copied; one that is not in [`HostConfig::acls`] permits everything.
     #[n(5)]
     pub filter_acl: Option<String>,
+    /// Of every so many frames one is copied.
+    #[n(6)]
+    pub sampling: Option<u32>,
+    /// Copies are cut to that many octets.
+    #[n(7)]
+    pub truncate: Option<u16>,
+    /// Copies go through the network too.
+    #[n(8)]
+    pub erspan: Option<Erspan>,
+    /// Only frames that this filter matches are copied.
+    #[n(10)]
+    pub filter_bpf: Option<Filter>,
 }
+
+/// A filter, as it was written and as it runs.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Filter {
+    /// As libpcap reads it.
+    #[n(0)]
+    pub text: String,
+    /// Classic BPF.
+    #[n(1)]
+    pub program: Vec<Insn>,
+}
+
+/// How a session's copies are sent.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Erspan {
+    /// ERSPAN id, 1-1023.
+    #[n(0)]
+    pub id: u16,
+    /// IPv4 address that they go to.
+    #[n(1)]
+    pub destination: u32,
+    /// IPv4 address that they come from; `None`: the one that the host would take.
+    #[n(2)]
+    pub origin: Option<u32>,
+    /// Type and time.
+    #[n(3)]
+    pub header: ErspanHeader,
+    /// Time to live.
+    #[n(4)]
+    pub ttl: u8,
+    /// Differentiated services code point.
+    #[n(5)]
+    pub dscp: u8,
+    /// Tags stay in the frame.
+    #[n(6)]
+    pub keep_tag: bool,
+}
+
+/// The header of ERSPAN.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Encode, Decode)]
+pub enum ErspanHeader {
+    /// Type II.
+    #[default]
+    #[n(0)]
+    Two,
+    /// Type III, units of 100 us.
+    #[n(1)]
+    Micros100,
+    /// Type III, units of 100 ns.
+    #[n(2)]
+    Nanos100,
+    /// Type III, IEEE 1588.
+    #[n(3)]
+    Ieee1588,
+    /// Type III in the form of the Nexus 1000V, with the domain of the switch.
+    #[n(4)]
+    Nexus1000v(#[n(0)] u16),
+}
+
+/// Largest ERSPAN id, a field of ten bits.
+pub const ERSPAN_ID_MAX: u16 = 1023;
 
 /// The highest number of a monitor session.
 pub const SESSION_ID_MAX: u16 = 256;
@@ -250,4 +324,7 @@ pub enum SourceKind {
     /// Every port that inherits from the profile.
     #[n(2)]
     Profile(#[n(0)] String),
+    /// Frames that are dropped, wherever they came from: for that reason, or for any.
+    #[n(3)]
+    Drops(#[n(0)] Option<String>),
 }

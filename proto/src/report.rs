@@ -232,7 +232,7 @@ pub struct AclCountRow {
 }
 
 /// A row of [`Answer::Sessions`].
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
 pub struct SessionRow {
     /// Session.
     #[n(0)]
@@ -249,6 +249,15 @@ pub struct SessionRow {
     /// Super-frames that were cut into segments.
     #[n(4)]
     pub segmented: u64,
+    /// Frames that the session took; a super-frame counts as its segments.
+    #[n(5)]
+    pub matched: Option<u64>,
+    /// Copies that were cut short.
+    #[n(6)]
+    pub truncated: Option<u64>,
+    /// What `dropped` consists of: why, and how many; no zeros.
+    #[n(7)]
+    pub losses: Option<Vec<(String, u64)>>,
 }
 
 /// A row of [`Answer::Exporters`].

@@ -103,6 +103,11 @@ pub struct Packet {
 }
 
 impl Packets {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.file
+    }
+
     /// Values of one tshark field in the packets that fit a display filter; `decode` is a `-d` rule.
     pub fn values(&self, decode: &str, filter: &str, field: &str) -> Result<Vec<String>> {
         let run = Run::new("tshark -n -r").arg(self.file.display().to_string()).args("-d").arg(decode);

@@ -217,3 +217,10 @@ fn what_blinds_a_detector_is_named() {
         assert!(complaint(sensor, &[fragment]).contains("outer packet is a fragment"));
     }
 }
+
+/// What a session can watch of drops is what the switch counts.
+#[test]
+fn the_command_line_knows_every_reason_of_a_drop() {
+    let counted: Vec<&str> = vswitch::verdict::DropReason::ALL.iter().map(|reason| reason.name()).collect();
+    assert_eq!(vsm::config::monitor::DROP_REASONS, counted);
+}

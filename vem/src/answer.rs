@@ -20,6 +20,7 @@ use proto::report::{
 use vswitch::account::classes::{self, Class};
 use vswitch::control::{FlowFilter, LiveFlow, PortCounters, Traffic};
 use vswitch::flow::record::Outcome;
+use vswitch::observe::mirror::CopyLoss;
 use vswitch::port::PortId;
 use vswitch::verdict::DropReason;
 
@@ -236,12 +237,16 @@ fn acl_counters(switch: &Switch) -> Vec<AclCountRow> {
 pub fn sessions(switch: &Switch) -> Vec<SessionRow> {
     let row = |session: &crate::apply::SessionPlan| {
         let stats = switch.control().session_stats(session.id);
+        let losses = CopyLoss::ALL.iter().zip(stats.losses).filter(|(_, count)| *count > 0);
         SessionRow {
             id: session.id,
             down: session.down.clone(),
             copied: stats.copied,
             dropped: stats.dropped,
             segmented: stats.segmented,
+            matched: Some(stats.matched),
+            truncated: Some(stats.truncated),
+            losses: Some(losses.map(|(loss, count)| (loss.name().to_owned(), count)).collect()),
         }
     };
     switch.plan().sessions.iter().map(row).collect()

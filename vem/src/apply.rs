@@ -21,12 +21,10 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use proto::addr::NicId;
-use proto::config::{Capability, HostConfig, PortBinding, PortSettings, ProfileType, Session, SourceKind};
+use proto::config::{Capability, HostConfig, PortBinding, PortSettings, ProfileType};
 use proto::name::IfName;
 use proto::report::PortState;
-use vswitch::config::{
-    Config, Error, Filter, MonitorConfig, PortConfig, SESSION_ID_MAX, Selecting, SessionConfig, StaticMac,
-};
+use vswitch::config::{Config, Error, Filter, MonitorConfig, PortConfig, Selecting, StaticMac};
 use vswitch::port::PortId;
 
 use crate::numbers::{MonitorNumbers, RuleNumbers};
@@ -135,7 +133,7 @@ pub fn plan(version: u64, host: Option<&HostConfig>, attached: &[Attached], befo
     let host = host.unwrap_or(&empty);
     let (rules, acls, fresh_rules) = before.rules.assign(&host.acls)?;
     let monitors = before.monitors.assign(host)?;
-    let (sessions, session_configs) = plan_sessions(host, &ports)?;
+    let (sessions, session_configs) = sessions::plan(host, &ports)?;
     let acl = |name: &Option<String>| {
         let name = name.as_ref()?;
         host.acls.iter().position(|acl| acl.name == *name)
@@ -249,84 +247,6 @@ fn static_macs(host: &HostConfig, attached: &[Attached], ports: &[PortPlan]) -> 
     host.static_macs.iter().filter_map(resolve).collect()
 }
 
-fn plan_sessions(host: &HostConfig, ports: &[PortPlan]) -> Result<(Vec<SessionPlan>, Vec<SessionConfig>), Error> {
-    let mut plans: Vec<SessionPlan> = Vec::with_capacity(host.sessions.len());
-    let mut configs: Vec<SessionConfig> = Vec::new();
-    for session in &host.sessions {
-        if !(1..=SESSION_ID_MAX).contains(&session.id) {
-            let (count, max) = (session.id.into(), SESSION_ID_MAX.into());
-            return Err(Error::Limit { what: "number of a monitor session", count, max });
-        }
-        if plans.iter().any(|p| p.id == session.id) {
-            return Err(Error::Twice(format!("monitor session {}", session.id)));
-        }
-        let filter_acl =
-            session.filter_acl.as_ref().and_then(|name| host.acls.iter().position(|acl| acl.name == *name));
-        let config =
-            SessionConfig { filter_vlans: session.filter_vlans.clone(), filter_acl, ..resolve_session(session, ports) };
-        let watches = !(config.rx_ports.is_empty()
-            && config.tx_ports.is_empty()
-            && config.rx_vlans.is_empty()
-            && config.tx_vlans.is_empty());
-        let runs = watches && !config.destinations.is_empty();
-        let down = match () {
-            () if session.destinations.is_empty() && session.destination_profiles.is_none() => {
-                Some("No destination configured".to_owned())
-            }
-            () if session.sources.is_empty() => Some("No sources configured".to_owned()),
-            () if !runs => Some("No operational src/dst".to_owned()),
-            () => None,
-        };
-        // A session that only watches here has nothing to do, one that only has its destination here keeps that port
-        // to itself all the same.
-        if !config.destinations.is_empty() {
-            configs.push(config);
-        }
-        plans.push(SessionPlan { id: session.id, down });
-    }
-    Ok((plans, configs))
-}
-
-fn resolve_session(session: &Session, ports: &[PortPlan]) -> SessionConfig {
-    let mut config = SessionConfig { id: session.id, ..SessionConfig::default() };
-    let by_name = |name: IfName| ports.iter().find(|p| p.name == Some(name)).map(|p| p.id);
-    let with_profile = |name: &String| ports.iter().filter(|p| p.profile == *name).map(|p| p.id).collect::<Vec<_>>();
-    let by_profile = session.destination_profiles.iter().flatten().flat_map(with_profile);
-    for id in session.destinations.iter().filter_map(|name| by_name(*name)).chain(by_profile) {
-        add(&mut config.destinations, id);
-    }
-    for source in &session.sources {
-        let watched: Vec<PortId> = match &source.what {
-            SourceKind::Interface(name) => by_name(*name).into_iter().collect(),
-            SourceKind::Profile(name) => with_profile(name),
-            SourceKind::Vlan(vlan) => {
-                if source.rx {
-                    config.rx_vlans.insert(*vlan);
-                }
-                if source.tx {
-                    config.tx_vlans.insert(*vlan);
-                }
-                Vec::new()
-            }
-        };
-        // A destination carries copies alone: there is nothing of its own to watch.
-        for id in watched.into_iter().filter(|id| !config.destinations.contains(id)).collect::<Vec<_>>() {
-            if source.rx {
-                add(&mut config.rx_ports, id);
-            }
-            if source.tx {
-                add(&mut config.tx_ports, id);
-            }
-        }
-    }
-    config
-}
-
-fn add(ports: &mut Vec<PortId>, id: PortId) {
-    if !ports.contains(&id) {
-        ports.push(id);
-    }
-}
-
+mod sessions;
 #[cfg(test)]
 mod tests;

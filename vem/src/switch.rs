@@ -172,7 +172,7 @@ pub struct Switch {
     watching: why::Running,
     overload: Overload,
     /// Monitor sessions, and why each does not run.
-    sessions: BTreeMap<u8, Option<String>>,
+    sessions: BTreeMap<u16, Option<String>>,
 }
 
 impl Switch {

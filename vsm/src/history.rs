@@ -34,7 +34,7 @@ pub enum Object {
     /// A port.
     Port(IfName),
     /// A monitor session.
-    Session(u8),
+    Session(u16),
     /// A module.
     Module(u8),
 }
@@ -130,7 +130,7 @@ pub fn changes(history: &History, old: &Model, new: &Model) {
     for name in old.interfaces.keys().filter(|name| !new.interfaces.contains_key(name)) {
         history.note(Object::Port(*name), "policy", "the interface was removed");
     }
-    let ids: BTreeSet<&u8> = old.sessions.keys().chain(new.sessions.keys()).collect();
+    let ids: BTreeSet<&u16> = old.sessions.keys().chain(new.sessions.keys()).collect();
     for id in ids {
         let what = match (old.sessions.get(id), new.sessions.get(id)) {
             (None, Some(session)) if session.shut => "created, shut",

@@ -207,6 +207,7 @@ fn command_of(tree: &'static Tree, line: &str) -> Option<&'static str> {
         Mode::FlowExporterVersion,
         Mode::FlowMonitor,
         Mode::Monitor,
+        Mode::ErspanSource,
         Mode::SvsDomain,
         Mode::VemSlot,
         Mode::LineConsole,

@@ -12,7 +12,7 @@ use vsm::config::running::{Part, body};
 use vsm::config::startup;
 use vsm::supervisor::Handle;
 
-const MODES: [Mode; 17] = [
+const MODES: [Mode; 18] = [
     Mode::Exec,
     Mode::Config,
     Mode::ConfigSession,
@@ -27,6 +27,7 @@ const MODES: [Mode; 17] = [
     Mode::FlowExporterVersion,
     Mode::FlowMonitor,
     Mode::Monitor,
+    Mode::ErspanSource,
     Mode::SvsDomain,
     Mode::VemSlot,
     Mode::Vem,

@@ -236,7 +236,11 @@ mod tests {
             ..ExporterRow::default()
         };
         exporters(&mut page, place, &[exporter]);
-        sessions(&mut page, place, &[SessionRow { id: 1, down: None, copied: 31, dropped: 32, segmented: 33 }]);
+        sessions(
+            &mut page,
+            place,
+            &[SessionRow { id: 1, copied: 31, dropped: 32, segmented: 33, ..SessionRow::default() }],
+        );
         let text = page.to_string();
         for line in [
             "vswitch_port_up{host=\"h\",module=\"3\",interface=\"Vethernet1\"} 1",

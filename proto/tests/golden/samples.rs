@@ -4,8 +4,8 @@ use proto::acl::{Acl, Action, AddrMatch, IpRule, MacMatch, MacRule, PortMatch, R
 use proto::addr::{MacAddr, VlanId};
 use proto::capture::{Captured, Frame, Insn, Wanted};
 use proto::config::{
-    Capability, HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, SessionSource, SourceKind,
-    StaticMac,
+    Capability, Erspan, ErspanHeader, Filter, HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session,
+    SessionSource, SourceKind, StaticMac,
 };
 use proto::flow::{Aggregation, Destination, Exporter, Field, Meter, Monitor, Record, Store, Transport, Version};
 use proto::msg::{ConfigHash, Enroll, Event, FromVem, FromVsm, Hello, HostUuid};
@@ -253,6 +253,7 @@ fn answers() -> Vec<Answer> {
             copied: 5,
             dropped: 6,
             segmented: 7,
+            ..SessionRow::default()
         }]),
         Answer::Exporters(
             vec![ExporterRow {
@@ -371,6 +372,17 @@ pub fn from_vem() -> Vec<(String, FromVem)> {
     let by_rule = FromVem::Answer { id: 42, answer: crate::why::drops_by_rule() };
     samples.push(("vem-answer-drops-by-rule".to_owned(), by_rule));
     samples.push(("vem-prepared-well".to_owned(), FromVem::Prepared { version: 8, error: None }));
+    let counted = SessionRow {
+        id: 256,
+        copied: 5,
+        dropped: 3,
+        matched: Some(8),
+        truncated: Some(2),
+        losses: Some(vec![("too-long".to_owned(), 3)]),
+        ..SessionRow::default()
+    };
+    let answer = Answer::Sessions(vec![counted]);
+    samples.push(("vem-answer-sessions-counted".to_owned(), FromVem::Answer { id: 43, answer }));
     samples
 }
 
@@ -629,6 +641,32 @@ pub fn configs() -> Vec<(String, HostConfig)> {
     let bounded = Meter { entries: Some(4096), ..meter.clone() };
     let bounded = HostConfig { meters: Some(vec![bounded]), ..HostConfig::default() };
     let meters = HostConfig { meters: Some(vec![meter]), ..HostConfig::default() };
+    let headers = [
+        ErspanHeader::Two,
+        ErspanHeader::Micros100,
+        ErspanHeader::Nanos100,
+        ErspanHeader::Ieee1588,
+        ErspanHeader::Nexus1000v(4095),
+    ];
+    let erspan = Erspan {
+        id: 1023,
+        destination: 0xc000_0201,
+        origin: Some(0xc000_0202),
+        header: ErspanHeader::Two,
+        ttl: 255,
+        dscp: 63,
+        keep_tag: true,
+    };
+    let remote = |(id, header): (u16, ErspanHeader)| Session {
+        id,
+        sources: vec![source(SourceKind::Drops(Some("acl-deny".to_owned()))), source(SourceKind::Drops(None))],
+        sampling: Some(10),
+        truncate: Some(128),
+        erspan: Some(Erspan { header, ..erspan.clone() }),
+        filter_bpf: Some(Filter { text: "ip".to_owned(), program: vec![Insn { code: 6, jt: 0, jf: 0, k: 65_535 }] }),
+        ..Session::default()
+    };
+    let erspan = (1..).zip(headers).map(remote).collect();
     let sensor = Profile {
         name: "sensors".to_owned(),
         kind: ProfileType::Vethernet,
@@ -651,6 +689,7 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         ("config-meters".to_owned(), meters),
         ("config-meters-bounded".to_owned(), bounded),
         ("config-flow-formats".to_owned(), flow_formats()),
+        ("config-session-erspan".to_owned(), HostConfig { sessions: erspan, ..HostConfig::default() }),
         ("config-sensor".to_owned(), HostConfig { profiles: vec![sensor], ..HostConfig::default() }),
         ("config-session-filtered".to_owned(), HostConfig { sessions: vec![filtered], ..HostConfig::default() }),
     ]

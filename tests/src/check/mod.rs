@@ -4,6 +4,7 @@
 
 pub mod access_list;
 pub mod bad_input;
+pub mod erspan;
 pub mod guest;
 pub mod headless;
 pub mod metering;
@@ -73,9 +74,10 @@ impl Report {
 pub type Theme = fn(&mut Lab, &mut Report) -> Result<()>;
 
 /// Every theme by its name, in the order in which they run.
-pub const THEMES: [(&str, Theme); 14] = [
+pub const THEMES: [(&str, Theme); 15] = [
     ("reach", reach::run),
     ("metering", metering::run),
+    ("erspan", erspan::run),
     ("policy", policy::run),
     ("access-list", access_list::run),
     ("trunk", trunk::run),

@@ -1,8 +1,12 @@
 use proto::acl::{Acl, Rules};
 use proto::addr::{MacAddr, VlanId};
-use proto::config::{Profile, SessionSource};
+use proto::capture::Insn;
+use proto::config::{Erspan, ErspanHeader, Filter, Profile, Session, SessionSource, SourceKind};
 use proto::flow::Monitor;
 use proto::vlan::{PortMode, VlanSet};
+
+use vswitch::observe::erspan::{Form, Stamp};
+use vswitch::verdict::DropReason;
 
 use super::*;
 
@@ -271,4 +275,49 @@ fn a_session_has_filters_and_copies_to_the_ports_of_profiles() {
     assert_eq!((last.id, last.filter_acl), (256, None), "a list that does not exist permits everything");
     host.sessions[0].id = 257;
     assert!(matches!(plan(1, Some(&host), &[], &Numbers::default()), Err(Error::Limit { .. })));
+}
+
+#[test]
+fn a_session_sends_drops_and_samples_and_a_wrong_filter_stops_it() {
+    let mut host = host();
+    let erspan = Erspan {
+        id: 7,
+        destination: 0xc000_0209,
+        origin: None,
+        header: ErspanHeader::Nexus1000v(9),
+        ttl: 16,
+        dscp: 46,
+        keep_tag: true,
+    };
+    let drops = |reason: Option<&str>| SessionSource {
+        what: SourceKind::Drops(reason.map(str::to_owned)),
+        rx: true,
+        tx: false,
+    };
+    let filter = |program| Some(Filter { text: "ip".into(), program });
+    let session = Session {
+        id: 1,
+        sources: vec![drops(Some("acl-deny"))],
+        sampling: Some(10),
+        truncate: Some(128),
+        erspan: Some(erspan),
+        filter_bpf: filter(vec![Insn { code: 6, jt: 0, jf: 0, k: 1 }]),
+        ..Session::default()
+    };
+    let any = Session { id: 2, sources: vec![drops(None)], ..session.clone() };
+    let unknown = Session { id: 3, sources: vec![drops(Some("bad-luck"))], ..session.clone() };
+    let endless = Session { id: 4, filter_bpf: filter(vec![Insn { code: 5, jt: 0, jf: 0, k: 9 }]), ..session.clone() };
+    host.sessions = vec![session, any, unknown, endless];
+    let made = make(Some(&host), &[attached(0, "web1/0", "web")]);
+    let [first, second] = &made.config.sessions[..] else { panic!("{:?}", made.config.sessions) };
+    assert_eq!(first.drops, 1 << DropReason::AclDeny as u32);
+    assert_eq!(second.drops.count_ones() as usize, DropReason::COUNT);
+    assert_eq!((first.sampling, first.truncate, first.filter_bpf.is_some()), (Some(10), Some(128), true));
+    let [remote] = first.remotes[..] else { panic!() };
+    assert_eq!((remote.encapsulation.session, remote.encapsulation.ttl, remote.keep_tag), (7, 16, true));
+    assert_eq!(remote.encapsulation.form, Form::Three(Stamp::Nexus1000v(9)));
+    assert!(remote.encapsulation.origin.is_unspecified(), "the kernel fills it in");
+    let downs: Vec<Option<&str>> = made.sessions.iter().map(|s| s.down.as_deref()).collect();
+    assert_eq!(downs[..3], [None, None, Some("Drop reason 'bad-luck' is not known")]);
+    assert!(downs[3].is_some_and(|why| why.starts_with("Filter 'ip' does not run: ")));
 }

@@ -180,6 +180,7 @@ pub fn sessions(switch: &Switch) -> String {
                 SourceKind::Interface(name) => name.short(),
                 SourceKind::Vlan(vlan) => format!("VLAN {vlan}"),
                 SourceKind::Profile(name) => format!("profile {name}"),
+                SourceKind::Drops(reason) => return format!("drops {}", reason.as_deref().unwrap_or("any")),
             };
             let way = match (source.rx, source.tx) {
                 (true, true) => "both",

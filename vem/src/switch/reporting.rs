@@ -92,7 +92,7 @@ impl Switch {
 
     /// An event of each monitor session that runs now and did not, or the other way round.
     fn compare_sessions(&mut self) -> Vec<Event> {
-        let now: BTreeMap<u8, Option<String>> =
+        let now: BTreeMap<u16, Option<String>> =
             self.plan.sessions.iter().map(|session| (session.id, session.down.clone())).collect();
         let before = std::mem::replace(&mut self.sessions, now);
         let changed = self.sessions.iter().filter(|(id, down)| before.get(id) != Some(down));
@@ -128,7 +128,7 @@ impl Switch {
     }
 }
 
-fn session_event(id: u8, down: Option<&str>) -> Event {
+fn session_event(id: u16, down: Option<&str>) -> Event {
     let (mnemonic, text) = match down {
         None => ("ETH_SPAN_SESSION_UP", format!("Session {id} is up")),
         Some(why) => ("ETH_SPAN_SESSION_DOWN", format!("Session {id} is down ({why})")),

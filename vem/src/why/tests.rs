@@ -190,7 +190,7 @@ fn a_known_station_is_told_with_its_port_a_flow_with_its_cache_and_a_copy_with_i
     let mut host = host();
     let source = SessionSource { what: SourceKind::Interface(IfName::Vethernet(1)), rx: true, tx: false };
     let destinations = vec![IfName::Vethernet(4)];
-    host.sessions = vec![Session { id: 1, sources: vec![source], destinations }];
+    host.sessions = vec![Session { id: 1, sources: vec![source], destinations, ..Session::default() }];
     let mut rig = rig(&host);
     let hear = |rig: &mut Rig, at: usize| {
         for _ in 0..2000 {

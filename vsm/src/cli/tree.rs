@@ -70,6 +70,8 @@ pub enum Mode {
     FlowMonitor,
     /// `switch(config-monitor)#`
     Monitor,
+    /// `switch(config-erspan-src)#`
+    ErspanSource,
     /// `switch(config-svs-domain)#`
     SvsDomain,
     /// `switch(config-vem-slot)#`
@@ -105,6 +107,7 @@ impl Mode {
             Mode::FlowExporterVersion => "(config-flow-exporter-version-9)",
             Mode::FlowMonitor => "(config-flow-monitor)",
             Mode::Monitor => "(config-monitor)",
+            Mode::ErspanSource => "(config-erspan-src)",
             Mode::SvsDomain => "(config-svs-domain)",
             Mode::VemSlot => "(config-vem-slot)",
             Mode::LineConsole => "(config-console)",

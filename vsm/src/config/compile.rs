@@ -226,7 +226,9 @@ fn exporter(name: &str, exporter: &FlowExporter) -> Exporter {
 }
 
 fn sessions(model: &Model) -> Vec<Session> {
-    model.sessions.iter().filter(|(_, session)| !session.shut).map(|(id, session)| session.compile(*id)).collect()
+    let domain = model.domain_id.unwrap_or(0);
+    let running = model.sessions.iter().filter(|(_, session)| !session.shut);
+    running.map(|(id, session)| session.compile(*id, domain)).collect()
 }
 
 /// Addresses of the protected ports that other modules hold, as far as their attachment told them.

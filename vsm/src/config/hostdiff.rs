@@ -3,9 +3,13 @@
 //! A [`HostConfig`] becomes lines of (place, what, value): `Vethernet3`, `IP access list in`, `web-in`. Places stand in
 //! the order of the configuration. [`compare`] gives the lines in which not all sides say the same.
 
+use std::net::Ipv4Addr;
+
 use hashbrown::HashMap;
 use proto::acl::Rules;
-use proto::config::{Capability, HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, SourceKind};
+use proto::config::{
+    Capability, Erspan, ErspanHeader, HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, SourceKind,
+};
 use proto::flow::{Exporter, Meter, Monitor, Record, Transport};
 use proto::vlan::{PortMode, VlanSet};
 
@@ -170,6 +174,7 @@ fn session(it: &Session) -> Vec<(String, String)> {
             SourceKind::Interface(name) => name.to_string(),
             SourceKind::Vlan(vlan) => format!("vlan {vlan}"),
             SourceKind::Profile(name) => format!("port-profile {name}"),
+            SourceKind::Drops(reason) => return format!("drops {}", reason.as_deref().unwrap_or("any")),
         };
         let way = if source.rx && source.tx {
             "both"
@@ -186,7 +191,25 @@ fn session(it: &Session) -> Vec<(String, String)> {
         own("destination port-profiles", list(it.destination_profiles.iter().flatten())),
         own("filter vlan", it.filter_vlans.as_ref().map_or_else(|| "none".to_owned(), VlanSet::to_string)),
         own("filter access-group", or_none(&it.filter_acl)),
+        own("filter bpf", it.filter_bpf.as_ref().map_or("none", |filter| &filter.text)),
+        own("sampling", it.sampling.map_or_else(|| "none".to_owned(), |n| format!("1 of {n}"))),
+        own("erspan", it.erspan.as_ref().map_or_else(|| "none".to_owned(), erspan)),
+        own("mtu", it.truncate.map_or_else(|| "none".to_owned(), |octets| octets.to_string())),
     ]
+}
+
+fn erspan(it: &Erspan) -> String {
+    let header = match it.header {
+        ErspanHeader::Two => "2".to_owned(),
+        ErspanHeader::Micros100 => "3, 100 us".to_owned(),
+        ErspanHeader::Nanos100 => "3, 100 ns".to_owned(),
+        ErspanHeader::Ieee1588 => "3, 1588".to_owned(),
+        ErspanHeader::Nexus1000v(domain) => format!("3, domain {domain}"),
+    };
+    let origin = it.origin.map_or_else(String::new, |ip| format!(", from {}", Ipv4Addr::from(ip)));
+    let tag = if it.keep_tag { ", keep-tag" } else { "" };
+    let to = Ipv4Addr::from(it.destination);
+    format!("id {} to {to}{origin}, type {header}, ttl {}, dscp {}{tag}", it.id, it.ttl, it.dscp)
 }
 
 fn profile(it: &Profile) -> Vec<(String, String)> {

@@ -18,6 +18,8 @@ pub mod profile;
 mod random;
 #[cfg(test)]
 mod random_aaa;
+#[cfg(test)]
+mod random_monitor;
 pub mod replace;
 pub mod role;
 pub mod rule;

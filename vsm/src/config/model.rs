@@ -30,7 +30,7 @@ pub use super::flow::{
 pub use super::aaa::Aaa;
 use super::line::Lines;
 pub use super::logging::Logging;
-pub use super::monitor::{MonitorSession, SessionSource, SessionType};
+pub use super::monitor::{HeaderType, MonitorSession, SessionSource, SessionType};
 pub use super::role::Role;
 pub use super::user::User;
 

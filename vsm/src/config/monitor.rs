@@ -4,8 +4,10 @@
 //! the same when it is typed: who writes one has mistaken one port for another. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::net::Ipv4Addr;
 
-use proto::config::{Session, SessionSource as Source, SourceKind};
+use proto::config::{Erspan, ErspanHeader, Filter, Session, SessionSource as Source, SourceKind};
 use proto::name::IfName;
 use proto::vlan::VlanSet;
 
@@ -17,16 +19,19 @@ pub enum SessionType {
     /// To ports of the switch.
     #[default]
     Local,
+    /// Through the network.
+    ErspanSource,
 }
 
 impl SessionType {
     /// All of them.
-    pub const ALL: [SessionType; 1] = [SessionType::Local];
+    pub const ALL: [SessionType; 2] = [SessionType::Local, SessionType::ErspanSource];
 
     /// The word of `monitor session N type`.
     pub fn word(self) -> &'static str {
         match self {
             SessionType::Local => "local",
+            SessionType::ErspanSource => "erspan-source",
         }
     }
 }
@@ -48,8 +53,108 @@ pub struct MonitorSession {
     pub filter_vlans: Option<VlanSet>,
     /// `filter access-group`
     pub filter_acl: Option<String>,
+    /// `filter bpf`
+    pub filter_bpf: Option<Filter>,
+    /// `sampling`: of every so many frames one is copied.
+    pub sampling: Option<u32>,
+    /// `mtu`: copies are cut to that many octets.
+    pub mtu: Option<u16>,
+    /// What is said of ERSPAN.
+    pub erspan: ErspanSettings,
     /// It is not run.
     pub shut: bool,
+}
+
+/// What a session says of ERSPAN.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ErspanSettings {
+    /// `erspan-id`, 1-1023.
+    pub id: Option<u16>,
+    /// `destination ip`
+    pub destination: Option<Ipv4Addr>,
+    /// `origin ip-address`
+    pub origin: Option<Ipv4Addr>,
+    /// `ip ttl`
+    pub ttl: Option<u8>,
+    /// `ip dscp`; `ip prec` is its upper three bits.
+    pub dscp: Option<u8>,
+    /// `header-type`
+    pub header: Option<HeaderType>,
+    /// `keep-tag`
+    pub keep_tag: bool,
+}
+
+/// `header-type`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HeaderType {
+    /// 2
+    Two,
+    /// 3, in units of 100 us.
+    Micros100,
+    /// 3, in units of 100 ns; when nothing more is said.
+    Nanos100,
+    /// 3, IEEE 1588.
+    Ieee1588,
+    /// 3, in the form of the Nexus 1000V.
+    Nexus1000v,
+}
+
+impl HeaderType {
+    /// All of them.
+    pub const ALL: [HeaderType; 5] =
+        [HeaderType::Two, HeaderType::Micros100, HeaderType::Nanos100, HeaderType::Ieee1588, HeaderType::Nexus1000v];
+
+    /// What stands behind `header-type`.
+    pub fn words(self) -> &'static str {
+        match self {
+            HeaderType::Two => "2",
+            HeaderType::Micros100 => "3 granularity 100us",
+            HeaderType::Nanos100 => "3",
+            HeaderType::Ieee1588 => "3 granularity 1588",
+            HeaderType::Nexus1000v => "3 platform n1kv",
+        }
+    }
+}
+
+/// Time to live of the outer packets, unless configured.
+pub const TTL: u8 = 64;
+
+impl ErspanSettings {
+    fn lines(&self) -> Vec<String> {
+        fn said(word: &str, value: Option<impl Display>) -> Option<String> {
+            value.map(|value| format!("{word} {value}"))
+        }
+        let keep_tag = self.keep_tag.then(|| "keep-tag".to_owned());
+        let lines = [
+            said("erspan-id", self.id),
+            said("destination ip", self.destination),
+            said("origin ip-address", self.origin),
+            said("ip ttl", self.ttl),
+            said("ip dscp", self.dscp),
+            said("header-type", self.header.map(HeaderType::words)),
+            keep_tag,
+        ];
+        lines.into_iter().flatten().collect()
+    }
+
+    fn sent(&self, domain: u16) -> Option<Erspan> {
+        let header = match self.header.unwrap_or(HeaderType::Two) {
+            HeaderType::Two => ErspanHeader::Two,
+            HeaderType::Micros100 => ErspanHeader::Micros100,
+            HeaderType::Nanos100 => ErspanHeader::Nanos100,
+            HeaderType::Ieee1588 => ErspanHeader::Ieee1588,
+            HeaderType::Nexus1000v => ErspanHeader::Nexus1000v(domain),
+        };
+        Some(Erspan {
+            id: self.id?,
+            destination: self.destination?.into(),
+            origin: self.origin.map(Into::into),
+            header,
+            ttl: self.ttl.unwrap_or(TTL),
+            dscp: self.dscp.unwrap_or(0),
+            keep_tag: self.keep_tag,
+        })
+    }
 }
 
 /// A new session is shut until `no shut`.
@@ -63,6 +168,10 @@ impl Default for MonitorSession {
             destination_profiles: Vec::new(),
             filter_vlans: None,
             filter_acl: None,
+            filter_bpf: None,
+            sampling: None,
+            mtu: None,
+            erspan: ErspanSettings::default(),
             shut: true,
         }
     }
@@ -91,6 +200,8 @@ impl SessionSource {
             SourceKind::Interface(name) => format!("interface {name} {way}"),
             SourceKind::Vlan(vlan) => format!("vlan {vlan} {way}"),
             SourceKind::Profile(name) => format!("port-profile {name} {way}"),
+            SourceKind::Drops(None) => "drops".to_owned(),
+            SourceKind::Drops(Some(reason)) => format!("drops {reason}"),
         }
     }
 }
@@ -98,6 +209,9 @@ impl SessionSource {
 impl MonitorSession {
     /// Something is to get the copies.
     pub fn has_destination(&self) -> bool {
+        if self.kind == SessionType::ErspanSource {
+            return self.erspan.id.is_some() && self.erspan.destination.is_some();
+        }
         !self.destinations.is_empty() || !self.destination_profiles.is_empty()
     }
 
@@ -108,14 +222,18 @@ impl MonitorSession {
         lines.extend(self.sources.iter().map(|source| format!("source {}", source.line())));
         lines.extend(self.destinations.iter().map(|name| format!("destination interface {name}")));
         lines.extend(self.destination_profiles.iter().map(|name| format!("destination port-profile {name}")));
+        lines.extend(self.erspan.lines());
         lines.extend(said("filter vlan", self.filter_vlans.as_ref().map(VlanSet::to_string)));
         lines.extend(said("filter access-group", self.filter_acl.clone()));
+        lines.extend(said("filter bpf", self.filter_bpf.as_ref().map(|filter| format!("\"{}\"", filter.text))));
+        lines.extend(said("sampling", self.sampling.map(|n| n.to_string())));
+        lines.extend(said("mtu", self.mtu.map(|octets| octets.to_string())));
         lines.push(if self.shut { "shut" } else { "no shut" }.to_owned());
         lines
     }
 
     /// What a module is told.
-    pub fn compile(&self, id: u16) -> Session {
+    pub fn compile(&self, id: u16, domain: u16) -> Session {
         let source = |s: &SessionSource| Source { what: s.what.clone(), rx: s.rx, tx: s.tx };
         Session {
             id,
@@ -124,16 +242,84 @@ impl MonitorSession {
             destination_profiles: Some(self.destination_profiles.clone()).filter(|profiles| !profiles.is_empty()),
             filter_vlans: self.filter_vlans.clone(),
             filter_acl: self.filter_acl.clone(),
+            filter_bpf: self.filter_bpf.clone(),
+            sampling: self.sampling,
+            truncate: self.mtu,
+            erspan: self.erspan.sent(domain).filter(|_| self.kind == SessionType::ErspanSource),
         }
     }
 }
+
+/// Octets of Ethernet in front of the largest packet.
+const LINK: usize = 14;
+
+/// What to say of a session whose longest packets the path must be able to carry: more than Ethernet's usual ones.
+pub fn length_warning(model: &Model, session: &MonitorSession) -> Option<String> {
+    let mtus = |uplink: bool| {
+        let fits = move |name: &IfName| name.is_ethernet() == uplink;
+        let interfaces = model.interfaces.iter().filter(move |(name, _)| fits(name));
+        interfaces.map(|(_, interface)| usize::from(model.interface_settings(interface).mtu)).max().unwrap_or(1500)
+    };
+    let headers = match session.erspan.header.unwrap_or(HeaderType::Two) {
+        HeaderType::Two => 36,
+        HeaderType::Micros100 | HeaderType::Nanos100 => 40,
+        HeaderType::Ieee1588 | HeaderType::Nexus1000v => 48,
+    };
+    let frame = session.mtu.map_or(usize::MAX, usize::from).min(mtus(false).max(mtus(true)) + LINK);
+    let (packet, path) = (frame + headers, mtus(true));
+    (packet > path).then(|| {
+        let cut = path - headers;
+        format!(
+            "Copies become packets of up to {packet} octets, which are not cut on the way: the path to the destination must \
+             carry them, or 'mtu {cut}' cut the copies"
+        )
+    })
+}
+
+/// What a module may say of a frame that it dropped, as `show drops` names it.
+pub const DROP_REASONS: &[&str] = &[
+    "runt",
+    "oversize",
+    "source-mac-invalid",
+    "vlan-depth",
+    "vlan-reserved",
+    "ipv4-header",
+    "ipv4-length",
+    "ipv6-header",
+    "ipv6-length",
+    "ipv6-extensions",
+    "l4-header",
+    "fragment-tiny",
+    "fragment-overlap",
+    "arp-malformed",
+    "offload-invalid",
+    "port-down",
+    "mirror-destination",
+    "sensor-input",
+    "vlan-tagged-on-access",
+    "vlan-not-allowed",
+    "vlan-inactive",
+    "reserved-group",
+    "acl-deny",
+    "acl-deny-out",
+    "isolated",
+    "static-drop",
+    "same-port",
+    "split-horizon",
+    "no-destination",
+    "vlan-not-allowed-out",
+    "egress-down",
+    "mtu-exceeded",
+    "tx-full",
+    "tx-error",
+];
 
 /// The interfaces that a session watches by name or profile; a VLAN names none.
 fn watched(model: &Model, session: &MonitorSession) -> BTreeSet<IfName> {
     let of = |source: &SessionSource| match &source.what {
         SourceKind::Interface(name) => vec![*name],
         SourceKind::Profile(profile) => model.interfaces_of(profile).collect(),
-        SourceKind::Vlan(_) => Vec::new(),
+        SourceKind::Vlan(_) | SourceKind::Drops(_) => Vec::new(),
     };
     session.sources.iter().flat_map(of).collect()
 }

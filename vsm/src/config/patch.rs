@@ -18,6 +18,14 @@ const REPLACED: &[&str] = &[
     "description ",
     "filter vlan ",
     "filter access-group ",
+    "filter bpf ",
+    "sampling ",
+    "erspan-id ",
+    "destination ip ",
+    "origin ip-address ",
+    "ip ttl ",
+    "ip dscp ",
+    "header-type ",
     "switchport mode ",
     "switchport access vlan ",
     "switchport trunk native vlan ",
@@ -263,6 +271,12 @@ fn negated(line: &str) -> String {
     // Without the name: a list that is called `in` would be taken for the way.
     if let Some(head) = APPLIED.iter().find(|head| line.starts_with(**head)) {
         return format!("no {head}{}", line.rsplit(' ').next().unwrap_or_default());
+    }
+    if line.starts_with("filter bpf ") {
+        return "no filter bpf".to_owned();
+    }
+    if line.starts_with("header-type ") {
+        return "no header-type".to_owned();
     }
     if let Some(head) = SWITCHED.iter().find(|head| line.starts_with(**head)) {
         return format!("default {head}");

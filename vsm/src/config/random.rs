@@ -10,7 +10,7 @@ use proptest::sample::{Index, select, subsequence};
 
 use proto::acl::{Action, AddrMatch, IpRule, MacMatch, MacRule, PortMatch};
 use proto::addr::{MacAddr, VlanId};
-use proto::config::{Capability, ProfileType, SourceKind};
+use proto::config::{Capability, ProfileType};
 use proto::flow::{Aggregation, Transport, Version};
 use proto::msg::HostUuid;
 use proto::name::IfName;
@@ -20,19 +20,20 @@ use super::flow::{FlowStore, Prefix, predefined};
 use super::line::{Lines, VTY_SESSIONS_MAX};
 use super::logging::{FACILITIES, File, Logfile, Logging, PARTS, Server, Threshold, Timestamp};
 use super::model::{
-    AccessList, Entries, Entry, FlowExporter, FlowMonitor, FlowRecord, Interface, Model, MonitorSession, Profile,
-    RECORD_ITEMS, SessionSource, Settings, Vlan, kind_of,
+    AccessList, Entries, Entry, FlowExporter, FlowMonitor, FlowRecord, Interface, Model, Profile, RECORD_ITEMS,
+    Settings, Vlan, kind_of,
 };
 use super::monitor::check_circles;
 use super::random_aaa::aaa;
+use super::random_monitor::session;
 use super::role::{BUILT_IN, Role, Rule, What};
 use super::user::User;
 
-fn vlan() -> impl Strategy<Value = VlanId> {
+pub(super) fn vlan() -> impl Strategy<Value = VlanId> {
     (1u16..4095).prop_filter_map("id", VlanId::new)
 }
 
-fn name() -> impl Strategy<Value = String> {
+pub(super) fn name() -> impl Strategy<Value = String> {
     // Names that are keywords or look like other arguments are names all the same.
     prop_oneof![8 => "[A-Za-z][A-Za-z0-9_.:/-]{0,20}", 1 => "in|out|rx|any|type|name|no|10|veth1|10\\.0\\.0\\.1"]
 }
@@ -41,7 +42,7 @@ fn line() -> impl Strategy<Value = String> {
     "[!-~]([ -~é]{0,20}[!-~])?"
 }
 
-fn if_name() -> impl Strategy<Value = IfName> {
+pub(super) fn if_name() -> impl Strategy<Value = IfName> {
     prop_oneof![
         (1u32..40).prop_map(IfName::Vethernet),
         (3u8..67, 1u8..33).prop_map(|(slot, port)| IfName::Ethernet { slot, port }),
@@ -230,41 +231,6 @@ fn refer(model: &Model, (mut own, names): (Settings, [Option<Index>; 6])) -> Set
     let monitors = || model.monitors.keys().cloned().collect::<Vec<_>>();
     (own.flow_in, own.flow_out) = (pick(e, monitors()), pick(f, monitors()));
     own
-}
-
-fn session() -> impl Strategy<Value = MonitorSession> {
-    let what = prop_oneof![
-        if_name().prop_map(SourceKind::Interface),
-        vlan().prop_map(SourceKind::Vlan),
-        name().prop_map(SourceKind::Profile),
-    ];
-    let source = (what, prop_oneof![Just((true, true)), Just((true, false)), Just((false, true))]);
-    let to = (vec(if_name(), 0..4), btree_map(name(), Just(()), 0..2));
-    let filters = (of(vec(vlan(), 1..5).prop_map(VlanSet::from_iter)), of(name()));
-    (of("[a-z]([ -~]{0,20}[a-z])?"), vec(source, 0..5), to, filters, any::<bool>()).prop_map(
-        |(description, typed, (mut destinations, profiles), (filter_vlans, filter_acl), shut)| {
-            let mut sources: Vec<SessionSource> = Vec::new();
-            for (what, (rx, tx)) in typed {
-                if sources.iter().all(|source| source.what != what) {
-                    sources.push(SessionSource { what, rx, tx });
-                }
-            }
-            destinations.sort();
-            destinations.dedup();
-            destinations.retain(|name| sources.iter().all(|source| source.what != SourceKind::Interface(*name)));
-            let is_source = |name: &String| sources.iter().any(|s| s.what == SourceKind::Profile(name.clone()));
-            MonitorSession {
-                destination_profiles: profiles.into_keys().filter(|name| !is_source(name)).collect(),
-                description,
-                sources,
-                destinations,
-                filter_vlans,
-                filter_acl,
-                shut,
-                ..MonitorSession::default()
-            }
-        },
-    )
 }
 
 const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY";

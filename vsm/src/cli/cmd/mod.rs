@@ -5,6 +5,7 @@ pub mod acl;
 pub mod checkpoint;
 pub mod debug;
 pub mod draft;
+pub mod erspan;
 pub mod ethanalyzer;
 pub mod feature;
 pub mod files;
@@ -63,6 +64,8 @@ const NAMED: &[(&str, &str)] = &[
     ("interface_table", "interface"),
     ("port_profile", "profile"),
     ("user_account", "user"),
+    // A session is one feature, wherever its copies go.
+    ("erspan", "monitor"),
 ];
 
 static FEATURES: LazyLock<HashMap<(&'static [super::tree::Mode], &'static str), &'static str>> = LazyLock::new(|| {
@@ -110,6 +113,7 @@ fn own_files() -> Vec<(&'static str, Vec<Command>)> {
         mac::commands(),
         flow::commands(),
         monitor::commands(),
+        erspan::commands(),
         svs::commands(),
         line::commands(),
         vemcmd::commands(),

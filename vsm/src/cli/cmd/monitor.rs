@@ -3,16 +3,18 @@
 //! A new session is shut until `no shut`. What a session names need not exist yet: an interface may be attached and a
 //! VLAN made later, and the session then runs there.
 
-use proto::config::{SESSIONS_MAX, SourceKind};
+use proto::config::{Filter, SESSIONS_MAX, SourceKind};
 use proto::name::IfName;
 use proto::vlan::VlanSet;
 
 use super::target::{Outcome, edit_session, number, short, text, wanted};
 use super::vlan::warn_missing;
+use crate::capture::compile;
 use crate::cli::render::Output;
 use crate::cli::session::{Session, Subject};
 use crate::cli::tree::{Args, Command, Error, Mode, Run};
-use crate::config::model::{Model, MonitorSession, SessionSource};
+use crate::config::model::{Model, MonitorSession, SessionSource, SessionType};
+use crate::config::monitor::{DROP_REASONS, length_warning};
 
 /// Most sources of a kind, and most destinations, of a session.
 const INTERFACES_MAX: usize = 128;
@@ -21,13 +23,33 @@ const PROFILES_MAX: usize = 16;
 const DESTINATIONS_MAX: usize = 32;
 const DESTINATION_PROFILES_MAX: usize = 8;
 
-const WORDS: &[(&str, &str)] = &[
+/// Help of the words of sessions.
+pub(super) const WORDS: &[(&str, &str)] = &[
     ("monitor", "Monitor"),
     ("session", "Monitor session"),
     ("id", "Number of the session"),
     ("all", "All sessions"),
     ("type", "Type of the session"),
     ("local", "Copies go to ports of the switch"),
+    ("erspan-source", "Copies go through the network"),
+    ("erspan-id", "Number that tells the copies of one session from those of another"),
+    ("ip", "IPv4"),
+    ("addr", "IPv4 address"),
+    ("origin", "Where copies come from"),
+    ("ip-address", "Address"),
+    ("ttl", "Time to live"),
+    ("dscp", "Differentiated services code point"),
+    ("prec", "Precedence, the upper three bits of the DSCP"),
+    ("header-type", "Header of the copies"),
+    ("2", "Type II, which every detector reads"),
+    ("3", "Type III, with time and direction"),
+    ("granularity", "Unit of the time"),
+    ("100us", "100 microseconds"),
+    ("100ns", "100 nanoseconds"),
+    ("1588", "IEEE 1588, nanoseconds since 1970"),
+    ("platform", "Further header of a platform"),
+    ("n1kv", "Of the Nexus 1000V: domain and port"),
+    ("keep-tag", "VLAN tags stay in the frames, and not in the header"),
     ("description", "Free text"),
     ("text", "Up to 32 characters"),
     ("source", "What is watched"),
@@ -43,13 +65,25 @@ const WORDS: &[(&str, &str)] = &[
     ("both", "Both"),
     ("shut", "Stop the session"),
     ("remote", "Remote SPAN"),
-    ("filter", "Which frames are copied"),
     ("access-group", "Those that an access list permits"),
     ("acl", "Access list"),
+    ("drops", "Frames that are dropped, as they were received"),
+    ("reason", "Why, as 'show drops' names it; any when not said"),
+    ("bpf", "Those that a filter of libpcap matches"),
+    ("filter", "Which frames, such as \"tcp port 80\""),
+    ("sampling", "Copy some of the frames"),
+    ("one-of", "One of so many"),
+    ("mtu", "Longest copy"),
+    ("octets", "Octets of the frame"),
 ];
 
-fn sub(syntax: &'static str, help: &'static str, no: &'static str, run: Run) -> Command {
-    Command { modes: &[Mode::Monitor], syntax, help, words: WORDS, no: Some(no), run }
+/// Sessions of every type.
+const ALL: &[Mode] = &[Mode::Monitor, Mode::ErspanSource];
+/// Sessions whose copies go to ports.
+const LOCAL: &[Mode] = &[Mode::Monitor];
+
+fn sub(modes: &'static [Mode], syntax: &'static str, help: &'static str, no: &'static str, run: Run) -> Command {
+    Command { modes, syntax, help, words: WORDS, no: Some(no), run }
 }
 
 /// The commands.
@@ -60,7 +94,7 @@ pub fn commands() -> Vec<Command> {
     let to = "destination { interface <names:ifs> | port-profile <name:word80> }";
     vec![
         config(
-            "monitor session <id:num:1-256> [type <type=local>] [shut]",
+            "monitor session <id:num:1-256> [type <type=local|erspan-source>] [shut]",
             "Create a monitor session and change it",
             "monitor session { <id:num:1-256> | all } [shut]",
             session_command,
@@ -74,31 +108,72 @@ pub fn commands() -> Vec<Command> {
             no: None,
             run: |session, _| shut_some(session, None, true),
         },
-        sub("description <text:line>", "Free text", "description [<text:line>]", |session, args| {
+        sub(ALL, "description <text:line>", "Free text", "description [<text:line>]", |session, args| {
             let text = if args.negated { None } else { Some(short(args, "text", 32)?) };
             edit_session(session, move |session, _| {
                 session.description = text;
                 Ok(Vec::new())
             })
         }),
-        sub(source, "What is watched", source, sources),
-        sub(to, "Where the copies go", to, destinations),
+        sub(ALL, source, "What is watched", source, sources),
+        sub(ALL, "source drops [<reason:word>]", "Frames that are dropped", "source drops [<reason:word>]", drops),
+        sub(LOCAL, to, "Where the copies go", to, destinations),
         Command {
-            modes: &[Mode::Monitor],
+            modes: ALL,
             syntax: "destination remote vlan <vlan:vlan>",
             help: "Remote SPAN, which is not supported",
             words: WORDS,
             no: None,
             run: |_, _| Err(Error::Refused(NO_RSPAN.to_owned())),
         },
-        sub("filter vlan <ids:vlans>", "Copy frames in these VLANs only", "filter vlan [<ids:vlans>]", filter_vlans),
         sub(
+            ALL,
+            "filter vlan <ids:vlans>",
+            "Copy frames in these VLANs only",
+            "filter vlan [<ids:vlans>]",
+            filter_vlans,
+        ),
+        sub(
+            ALL,
             "filter access-group <acl:word>",
             "Copy frames that an access list permits only",
             "filter access-group [<acl:word>]",
             filter_acl,
         ),
-        sub("shut", "Stop the session", "shut", |session, args| {
+        sub(
+            ALL,
+            "filter bpf <filter:quoted>",
+            "Copy frames that a filter of libpcap matches only",
+            "filter bpf [<filter:quoted>]",
+            filter_bpf,
+        ),
+        sub(
+            ALL,
+            "sampling <one-of:num:2-1000000>",
+            "Of every so many frames copy one",
+            "sampling [<one-of:num:2-1000000>]",
+            |session, args| {
+                let sampling = args.number("one-of").filter(|_| !args.negated);
+                edit_session(session, move |session, _| {
+                    session.sampling = sampling;
+                    Ok(Vec::new())
+                })
+            },
+        ),
+        sub(
+            ALL,
+            "mtu <octets:num:64-9216>",
+            "Cut copies to a length",
+            "mtu [<octets:num:64-9216>]",
+            |session, args| {
+                let octets = args.number("octets").filter(|_| !args.negated).and_then(|mtu| u16::try_from(mtu).ok());
+                edit_session(session, move |session, _| {
+                    session.mtu = octets;
+                    Ok(Vec::new())
+                })
+            },
+        ),
+        sub(ALL, "shut", "Stop the session", "shut", |session, args| {
             let id = number(session)?;
             shut_some(session, Some(id), !args.negated)
         }),
@@ -126,11 +201,22 @@ fn session_command(session: &mut Session, args: &Args) -> Result<Output, Error> 
         return shut_some(session, id, !args.negated);
     }
     let id = wanted(id)?;
+    let word = args.text("type").map(str::to_owned);
+    let there = session.handle.model().sessions.get(&id).map(|session| session.kind);
+    let named = SessionType::ALL.into_iter().find(|kind| word.as_deref() == Some(kind.word()));
+    let kind = named.or(there).unwrap_or_default();
     let output = session.edit(Box::new(move |model| {
-        model.sessions.entry(id).or_default();
-        Ok(Vec::new())
+        let new = MonitorSession { kind, ..MonitorSession::default() };
+        match model.sessions.entry(id).or_insert(new).kind {
+            is if is != kind => Err(format!("Monitor session {id} is of type {}, which can't be changed", is.word())),
+            _ => Ok(Vec::new()),
+        }
     }))?;
-    session.enter(Mode::Monitor, Subject::Number(id.into()));
+    let mode = match kind {
+        SessionType::Local => Mode::Monitor,
+        SessionType::ErspanSource => Mode::ErspanSource,
+    };
+    session.enter(mode, Subject::Number(id.into()));
     Ok(output)
 }
 
@@ -141,17 +227,29 @@ fn shut_some(session: &mut Session, id: Option<u16>, shut: bool) -> Result<Outpu
             return Err(format!("Monitor session {id} does not exist"));
         }
         let mut warnings = Vec::new();
+        let rule = id.and_then(|id| model.sessions.get(&id)).filter(|_| !shut).map(|session| lacks(model, session));
+        warnings.extend(rule.into_iter().flatten());
         for (_, session) in model.sessions.iter_mut().filter(|(other, _)| id.is_none_or(|id| id == **other)) {
             session.shut = shut;
-            if !shut && id.is_some() && (session.sources.is_empty() || !session.has_destination()) {
-                warnings.push("The session needs a source and a destination to run".to_owned());
-            }
         }
         match model.sessions.values().filter(|session| !session.shut).count() > SESSIONS_MAX {
             true => Err(format!("At most {SESSIONS_MAX} monitor sessions run at a time")),
             false => Ok(warnings),
         }
     }))
+}
+
+/// What a session lacks to run, or what its path must be able to do.
+fn lacks(model: &Model, session: &MonitorSession) -> Vec<String> {
+    let what = match session.kind {
+        SessionType::Local if session.sources.is_empty() || !session.has_destination() => "a source and a destination",
+        SessionType::ErspanSource if session.sources.is_empty() || !session.has_destination() => {
+            "a source, an ERSPAN id and a destination"
+        }
+        SessionType::ErspanSource => return length_warning(model, session).into_iter().collect(),
+        _ => return Vec::new(),
+    };
+    vec![format!("The session needs {what} to run")]
 }
 
 fn kinds(args: &Args) -> Result<Vec<SourceKind>, Error> {
@@ -175,6 +273,18 @@ fn sources(session: &mut Session, args: &Args) -> Result<Output, Error> {
         return edit_session(session, move |session, _| forget(session, &kinds, rx, tx));
     }
     edit_session(session, move |session, model| watch(session, model, kinds, rx, tx))
+}
+
+fn drops(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let reason = args.text("reason").map(str::to_owned);
+    let negated = args.negated;
+    if let Some(unknown) = reason.as_ref().filter(|reason| !DROP_REASONS.contains(&reason.as_str())) {
+        return Err(Error::Refused(format!("'{unknown}' is not the reason of a drop; 'show drops' names them")));
+    }
+    edit_session(session, move |session, model| {
+        let kinds = vec![SourceKind::Drops(reason)];
+        if negated { forget(session, &kinds, true, true) } else { watch(session, model, kinds, true, false) }
+    })
 }
 
 /// Typing a source again sets its directions anew.
@@ -287,6 +397,21 @@ fn filter_vlans(session: &mut Session, args: &Args) -> Result<Output, Error> {
         };
         session.filter_vlans = session.filter_vlans.take().filter(|ids| !ids.is_empty());
         Ok(session.filter_vlans.as_ref().filter(|_| !negated).map(|ids| warn_missing(model, ids)).unwrap_or_default())
+    })
+}
+
+fn filter_bpf(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let filter = match args.negated {
+        true => None,
+        false => {
+            let text = text(args, "filter")?;
+            let program = compile(&text).map_err(|why| Error::Refused(format!("filter: {why}")))?;
+            Some(Filter { text, program })
+        }
+    };
+    edit_session(session, move |session, _| {
+        session.filter_bpf = filter;
+        Ok(Vec::new())
     })
 }
 

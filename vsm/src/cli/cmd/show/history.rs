@@ -33,7 +33,7 @@ pub fn commands() -> Vec<Command> {
             "Display what has happened to a monitor session",
             WORDS,
             |session, args| {
-                let id = args.number("id").and_then(|id| u8::try_from(id).ok());
+                let id = args.number("id").and_then(|id| u16::try_from(id).ok());
                 Ok(show(session, args, id.map(Object::Session)))
             },
         ),

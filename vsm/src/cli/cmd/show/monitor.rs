@@ -11,7 +11,8 @@ use super::gather::{Asked, ask};
 use crate::cli::render::{Output, Table, leaves, merged, table};
 use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error};
-use crate::config::model::MonitorSession;
+use crate::config::model::{HeaderType, MonitorSession, SessionType};
+use crate::config::monitor::{ErspanSettings, TTL};
 
 const WORDS: &[(&str, &str)] = &[("all", "All sessions"), ("number", "Session number")];
 
@@ -83,6 +84,25 @@ fn sources(session: &MonitorSession, pick: fn(&SourceKind) -> Option<String>) ->
     [of(|rx, _| rx), of(|_, tx| tx), of(|rx, tx| rx && tx)]
 }
 
+/// How copies are sent, in the words of the Nexus 1000V.
+fn erspan(said: &ErspanSettings) -> [(String, &'static str, String); 8] {
+    fn or_none(value: Option<impl ToString>) -> String {
+        value.map(|value| value.to_string()).unwrap_or_default()
+    }
+    let dscp = said.dscp.unwrap_or(0);
+    [
+        ("destination IP", "destination_ip", or_none(said.destination)),
+        ("origin IP", "origin_ip", or_none(said.origin)),
+        ("ERSPAN ID", "erspan_id", or_none(said.id)),
+        ("ERSPAN TTL", "erspan_ttl", said.ttl.unwrap_or(TTL).to_string()),
+        ("ERSPAN IP Prec.", "erspan_ip_prec", (dscp >> 3).to_string()),
+        ("ERSPAN DSCP", "erspan_dscp", dscp.to_string()),
+        ("ERSPAN Header Type", "erspan_header_type", said.header.unwrap_or(HeaderType::Two).words().to_owned()),
+        ("VLAN tags", "vlan_tags", if said.keep_tag { "in the frame" } else { "in the header" }.to_owned()),
+    ]
+    .map(|(title, key, value)| (title.to_owned(), key, value))
+}
+
 /// A block per session.
 pub fn full(sessions: &Sessions, rows: &[(u8, SessionRow)]) -> Output {
     type Pick = fn(&SourceKind) -> Option<String>;
@@ -123,12 +143,27 @@ pub fn full(sessions: &Sessions, rows: &[(u8, SessionRow)]) -> Output {
         let vlans = session.filter_vlans.as_ref().map_or_else(unfiltered, |ids| ids.to_string());
         let acl = session.filter_acl.clone().unwrap_or_else(unfiltered);
         let profiles = session.destination_profiles.join(" ");
+        let bpf = session.filter_bpf.as_ref().map_or_else(unfiltered, |filter| filter.text.clone());
+        let drops = session.sources.iter().filter_map(|source| match &source.what {
+            SourceKind::Drops(reason) => Some(reason.as_deref().unwrap_or("any")),
+            _ => None,
+        });
+        let drops = drops.collect::<Vec<_>>().join(" ");
         lines.extend([
+            ("source drops".to_owned(), "source_drops", drops),
             ("filter VLANs".to_owned(), "filter_vlans", vlans),
             ("filter access-group".to_owned(), "filter_access_group", acl),
-            ("destination ports".to_owned(), "destination_ports", destinations),
-            ("destination port-profile".to_owned(), "destination_port_profiles", profiles),
+            ("filter bpf".to_owned(), "filter_bpf", bpf),
+            ("sampling".to_owned(), "sampling", session.sampling.map_or_else(String::new, |n| format!("1 of {n}"))),
+            ("mtu".to_owned(), "mtu", session.mtu.map_or_else(String::new, |octets| octets.to_string())),
         ]);
+        match session.kind {
+            SessionType::Local => lines.extend([
+                ("destination ports".to_owned(), "destination_ports", destinations),
+                ("destination port-profile".to_owned(), "destination_port_profiles", profiles),
+            ]),
+            SessionType::ErspanSource => lines.extend(erspan(&session.erspan)),
+        }
         let mut text = format!("   session {id}\n---------------\n");
         for (title, key, value) in lines {
             text.push_str(format!("{title:<20}: {value}").trim_end());
@@ -141,8 +176,12 @@ pub fn full(sessions: &Sessions, rows: &[(u8, SessionRow)]) -> Output {
         if !copies.is_empty() {
             text.push_str(&format!("\n{}", copies.text()));
         }
+        let losses = losses(*id, rows);
+        if !losses.is_empty() {
+            text.push_str(&format!("\n{}", losses.text()));
+        }
         texts.push(text);
-        objects.push(merged([leaves(members), copies.json()]));
+        objects.push(merged([leaves(members), copies.json(), losses.json()]));
     }
     Output::with_json(texts.join("\n"), table("session", objects))
 }
@@ -151,14 +190,31 @@ pub fn full(sessions: &Sessions, rows: &[(u8, SessionRow)]) -> Output {
 fn copies(id: u16, rows: &[(u8, SessionRow)]) -> Table {
     let mut table = Table::new("copies")
         .right("Mod", "mod", 3)
+        .right("Matched", "matched", 12)
         .right("Copied", "copied", 12)
+        .right("Truncated", "truncated", 10)
+        .right("Segmented", "segmented", 10)
         .right("Dropped", "dropped", 12)
-        .right("Segmented", "segmented", 12)
         .left("State", "state", 10);
     for (slot, row) in rows.iter().filter(|(_, row)| row.id == id) {
         let state = row.down.clone().unwrap_or_else(|| "up".to_owned());
-        let counts = [row.copied, row.dropped, row.segmented].map(|n| n.to_string());
-        table.row([slot.to_string()].into_iter().chain(counts).chain([state]));
+        // A module of an older version does not count these.
+        let or_dash = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
+        let (matched, truncated) = (or_dash(row.matched), or_dash(row.truncated));
+        let [copied, segmented, dropped] = [row.copied, row.segmented, row.dropped].map(|n| n.to_string());
+        table.row([slot.to_string(), matched, copied, truncated, segmented, dropped, state]);
+    }
+    table
+}
+
+/// Why copies were lost, by module.
+fn losses(id: u16, rows: &[(u8, SessionRow)]) -> Table {
+    let mut table =
+        Table::new("losses").right("Mod", "mod", 3).left("Lost", "reason", 18).right("Copies", "copies", 12);
+    for (slot, row) in rows.iter().filter(|(_, row)| row.id == id) {
+        for (reason, count) in row.losses.iter().flatten() {
+            table.row([slot.to_string(), reason.clone(), count.to_string()]);
+        }
     }
     table
 }
@@ -176,6 +232,9 @@ mod tests {
             copied: 1000,
             dropped: 3,
             segmented: 20,
+            matched: Some(1003),
+            truncated: Some(7),
+            losses: Some(vec![("destination-full".to_owned(), 2), ("mirror-busy".to_owned(), 1)]),
         };
         let rows = [(3, row(1, None)), (4, row(1, Some("No operational destination")))];
         let sessions = sample::model().sessions;

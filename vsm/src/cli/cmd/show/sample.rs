@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use proto::acl::{Action, AddrMatch, IpRule, MacMatch, MacRule, PortMatch};
 use proto::addr::VlanId;
-use proto::config::{ProfileType, SourceKind};
+use proto::config::{Filter, ProfileType, SourceKind};
 use proto::flow::Version;
 use proto::msg::{ConfigHash, HostUuid};
 use proto::name::IfName;
@@ -15,6 +15,7 @@ use proto::vlan::VlanSet;
 use super::gather::{self, Port};
 use crate::cli::render::Output;
 use crate::config::model::*;
+use crate::config::monitor::ErspanSettings;
 use crate::module::registry::{Inventory, LinkCounters, Module};
 
 /// Compares with `tests/show/NAME.txt` and `.json`; with `BLESS=1` in the environment writes them.
@@ -169,7 +170,20 @@ fn visibility(model: &mut Model) {
         ..MonitorSession::default()
     };
     model.sessions.insert(1, session);
-    model.sessions.insert(2, MonitorSession::default());
+    let erspan = ErspanSettings {
+        id: Some(77),
+        destination: Some([192, 0, 2, 9].into()),
+        header: Some(HeaderType::Ieee1588),
+        dscp: Some(46),
+        ..ErspanSettings::default()
+    };
+    let program = crate::capture::compile("tcp port 80").unwrap();
+    let filter_bpf = Some(Filter { text: "tcp port 80".into(), program });
+    let kind = SessionType::ErspanSource;
+    let drops = vec![source(SourceKind::Drops(Some("acl-deny".into())), true, false)];
+    let remote =
+        MonitorSession { kind, erspan, filter_bpf, sources: drops, mtu: Some(128), ..MonitorSession::default() };
+    model.sessions.insert(2, remote);
 }
 
 /// Module 3 is there, module 4 is not.

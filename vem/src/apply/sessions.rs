@@ -1,0 +1,162 @@
+//! Monitor sessions: from names to ports, and whether they run here.
+
+use std::sync::Arc;
+
+use proto::capture::Insn;
+use proto::config::{Erspan, ErspanHeader, Filter, HostConfig, Session, SourceKind};
+use proto::name::IfName;
+use vswitch::config::{DropSet, Error, RemoteConfig, SESSION_ID_MAX, SessionConfig};
+use vswitch::observe::bpf::{self, Program};
+use vswitch::observe::erspan::{Encapsulation, Form, Stamp};
+use vswitch::port::PortId;
+use vswitch::verdict::DropReason;
+
+use super::{PortPlan, SessionPlan};
+
+/// What the sessions of a host come to.
+pub fn plan(host: &HostConfig, ports: &[PortPlan]) -> Result<(Vec<SessionPlan>, Vec<SessionConfig>), Error> {
+    let mut plans: Vec<SessionPlan> = Vec::with_capacity(host.sessions.len());
+    let mut configs: Vec<SessionConfig> = Vec::new();
+    for session in &host.sessions {
+        if !(1..=SESSION_ID_MAX).contains(&session.id) {
+            let (count, max) = (session.id.into(), SESSION_ID_MAX.into());
+            return Err(Error::Limit { what: "number of a monitor session", count, max });
+        }
+        if plans.iter().any(|p| p.id == session.id) {
+            return Err(Error::Twice(format!("monitor session {}", session.id)));
+        }
+        let (config, down) = match filtered(host, session, resolve(session, ports)) {
+            Ok(config) => {
+                let down = down(session, &config).map(str::to_owned);
+                (config, down)
+            }
+            Err(why) => (resolve(session, ports), Some(why)),
+        };
+        // A session that only watches here has nothing to do, one that only has its destination here keeps that port
+        // to itself all the same.
+        if !config.destinations.is_empty() || !config.remotes.is_empty() {
+            // What is wrong with a filter must not copy what it was to keep out.
+            let stopped =
+                SessionConfig { id: config.id, destinations: config.destinations.clone(), ..SessionConfig::default() };
+            configs.push(if down.is_none() { config } else { stopped });
+        }
+        plans.push(SessionPlan { id: session.id, down });
+    }
+    Ok((plans, configs))
+}
+
+/// Why the session does not run here.
+fn down(session: &Session, config: &SessionConfig) -> Option<&'static str> {
+    let has_destination = !session.destinations.is_empty() || session.destination_profiles.is_some();
+    let watches = config.drops != 0
+        || !(config.rx_ports.is_empty()
+            && config.tx_ports.is_empty()
+            && config.rx_vlans.is_empty()
+            && config.tx_vlans.is_empty());
+    match () {
+        () if !has_destination && session.erspan.is_none() => Some("No destination configured"),
+        () if session.sources.is_empty() => Some("No sources configured"),
+        () if !watches || (config.destinations.is_empty() && config.remotes.is_empty()) => {
+            Some("No operational src/dst")
+        }
+        () => None,
+    }
+}
+
+/// With its filters.
+fn filtered(host: &HostConfig, session: &Session, config: SessionConfig) -> Result<SessionConfig, String> {
+    let mut drops: DropSet = 0;
+    for source in &session.sources {
+        match &source.what {
+            SourceKind::Drops(None) => drops = DropReason::ALL.iter().fold(drops, |set, reason| set | bit(*reason)),
+            SourceKind::Drops(Some(name)) => {
+                let reason = DropReason::ALL.iter().find(|reason| reason.name() == name);
+                drops |= bit(*reason.ok_or_else(|| format!("Drop reason '{name}' is not known"))?);
+            }
+            _ => {}
+        }
+    }
+    let acl = |name: &String| host.acls.iter().position(|acl| acl.name == *name);
+    Ok(SessionConfig {
+        drops,
+        filter_vlans: session.filter_vlans.clone(),
+        filter_acl: session.filter_acl.as_ref().and_then(acl),
+        filter_bpf: session.filter_bpf.as_ref().map(program).transpose()?,
+        sampling: session.sampling,
+        truncate: session.truncate,
+        remotes: session.erspan.iter().map(remote).collect(),
+        ..config
+    })
+}
+
+fn bit(reason: DropReason) -> DropSet {
+    1 << (reason as u32)
+}
+
+fn program(filter: &Filter) -> Result<Arc<Program>, String> {
+    let insn = |i: &Insn| bpf::Insn { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
+    let insns: Vec<bpf::Insn> = filter.program.iter().map(insn).collect();
+    Program::new(&insns).map(Arc::new).map_err(|why| format!("Filter '{}' does not run: {why}", filter.text))
+}
+
+fn remote(erspan: &Erspan) -> RemoteConfig {
+    let form = match erspan.header {
+        ErspanHeader::Two => Form::Two,
+        ErspanHeader::Micros100 => Form::Three(Stamp::Micros100),
+        ErspanHeader::Nanos100 => Form::Three(Stamp::Nanos100),
+        ErspanHeader::Ieee1588 => Form::Three(Stamp::Ieee1588),
+        ErspanHeader::Nexus1000v(domain) => Form::Three(Stamp::Nexus1000v(domain)),
+    };
+    let encapsulation = Encapsulation {
+        // The kernel fills in the address that it would take itself.
+        origin: erspan.origin.unwrap_or(0).into(),
+        destination: erspan.destination.into(),
+        session: erspan.id,
+        form,
+        ttl: erspan.ttl,
+        dscp: erspan.dscp,
+    };
+    RemoteConfig { encapsulation, keep_tag: erspan.keep_tag }
+}
+
+fn resolve(session: &Session, ports: &[PortPlan]) -> SessionConfig {
+    let mut config = SessionConfig { id: session.id, ..SessionConfig::default() };
+    let by_name = |name: IfName| ports.iter().find(|p| p.name == Some(name)).map(|p| p.id);
+    let with_profile = |name: &String| ports.iter().filter(|p| p.profile == *name).map(|p| p.id).collect::<Vec<_>>();
+    let by_profile = session.destination_profiles.iter().flatten().flat_map(with_profile);
+    for id in session.destinations.iter().filter_map(|name| by_name(*name)).chain(by_profile) {
+        add(&mut config.destinations, id);
+    }
+    for source in &session.sources {
+        let watched: Vec<PortId> = match &source.what {
+            SourceKind::Interface(name) => by_name(*name).into_iter().collect(),
+            SourceKind::Profile(name) => with_profile(name),
+            SourceKind::Vlan(vlan) => {
+                if source.rx {
+                    config.rx_vlans.insert(*vlan);
+                }
+                if source.tx {
+                    config.tx_vlans.insert(*vlan);
+                }
+                Vec::new()
+            }
+            SourceKind::Drops(_) => Vec::new(),
+        };
+        // A destination carries copies alone: there is nothing of its own to watch.
+        for id in watched.into_iter().filter(|id| !config.destinations.contains(id)).collect::<Vec<_>>() {
+            if source.rx {
+                add(&mut config.rx_ports, id);
+            }
+            if source.tx {
+                add(&mut config.tx_ports, id);
+            }
+        }
+    }
+    config
+}
+
+fn add(ports: &mut Vec<PortId>, id: PortId) {
+    if !ports.contains(&id) {
+        ports.push(id);
+    }
+}
