@@ -38,18 +38,22 @@ fn outer(form: Form, tag: Tag, sequence: u32, frame: &[u8]) -> Vec<u8> {
     frames::ethernet([2; 6], [4; 6], &[], 0x0800, &[&headers[..length], frame].concat())
 }
 
-fn from(way: bool) -> ([u8; 6], [u8; 6], (Ipv4Addr, u16), (Ipv4Addr, u16)) {
-    let (a, b) = ((CLIENT, 40_000), (SERVER, 80));
-    if way { ([2; 6], [4; 6], a, b) } else { ([4; 6], [2; 6], b, a) }
+/// An end of the conversation: its MAC address, its address and its port.
+type End = ([u8; 6], (Ipv4Addr, u16));
+
+/// Who sends and who receives; `way` is from client to server.
+fn ends(way: bool) -> (End, End) {
+    let (client, server) = (([2; 6], (CLIENT, 40_000)), ([4; 6], (SERVER, 80)));
+    if way { (client, server) } else { (server, client) }
 }
 
 fn segment(way: bool, tags: &[u16]) -> Vec<u8> {
-    let (src, dst, a, b) = from(way);
+    let ((src, a), (dst, b)) = ends(way);
     frames::ethernet(dst, src, tags, 0x0800, &frames::tcp(a, b, frames::SYN))
 }
 
 fn datagram(way: bool, tags: &[u16], payload: &[u8]) -> Vec<u8> {
-    let (src, dst, a, b) = from(way);
+    let ((src, a), (dst, b)) = ends(way);
     frames::ethernet(dst, src, tags, 0x0800, &frames::udp(a, b, payload))
 }
 

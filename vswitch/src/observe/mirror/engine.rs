@@ -266,12 +266,12 @@ impl Work {
         }
         for id in &session.destinations {
             match snapshot.port(*id).filter(|to| to.config.up && self.outs.has(*id)) {
-                Some(to) => self.to_port(counters, frame, session, to, cells),
+                Some(to) => self.send_near(counters, frame, session, to, cells),
                 None => cells.lose(CopyLoss::DestinationDown, frame.head.segments.into()),
             }
         }
         if !session.remotes.is_empty() {
-            self.to_remotes(counters, frame, session, snapshot, cells);
+            self.send_far(counters, frame, session, snapshot, cells);
         }
     }
 
@@ -292,7 +292,7 @@ impl Work {
     }
 
     /// The copy of session `session` for its destination `to`.
-    fn to_port(
+    fn send_near(
         &mut self,
         counters: &Counters,
         frame: &Frame<'_>,
@@ -314,7 +314,7 @@ impl Work {
     }
 
     /// Its copies for other hosts.
-    fn to_remotes(
+    fn send_far(
         &mut self,
         counters: &Counters,
         frame: &Frame<'_>,
