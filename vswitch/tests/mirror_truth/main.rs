@@ -132,6 +132,8 @@ fn tshark(path: &Path, copies: usize, wrong: usize) {
         "tcp.analyze_sequence_numbers:FALSE",
     ];
     options.iter().for_each(|option| args.extend(["-o", option]));
+    // Else it guesses protocols from the octets of the payload, which are anything.
+    args.extend(["-d", "tcp.port==40001,data", "-d", "udp.port==40001,data"]);
     args.extend(["-T", "fields", "-E", "separator=|"]);
     for field in ["ip.checksum.status", "tcp.checksum.status", "udp.checksum.status", "_ws.malformed"] {
         args.extend(["-e", field]);
