@@ -205,7 +205,7 @@ fn what_blinds_a_detector_is_named() {
     partial[14 + 20 + 16] ^= 0x55;
     let mut cut = datagram(true, &[], &[7; 1400]);
     cut.truncate(1000);
-    let (_, _, a, b) = from(true);
+    let ((_, a), (_, b)) = ends(true);
     let mut data = frames::tcp(a, b, 0x10);
     data.extend(b"GET /");
     let total = (data.len() as u16).to_be_bytes();
