@@ -24,6 +24,9 @@ pub struct Maker {
     number: u64,
 }
 
+/// Port, VLAN, tags with their TPIDs, and station of a first frame.
+type First<'a> = (u16, u16, &'a [(u16, u16)], u16);
+
 /// What is to become of the transport checksum.
 #[derive(Clone, Copy, PartialEq)]
 enum Sum {
@@ -51,14 +54,14 @@ impl Maker {
 
     /// A frame of every station, so that the switch knows where it is.
     pub fn introductions(&self) -> Vec<Made> {
-        let one = |(port, vlan, tags, station): (u16, u16, &[(u16, u16)], u16)| Made {
+        let one = |(port, vlan, tags, station): First<'_>| Made {
             port,
             vlan,
             octets: ethernet(MacAddr::BROADCAST, mac(station), tags, 0x9999, &[0; 46]),
             vnet: VnetHdr::PLAIN,
             wrong: false,
         };
-        let all: [(u16, u16, &[(u16, u16)], u16); 4] =
+        let all: [First<'_>; 4] =
             [(1, 10, &[], 1), (2, 10, &[(0x8100, 10)], 2), (2, 20, &[(0x8100, 20)], 2), (3, 20, &[], 3)];
         all.into_iter().map(one).collect()
     }
