@@ -182,7 +182,7 @@ function drawMirrors(answers) {
     const sum = (key) => copies.reduce((sum, row) => sum + (Number(row[key]) || 0), 0);
     const up = session.state.startsWith("up");
     well &&= up || /admin shut/i.test(session.state);
-    const to = session.destination_ports || session.destination_ip || session.type;
+    const to = session.destination_ports || session.destination_port_profiles || session.destination_ip || session.type;
     return [session.session_number + (session.description ? " " + session.description : ""), to, [session.state, up ? "good" : "bad"], [String(sum("copied")), "number"], [String(sum("dropped")), "number"]];
   }), "No session is configured.");
   return sessions.length > 0 && [well ? "mirror up" : "a mirror session is down", well];
