@@ -245,8 +245,8 @@ fn measure(case: &Case, wanted: &Wanted) -> Row {
     assert!(session.copied == 0 || !case.stalled);
     let lost = session.dropped as f64 / session.matched.max(1) as f64;
     let stats = control.cache_stats();
-    // All were misses, or the first frames of the flows alone.
-    let firsts = if case.miss { received * 99 / 100 } else { u64::from(case.flows) * u64::from(case.sources()) };
+    // All were misses but for a few flows that outlived a round, as who goes is no longer the oldest; or the first frames of the flows alone.
+    let firsts = if case.miss { received * 97 / 100 } else { u64::from(case.flows) * u64::from(case.sources()) };
     assert!(if case.miss { stats.misses > firsts } else { stats.misses == firsts }, "{stats:?}");
     if case.rules > 0 {
         let last = [case.rules - 1, 2 * case.rules].map(|rule| control.rule_matches(rule));
