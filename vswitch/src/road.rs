@@ -141,11 +141,7 @@ impl Road {
                     *hash = cache.hash(&parsed.key);
                     cache.expect(*hash);
                 }
-                Err(reason) => {
-                    let amount = Amount { packets: parsed.segments.into(), octets: parsed.l2_octets.into() };
-                    cx.counters.port(port).classes.add(Class::Malformed, amount);
-                    self.batch.fail(at, reason, RuleRef::NONE);
-                }
+                Err(reason) => malformed(cx, &mut self.batch, port, at, reason),
             }
         }
         cx.counters.port(port).rx.add(&tally);
@@ -522,6 +518,16 @@ struct Received {
     active: u64,
     /// Segments of all frames.
     segments: u64,
+}
+
+/// Counts a frame that is not what it claims.
+#[cold]
+#[inline(never)]
+fn malformed(cx: &Cx<'_>, batch: &mut Batch, port: PortId, at: u8, reason: DropReason) {
+    let parsed = batch.parsed(at);
+    let amount = Amount { packets: parsed.segments.into(), octets: parsed.l2_octets.into() };
+    cx.counters.port(port).classes.add(Class::Malformed, amount);
+    batch.fail(at, reason, RuleRef::NONE);
 }
 
 /// Counts frames that a port lost by a rule.

@@ -24,8 +24,7 @@ pub const OCTETS_MAX: u64 = 1 << 31;
 
 /// The report that an entry would make.
 pub fn report(entry: &Entry, end: EndReason) -> Record {
-    let j = entry.judgement();
-    let outcome = match j.verdict {
+    let outcome = match entry.verdict() {
         Verdict::Forward(port) => Outcome::Forwarded(port),
         Verdict::Flood if entry.is(state::DELIVERED) => Outcome::Flooded,
         Verdict::Flood => Outcome::Dropped(entry.reason()),
@@ -33,7 +32,7 @@ pub fn report(entry: &Entry, end: EndReason) -> Record {
     };
     Record {
         key: entry.key(),
-        vlan: j.vlan,
+        vlan: entry.vlan(),
         flows: 1,
         packets: entry.packets,
         octets: entry.octets,
@@ -43,8 +42,8 @@ pub fn report(entry: &Entry, end: EndReason) -> Record {
         tcp_flags: entry.tcp_flags,
         outcome,
         end,
-        monitors_in: j.monitors_in,
-        monitors_out: j.monitors_out & !j.monitors_in,
+        monitors_in: entry.monitors_in,
+        monitors_out: entry.monitors_out & !entry.monitors_in,
     }
 }
 
@@ -125,11 +124,9 @@ impl Flows {
     /// flow until now, it is not counted at all.
     pub(crate) fn rejudge(&mut self, at: u32, j: &Judgement, now: Instant, snapshot: &Snapshot) {
         let Some(entry) = self.cache.get(at) else { return };
-        let old = entry.judgement();
         let is_new = entry.packets == 0 && entry.last() == Instant::default();
-        let watchers = |j: &Judgement| (j.monitors_in, j.monitors_out);
-        let watched_as_before = watchers(&old) == watchers(j);
-        let differs = old.verdict != j.verdict || old.vlan != j.vlan || !watched_as_before;
+        let watched_as_before = (entry.monitors_in, entry.monitors_out) == (j.monitors_in, j.monitors_out);
+        let differs = entry.verdict() != j.verdict || entry.vlan() != j.vlan || !watched_as_before;
         if !is_new && differs && !self.report(at, EndReason::Forced) && !watched_as_before {
             self.sum_up(at, now);
         }

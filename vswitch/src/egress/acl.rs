@@ -7,6 +7,7 @@ use crate::snapshot::PortPolicy;
 use crate::verdict::{DropReason, Refusal, RuleRef};
 
 /// The rule that permits the frame.
+#[inline]
 pub fn judge(port: &PortPolicy, vlan: VlanId, frame: &Parsed) -> Result<RuleRef, Refusal> {
     match port.acl_out.find(&frame.key, vlan) {
         found if found.permit => Ok(found.rule),

@@ -50,6 +50,12 @@ impl Bucket {
         let ways = self.signatures.iter().zip(&self.entries);
         ways.fold(0, |all, (s, entry)| all | if *s == signature { *entry } else { 0 })
     }
+
+    /// A way is free.
+    #[inline]
+    fn has_way(&self) -> bool {
+        self.entries.iter().fold(false, |free, entry| free | (*entry == 0))
+    }
 }
 
 /// Where a new key can go.
@@ -59,6 +65,33 @@ pub enum Room {
     Free,
     /// That entry would have to go first.
     Victim(u32),
+}
+
+/// The best entry to go so far, that of the least rank.
+struct Victim {
+    rank: u64,
+    at: u32,
+}
+
+impl Victim {
+    /// The least rank of an entry with some standing.
+    const STANDING: u64 = 1 << 61;
+
+    #[inline(always)]
+    fn consider(&mut self, cache: &FlowCache, at: u32) {
+        if let Some(entry) = cache.get(at)
+            && Self::rank(entry) < self.rank
+        {
+            *self = Victim { rank: Self::rank(entry), at };
+        }
+    }
+
+    /// The standing, and below it when it was last seen.
+    #[inline(always)]
+    fn rank(entry: &Entry) -> u64 {
+        // 2^61 ns are 73 years.
+        u64::from(entry.standing()) << 61 | entry.last_ns.min(Self::STANDING - 1)
+    }
 }
 
 /// The table.
@@ -169,27 +202,30 @@ impl FlowCache {
     /// Whether a new key of that hash fits, or who is to go.
     pub fn room(&mut self, hash: u64) -> Room {
         let homes = self.homes(hash);
-        let ways = || homes.iter().filter_map(|b| self.buckets.get(*b)).flat_map(|b| b.entries);
-        let has_way = ways().any(|e| e == 0);
+        let has_way = homes.iter().filter_map(|home| self.buckets.get(*home)).any(Bucket::has_way);
         let has_entry = self.free != NONE || (self.fresh as usize) < self.entries.len();
-        if has_way && has_entry {
-            return Room::Free;
+        if has_way && has_entry { Room::Free } else { Room::Victim(self.victim(homes, has_way)) }
+    }
+
+    /// Who is to go for a key of these buckets.
+    #[inline(never)]
+    fn victim(&mut self, homes: [usize; 2], has_way: bool) -> u32 {
+        let mut victim = Victim { rank: u64::MAX, at: 0 };
+        for bucket in homes.iter().filter_map(|home| self.buckets.get(*home)) {
+            for number in bucket.entries.iter().filter(|number| **number != 0) {
+                victim.consider(self, number.wrapping_sub(1));
+            }
         }
-        let rank = |at: &u32| self.get(*at).map_or((u32::MAX, 0), |entry| (entry.standing(), entry.last_ns));
-        let mut least = ways().filter_map(|e| e.checked_sub(1)).min_by_key(rank);
         // Who is elsewhere makes no way free. If no entry is free, all are in use, and any may go.
-        if has_way && least.is_none_or(|at| rank(&at).0 > 0) {
+        if has_way && victim.rank >= Victim::STANDING {
             let all = self.entries.len() as u64;
-            let mut hand = self.hand;
-            let aside = (0..ASIDE).map(|_| {
+            for _ in 0..ASIDE {
                 // Numerical Recipes' generator: flows that came one after the other have entries one after the other.
-                hand = hand.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                ((u64::from(hand) * all) >> 32) as u32
-            });
-            least = least.into_iter().chain(aside).min_by_key(rank);
-            self.hand = hand;
+                self.hand = self.hand.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                victim.consider(self, ((u64::from(self.hand) * all) >> 32) as u32);
+            }
         }
-        Room::Victim(least.unwrap_or(0))
+        victim.at
     }
 
     /// Adds `key` where [`FlowCache::room`] said `Free`; the new entry is blank but for its key.

@@ -312,16 +312,22 @@ impl Entry {
         self.set_plain();
     }
 
+    /// Where it goes.
+    #[inline]
+    pub fn verdict(&self) -> Verdict {
+        match self.kind {
+            FORWARD if self.out != NO_PORT => Verdict::Forward(PortId(self.out)),
+            FLOOD => Verdict::Flood,
+            _ => Verdict::Drop(self.reason()),
+        }
+    }
+
     /// What the judges said.
     #[inline]
     pub fn judgement(&self) -> Judgement {
         let out = (self.out != NO_PORT).then_some(PortId(self.out));
         Judgement {
-            verdict: match (self.kind, out) {
-                (FORWARD, Some(port)) => Verdict::Forward(port),
-                (FLOOD, _) => Verdict::Flood,
-                _ => Verdict::Drop(self.reason()),
-            },
+            verdict: self.verdict(),
             admitted: self.admitted != 0,
             vlan: VlanId::new(self.vlan),
             out,
@@ -348,9 +354,9 @@ impl Entry {
         };
         self.set_counted([j.rule_in, j.rule_out].map(RuleRef::counted));
         // The number of the one session, from 1.
-        let number = |set: SessionSet| match set.count_ones() {
+        let number = |set: SessionSet| match set {
             0 => 0,
-            1 => set.trailing_zeros() as u8 + 1,
+            one if one.is_power_of_two() => one.trailing_zeros() as u8 + 1,
             _ => SEVERAL,
         };
         (self.rx_session, self.tx_session) = (number(j.rx_sessions), number(j.tx_sessions));
