@@ -3,6 +3,7 @@ mod metering;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use proto::acl::{Acl, Rules};
 use proto::config::{PortSettings, Profile, ProfileType};
