@@ -230,6 +230,57 @@ pub struct Session {
     /// Only frames that this filter matches are copied.
     #[n(10)]
     pub filter_bpf: Option<Filter>,
+    /// Copies of other hosts go to its destinations.
+    #[n(11)]
+    pub receive: Option<Receive>,
+    /// It has destinations on other modules, or sources there for a destination here.
+    #[n(12)]
+    pub relay: Option<Relay>,
+}
+
+/// Which copies a session of type erspan-destination takes.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
+pub struct Receive {
+    /// ERSPAN id, 1-1023.
+    #[n(0)]
+    pub id: u16,
+    /// IPv4 address of the host that they are sent to; `None`: any.
+    #[n(1)]
+    pub at: Option<u32>,
+    /// IPv4 addresses that they come from; `None`: any.
+    #[n(2)]
+    pub from: Option<Vec<u32>>,
+}
+
+/// How copies of a session go from module to module.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
+pub struct Relay {
+    /// The GRE key that they have.
+    #[n(0)]
+    pub key: u32,
+    /// Address of this module.
+    #[n(1)]
+    pub origin: Option<u32>,
+    /// Modules with destinations; a module without one of its own sends to all of them.
+    #[n(2)]
+    pub to: Vec<Peer>,
+    /// Addresses of modules that may send here.
+    #[n(3)]
+    pub from: Vec<u32>,
+    /// Addresses of VMs whose frames are copied on another module for the same destinations.
+    #[n(4)]
+    pub elsewhere: Vec<MacAddr>,
+}
+
+/// Another module.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
+pub struct Peer {
+    /// Module number.
+    #[n(0)]
+    pub module: u8,
+    /// Its IPv4 address, as far as it has one.
+    #[n(1)]
+    pub address: Option<u32>,
 }
 
 /// A filter, as it was written and as it runs.

@@ -258,6 +258,35 @@ pub struct SessionRow {
     /// What `dropped` consists of: why, and how many; no zeros.
     #[n(7)]
     pub losses: Option<Vec<(String, u64)>>,
+    /// Copies of other hosts, where the session takes any.
+    #[n(8)]
+    pub received: Option<ReceivedCopies>,
+    /// Packets of other hosts that no session of the module took: why, and how many; no zeros.
+    #[n(9)]
+    pub turned_away: Option<Vec<(String, u64)>>,
+    /// Modules that copies go to.
+    #[n(10)]
+    pub relayed: Option<Vec<u8>>,
+}
+
+/// Copies of other hosts that a session took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
+pub struct ReceivedCopies {
+    /// How many.
+    #[n(0)]
+    pub copies: u64,
+    /// Of these, that were cut short where they were made.
+    #[n(1)]
+    pub truncated: u64,
+    /// Numbers of copies that never came.
+    #[n(2)]
+    pub missing: u64,
+    /// Copies that came behind later ones.
+    #[n(3)]
+    pub late: u64,
+    /// Copies of hosts that the session takes none of, which were dropped.
+    #[n(4)]
+    pub unwelcome: u64,
 }
 
 /// A row of [`Answer::Exporters`].

@@ -15,7 +15,7 @@ use proto::passage::WatchRow;
 use proto::query::{FLOWS_MAX, FlowQuery, Query};
 use proto::report::{
     AclCountRow, Amount, Answer, CacheState, Counters, DropCount, DropRow, DropSample, FlowRow, MacRow, PortRow,
-    ReconciledRow, RuleRef, SessionRow,
+    ReceivedCopies, ReconciledRow, RuleRef, SessionRow,
 };
 use vswitch::account::classes::{self, Class};
 use vswitch::control::{FlowFilter, LiveFlow, PortCounters, Traffic};
@@ -235,18 +235,38 @@ fn acl_counters(switch: &Switch) -> Vec<AclCountRow> {
 
 /// The rows of [`Query::Sessions`].
 pub fn sessions(switch: &Switch) -> Vec<SessionRow> {
+    let turned_away = switch.control().turned_away().into_iter().filter(|(_, count)| *count > 0);
+    let turned_away: Vec<(String, u64)> = turned_away.map(|(why, count)| (why.to_owned(), count)).collect();
+    let host = switch.host_config();
     let row = |session: &crate::apply::SessionPlan| {
         let stats = switch.control().session_stats(session.id);
+        let takes = host.is_some_and(|host| {
+            let of = |it: &&proto::config::Session| it.id == session.id;
+            host.sessions
+                .iter()
+                .find(of)
+                .is_some_and(|it| it.receive.is_some() || it.relay.as_ref().is_some_and(|relay| !relay.from.is_empty()))
+        });
+        let received = ReceivedCopies {
+            copies: stats.received,
+            truncated: stats.received_cut,
+            missing: stats.missing,
+            late: stats.late,
+            unwelcome: stats.unwelcome,
+        };
         let losses = CopyLoss::ALL.iter().zip(stats.losses).filter(|(_, count)| *count > 0);
         SessionRow {
             id: session.id,
-            down: session.down.clone(),
+            down: switch.session_down(session),
             copied: stats.copied,
             dropped: stats.dropped,
             segmented: stats.segmented,
             matched: Some(stats.matched),
             truncated: Some(stats.truncated),
             losses: Some(losses.map(|(loss, count)| (loss.name().to_owned(), count)).collect()),
+            received: takes.then_some(received),
+            turned_away: takes.then(|| turned_away.clone()),
+            relayed: Some(session.relayed.clone()).filter(|modules| !modules.is_empty()),
         }
     };
     switch.plan().sessions.iter().map(row).collect()

@@ -9,14 +9,15 @@
 //! * A port that the supervisor has numbered gets the settings of its binding. One that it has not gets those of its
 //!   profile, which is how a port can be attached while the supervisor is away. So does one whose profile was chosen anew
 //!   since ([`Attached::fresh`]): an old binding must not undo a choice that the supervisor has not heard of.
-//! * What refers to an interface of another host is left out here: a monitor session watches and copies on each host by
-//!   itself. A static address on another host leads to the uplink when there is one; with several it is left to learning.
+//! * What refers to an interface of another host is left out here. A monitor session copies to its destinations on this host,
+//!   and if it has none here, to the modules that have. A static address on another host leads to the uplink when there is one; with several it is left to learning.
 //! * An access list or flow monitor that does not exist has no effect, as on NX-OS; one of the wrong kind is an error.
 //! * A monitor session counts under its id, monitors and rules keep their places ([`crate::numbers`]): counters stay with
 //!   what they count.
 //!
 //! Pure. Whether a plan is right is decided by [`vswitch::snapshot::Snapshot::build`].
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -83,6 +84,10 @@ pub struct SessionPlan {
     pub id: u16,
     /// Why it does not run here.
     pub down: Option<String>,
+    /// Modules that its copies go to.
+    pub relayed: Vec<u8>,
+    /// Address of this host that copies are sent to.
+    pub at: Option<Ipv4Addr>,
 }
 
 /// A plan.

@@ -23,6 +23,7 @@ mod publish;
 mod reporting;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -173,6 +174,8 @@ pub struct Switch {
     overload: Overload,
     /// Monitor sessions, and why each does not run.
     sessions: BTreeMap<u16, Option<String>>,
+    /// Addresses that sessions receive at and that this host does not have.
+    absent: BTreeSet<Ipv4Addr>,
 }
 
 impl Switch {
@@ -218,6 +221,7 @@ impl Switch {
             watching: why::Running::new(now),
             overload: Overload::default(),
             sessions: BTreeMap::new(),
+            absent: BTreeSet::new(),
         };
         switch.merge_fixed(fixed);
         if let Some(last) = &switch.last {

@@ -104,6 +104,7 @@ fn with_module() -> Inventory {
         ports: Vec::new(),
         applied: Default::default(),
         intended: Default::default(),
+        last_address: None,
         connected_at: None,
         counters: Default::default(),
     };
@@ -208,6 +209,7 @@ fn command_of(tree: &'static Tree, line: &str) -> Option<&'static str> {
         Mode::FlowMonitor,
         Mode::Monitor,
         Mode::ErspanSource,
+        Mode::ErspanDestination,
         Mode::SvsDomain,
         Mode::VemSlot,
         Mode::LineConsole,

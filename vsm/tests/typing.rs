@@ -12,7 +12,7 @@ use vsm::config::running::{Part, body};
 use vsm::config::startup;
 use vsm::supervisor::Handle;
 
-const MODES: [Mode; 18] = [
+const MODES: [Mode; 19] = [
     Mode::Exec,
     Mode::Config,
     Mode::ConfigSession,
@@ -28,6 +28,7 @@ const MODES: [Mode; 18] = [
     Mode::FlowMonitor,
     Mode::Monitor,
     Mode::ErspanSource,
+    Mode::ErspanDestination,
     Mode::SvsDomain,
     Mode::VemSlot,
     Mode::Vem,

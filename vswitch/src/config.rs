@@ -4,6 +4,7 @@
 //! [`crate::snapshot::Snapshot`] of it. Validation happens there: a snapshot that was built is right, and is published
 //! with one pointer store, so a change is whole or absent (law 4).
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,6 +110,33 @@ pub struct RemoteConfig {
     pub keep_tag: bool,
 }
 
+/// Which copies of other hosts a monitor session takes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReceiveConfig {
+    /// How they are known.
+    pub by: Known,
+    /// Address of this host that they are sent to; `None` for any.
+    pub at: Option<Ipv4Addr>,
+    /// Hosts that they come from; `None` for any.
+    pub from: Option<Vec<Ipv4Addr>>,
+}
+
+impl ReceiveConfig {
+    /// It takes copies of that host.
+    pub fn takes_of(&self, host: Ipv4Addr) -> bool {
+        self.from.as_ref().is_none_or(|from| from.contains(&host))
+    }
+}
+
+/// How received copies are known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Known {
+    /// By their ERSPAN id. Type I, which has none, is taken of the hosts that are named.
+    Id(u16),
+    /// By their GRE key: they are of another module of this switch.
+    Key(u32),
+}
+
 const _: () = assert!(DropReason::COUNT <= DropSet::BITS as usize);
 
 /// Reasons of drops, bit `i` for the one with number `i`.
@@ -129,6 +157,9 @@ pub struct SessionConfig {
     pub tx_vlans: VlanSet,
     /// Frames that are dropped for one of these reasons are copied, as received, wherever they came from.
     pub drops: DropSet,
+    /// Sources of frames that are copied on another host for the same destinations, and not again here, when they come by an
+    /// uplink.
+    pub elsewhere: Vec<MacAddr>,
     /// Only frames that are switched in one of these VLANs are copied.
     pub filter_vlans: Option<VlanSet>,
     /// Only frames that this access list permits are copied: an index in [`Config::acls`]. An IP list permits no frame that
@@ -145,6 +176,8 @@ pub struct SessionConfig {
     pub destinations: Vec<PortId>,
     /// Other hosts that get the copies.
     pub remotes: Vec<RemoteConfig>,
+    /// What other hosts have copied goes to its destinations here, and nowhere else.
+    pub receive: Option<ReceiveConfig>,
 }
 
 /// A port.

@@ -256,6 +256,7 @@ impl Control {
         let mut homes = lock(&self.homes);
         self.give_destinations(&mut homes, &snapshot)?;
         self.give_socket(&mut homes, &snapshot)?;
+        self.give_inlet(&mut homes, &snapshot)?;
         snapshot.succeed(&self.shared.snapshot.load());
         let (version, before) = self.shared.snapshot.store(Arc::new(snapshot));
         let done = self.ask_all(0, |reply| Ask::Adopt { version, reply });
@@ -267,6 +268,7 @@ impl Control {
         // So that it never needs more than two. Copies are none of the caller's business.
         let _ = self.ask_mirror(|reply| engine::Ask::Adopt { reply });
         self.take_destinations(&mut homes);
+        self.take_inlet(&mut homes);
         drop(homes);
         drop(one_at_a_time);
         done.map(|_| ())

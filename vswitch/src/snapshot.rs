@@ -24,7 +24,7 @@ use crate::account::select::{self, Selection, Skipped};
 use crate::config::{Config, Error, MonitorConfig, PortConfig, RULES_MAX, SESSIONS_MAX, SessionConfig, StaticMac};
 use crate::flow::key::FlowKey;
 use crate::flow::record::{MONITORS_MAX, MonitorSet};
-use crate::observe::mirror::filter::encapsulations;
+use crate::observe::mirror::filter::ways;
 use crate::port::{PORTS_MAX, PortId};
 use crate::table::acl::list::{AclPair, List, Lists};
 use crate::verdict::DropReason;
@@ -176,7 +176,7 @@ impl Snapshot {
         for port in &config.ports {
             snapshot.add_port(port, config, &lists)?;
         }
-        let own = encapsulations(config);
+        let own = ways(config);
         for (i, session) in config.sessions.iter().enumerate() {
             snapshot.add_session(i, session, &lists, &own)?;
         }

@@ -4,8 +4,8 @@ use proto::acl::{Acl, Action, AddrMatch, IpRule, MacMatch, MacRule, PortMatch, R
 use proto::addr::{MacAddr, VlanId};
 use proto::capture::{Captured, Frame, Insn, Wanted};
 use proto::config::{
-    Capability, Erspan, ErspanHeader, Filter, HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session,
-    SessionSource, SourceKind, StaticMac,
+    Capability, Erspan, ErspanHeader, Filter, HostConfig, Peer, PortBinding, PortSettings, Profile, ProfileType,
+    Receive, Relay, Session, SessionSource, SourceKind, StaticMac,
 };
 use proto::flow::{Aggregation, Destination, Exporter, Field, Meter, Monitor, Record, Store, Transport, Version};
 use proto::msg::{ConfigHash, Enroll, Event, FromVem, FromVsm, Hello, HostUuid};
@@ -13,7 +13,7 @@ use proto::name::IfName;
 use proto::query::{FlowQuery, Query};
 use proto::report::{
     AclCountRow, Amount, Answer, Applied, CacheState, Counters, DropRow, DropSample, ExporterRow, FlowRow, MacRow,
-    PortReport, PortRow, PortState, ReconciledRow, RuleRef, SessionRow,
+    PortReport, PortRow, PortState, ReceivedCopies, ReconciledRow, RuleRef, SessionRow,
 };
 use proto::vlan::PortMode;
 
@@ -381,6 +381,15 @@ pub fn from_vem() -> Vec<(String, FromVem)> {
         losses: Some(vec![("too-long".to_owned(), 3)]),
         ..SessionRow::default()
     };
+    let receiving = SessionRow {
+        id: 3,
+        received: Some(ReceivedCopies { copies: 9, truncated: 1, missing: 4, late: 2, unwelcome: 5 }),
+        turned_away: Some(vec![("gre-flags".to_owned(), 6)]),
+        relayed: Some(vec![4, 5]),
+        ..SessionRow::default()
+    };
+    let answer = Answer::Sessions(vec![receiving]);
+    samples.push(("vem-answer-sessions-receiving".to_owned(), FromVem::Answer { id: 44, answer }));
     let answer = Answer::Sessions(vec![counted]);
     samples.push(("vem-answer-sessions-counted".to_owned(), FromVem::Answer { id: 43, answer }));
     samples
@@ -681,7 +690,21 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         filter_acl: Some("web-in".to_owned()),
         ..Session::default()
     };
+    let receive = Some(Receive { id: 1023, at: Some(0xc000_0201), from: Some(vec![0xc000_0209]) });
+    let peers = [(4, Some(0xc000_0204)), (5, None)];
+    let relay = Relay {
+        key: 0x0064_0007,
+        origin: Some(0xc000_0203),
+        to: peers.map(|(module, address)| Peer { module, address }).to_vec(),
+        from: vec![0xc000_0206],
+        elsewhere: vec![MacAddr([2, 0, 0, 0, 0, 7])],
+    };
+    let far = vec![
+        Session { id: 6, destinations: vec![IfName::Vethernet(7)], receive, ..Session::default() },
+        Session { id: 7, destinations: vec![IfName::Vethernet(7)], relay: Some(relay), ..Session::default() },
+    ];
     vec![
+        ("config-session-far".to_owned(), HostConfig { sessions: far, ..HostConfig::default() }),
         ("config-store".to_owned(), stored),
         ("config-transports".to_owned(), transports),
         ("config-full".to_owned(), full),

@@ -1,11 +1,12 @@
 //! Monitor sessions: from names to ports, and whether they run here.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use proto::capture::Insn;
-use proto::config::{Erspan, ErspanHeader, Filter, HostConfig, Session, SourceKind};
+use proto::config::{Erspan, ErspanHeader, Filter, HostConfig, Relay, Session, SourceKind};
 use proto::name::IfName;
-use vswitch::config::{DropSet, Error, RemoteConfig, SESSION_ID_MAX, SessionConfig};
+use vswitch::config::{DropSet, Error, Known, ReceiveConfig, RemoteConfig, SESSION_ID_MAX, SessionConfig};
 use vswitch::observe::bpf::{self, Program};
 use vswitch::observe::erspan::{Encapsulation, Form, Stamp};
 use vswitch::port::PortId;
@@ -27,11 +28,15 @@ pub fn plan(host: &HostConfig, ports: &[PortPlan]) -> Result<(Vec<SessionPlan>, 
         }
         let (config, down) = match filtered(host, session, resolve(session, ports)) {
             Ok(config) => {
-                let down = down(session, &config).map(str::to_owned);
+                let down = down(session, &config);
                 (config, down)
             }
             Err(why) => (resolve(session, ports), Some(why)),
         };
+        let sends = down.is_none() && config.destinations.is_empty();
+        let relayed = session.relay.iter().filter(|_| sends).flat_map(|relay| &relay.to);
+        let relayed = relayed.filter(|peer| peer.address.is_some()).map(|peer| peer.module).collect();
+        let at = session.receive.as_ref().and_then(|receive| receive.at).map(Ipv4Addr::from);
         // A session that only watches here has nothing to do, one that only has its destination here keeps that port
         // to itself all the same.
         if !config.destinations.is_empty() || !config.remotes.is_empty() {
@@ -40,27 +45,32 @@ pub fn plan(host: &HostConfig, ports: &[PortPlan]) -> Result<(Vec<SessionPlan>, 
                 SessionConfig { id: config.id, destinations: config.destinations.clone(), ..SessionConfig::default() };
             configs.push(if down.is_none() { config } else { stopped });
         }
-        plans.push(SessionPlan { id: session.id, down });
+        plans.push(SessionPlan { id: session.id, down, relayed, at });
     }
     Ok((plans, configs))
 }
 
 /// Why the session does not run here.
-fn down(session: &Session, config: &SessionConfig) -> Option<&'static str> {
+fn down(session: &Session, config: &SessionConfig) -> Option<String> {
     let has_destination = !session.destinations.is_empty() || session.destination_profiles.is_some();
     let watches = config.drops != 0
         || !(config.rx_ports.is_empty()
             && config.tx_ports.is_empty()
             && config.rx_vlans.is_empty()
             && config.tx_vlans.is_empty());
-    match () {
-        () if !has_destination && session.erspan.is_none() => Some("No destination configured"),
-        () if session.sources.is_empty() => Some("No sources configured"),
-        () if !watches || (config.destinations.is_empty() && config.remotes.is_empty()) => {
-            Some("No operational src/dst")
+    let nowhere = config.destinations.is_empty() && config.remotes.is_empty();
+    let unreached = || session.relay.iter().flat_map(|relay| &relay.to).find(|peer| peer.address.is_none());
+    let why = match () {
+        () if !has_destination && session.erspan.is_none() => "No destination configured",
+        () if session.sources.is_empty() && session.receive.is_none() => "No sources configured",
+        () if config.receive.is_some() && !config.destinations.is_empty() => return None,
+        () if watches && !nowhere => return None,
+        () if watches && let Some(peer) = unreached() => {
+            return Some(format!("Module {} has no IPv4 address", peer.module));
         }
-        () => None,
-    }
+        () => "No operational src/dst",
+    };
+    Some(why.to_owned())
 }
 
 /// With its filters.
@@ -84,9 +94,49 @@ fn filtered(host: &HostConfig, session: &Session, config: SessionConfig) -> Resu
         filter_bpf: session.filter_bpf.as_ref().map(program).transpose()?,
         sampling: session.sampling,
         truncate: session.truncate,
-        remotes: session.erspan.iter().map(remote).collect(),
+        remotes: remotes(session, &config),
+        receive: received(session, &config),
+        elsewhere: session.relay.iter().flat_map(|relay| relay.elsewhere.iter().copied()).collect(),
         ..config
     })
+}
+
+/// Where copies go beyond this host: where the session says, and to the modules with its destinations if none is here.
+fn remotes(session: &Session, config: &SessionConfig) -> Vec<RemoteConfig> {
+    let relays = session.relay.iter().filter(|_| config.destinations.is_empty()).flat_map(|relay| {
+        let address = |peer: &proto::config::Peer| Some(to_module(relay, session.id, peer.address?));
+        relay.to.iter().filter_map(address)
+    });
+    session.erspan.iter().map(remote).chain(relays).collect()
+}
+
+/// Which copies of other hosts come to the destinations here.
+fn received(session: &Session, config: &SessionConfig) -> Option<ReceiveConfig> {
+    let addresses = |list: &[u32]| list.iter().copied().map(Ipv4Addr::from).collect::<Vec<_>>();
+    let by_id = session.receive.as_ref().map(|receive| ReceiveConfig {
+        by: Known::Id(receive.id),
+        at: receive.at.map(Ipv4Addr::from),
+        from: receive.from.as_deref().map(addresses),
+    });
+    // The address that others know this host by need not be one of its own.
+    let by_key = session.relay.as_ref().filter(|relay| !relay.from.is_empty()).map(|relay| ReceiveConfig {
+        by: Known::Key(relay.key),
+        at: None,
+        from: Some(addresses(&relay.from)),
+    });
+    by_id.or(by_key).filter(|_| !config.destinations.is_empty())
+}
+
+fn to_module(relay: &Relay, session: u16, address: u32) -> RemoteConfig {
+    let encapsulation = Encapsulation {
+        origin: relay.origin.unwrap_or(0).into(),
+        destination: address.into(),
+        session,
+        form: Form::Relay(relay.key),
+        ttl: 64,
+        dscp: 0,
+    };
+    RemoteConfig { encapsulation, keep_tag: false }
 }
 
 fn bit(reason: DropReason) -> DropSet {

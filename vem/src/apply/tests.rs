@@ -1,10 +1,11 @@
 use proto::acl::{Acl, Rules};
 use proto::addr::{MacAddr, VlanId};
 use proto::capture::Insn;
-use proto::config::{Erspan, ErspanHeader, Filter, Profile, Session, SessionSource, SourceKind};
+use proto::config::{Erspan, ErspanHeader, Filter, Peer, Profile, Receive, Relay, Session, SessionSource, SourceKind};
 use proto::flow::Monitor;
 use proto::vlan::{PortMode, VlanSet};
 
+use vswitch::config::Known;
 use vswitch::observe::erspan::{Form, Stamp};
 use vswitch::verdict::DropReason;
 
@@ -320,4 +321,58 @@ fn a_session_sends_drops_and_samples_and_a_wrong_filter_stops_it() {
     let downs: Vec<Option<&str>> = made.sessions.iter().map(|s| s.down.as_deref()).collect();
     assert_eq!(downs[..3], [None, None, Some("Drop reason 'bad-luck' is not known")]);
     assert!(downs[3].is_some_and(|why| why.starts_with("Filter 'ip' does not run: ")));
+}
+
+/// A session receives where it has a destination, and is relayed where it has none.
+#[test]
+fn a_session_receives_and_is_relayed() {
+    let mut host = host();
+    host.ports.push(binding("ids/0", "Vethernet9", "web", settings(10)));
+    let veth = |n| IfName::Vethernet(n);
+    let sources = vec![SessionSource { what: SourceKind::Interface(veth(1)), rx: true, tx: true }];
+    let receive = Some(Receive { id: 77, at: Some(0x7f00_0001), from: Some(vec![0xc000_0209]) });
+    let peer = |module, address| Peer { module, address };
+    let relay =
+        |to, from| Some(Relay { key: 9, origin: Some(0xc000_0203), to, from, elsewhere: vec![MacAddr([2; 6])] });
+    let session = |id, n, sources: &[SessionSource]| Session {
+        id,
+        destinations: vec![veth(n)],
+        sources: sources.to_vec(),
+        ..Session::default()
+    };
+    host.sessions = vec![
+        Session { receive: receive.clone(), ..session(1, 9, &[]) },
+        Session { receive, ..session(2, 78, &[]) },
+        Session {
+            relay: relay(vec![peer(4, Some(0xc000_0204)), peer(5, None)], Vec::new()),
+            ..session(3, 78, &sources)
+        },
+        Session { relay: relay(vec![peer(5, None)], Vec::new()), ..session(4, 78, &sources) },
+        Session { relay: relay(Vec::new(), vec![0xc000_0207]), ..session(5, 9, &sources) },
+        // Attached since: its own copies stay here.
+        Session { relay: relay(vec![peer(4, Some(0xc000_0204))], Vec::new()), ..session(6, 9, &sources) },
+    ];
+    let made = make(Some(&host), &[attached(0, "web1/0", "web"), attached(1, "ids/0", "web")]);
+    let plans: Vec<_> = made.sessions.iter().map(|s| (s.id, s.down.as_deref(), s.relayed.as_slice())).collect();
+    let expected: [(u16, Option<&str>, &[u8]); 6] = [
+        (1, None, &[]),
+        (2, Some("No operational src/dst"), &[]),
+        (3, None, &[4]),
+        (4, Some("Module 5 has no IPv4 address"), &[]),
+        (5, None, &[]),
+        (6, None, &[]),
+    ];
+    assert_eq!(plans, expected);
+    assert_eq!(made.sessions[0].at, Some([127, 0, 0, 1].into()));
+    let [by_id, sent, by_key, near] = &made.config.sessions[..] else { panic!("{:?}", made.config.sessions) };
+    let known = by_id.receive.as_ref().unwrap();
+    assert_eq!((known.by, known.at), (Known::Id(77), Some([127, 0, 0, 1].into())));
+    assert_eq!(known.from, Some(vec![[192, 0, 2, 9].into()]));
+    let [remote] = sent.remotes[..] else { panic!("{:?}", sent.remotes) };
+    let (from, to) = (remote.encapsulation.origin, remote.encapsulation.destination);
+    assert_eq!((from, to, remote.encapsulation.form), ([192, 0, 2, 3].into(), [192, 0, 2, 4].into(), Form::Relay(9)));
+    assert_eq!((sent.elsewhere.as_slice(), &sent.receive), (&[MacAddr([2; 6])][..], &None));
+    let known = by_key.receive.as_ref().unwrap();
+    assert_eq!((known.by, known.at, &known.from), (Known::Key(9), None, &Some(vec![[192, 0, 2, 7].into()])));
+    assert_eq!((by_key.remotes.len(), near.remotes.len(), near.destinations.len()), (0, 0, 1));
 }

@@ -1,6 +1,7 @@
 //! What the switch tells others of itself: port states and their events, and what the flow export must know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use proto::config::{Capability, HostConfig};
@@ -9,7 +10,7 @@ use proto::report::PortState;
 use vswitch::verdict::DropReason;
 
 use super::Switch;
-use crate::apply::Plan;
+use crate::apply::{Plan, SessionPlan};
 use crate::attach::Attachment;
 use crate::export;
 use crate::hostport;
@@ -92,11 +93,21 @@ impl Switch {
 
     /// An event of each monitor session that runs now and did not, or the other way round.
     fn compare_sessions(&mut self) -> Vec<Event> {
+        let wanted: BTreeSet<Ipv4Addr> = self.plan.sessions.iter().filter_map(|session| session.at).collect();
+        self.absent = wanted.into_iter().filter(|address| !is_here(*address)).collect();
+        let sessions = self.plan.sessions.iter();
         let now: BTreeMap<u16, Option<String>> =
-            self.plan.sessions.iter().map(|session| (session.id, session.down.clone())).collect();
+            sessions.map(|session| (session.id, self.session_down(session))).collect();
         let before = std::mem::replace(&mut self.sessions, now);
         let changed = self.sessions.iter().filter(|(id, down)| before.get(id) != Some(down));
         changed.map(|(id, down)| session_event(*id, down.as_deref())).collect()
+    }
+
+    /// Why a session does not run here: what the plan says, or the address that it receives at is not there.
+    pub fn session_down(&self, session: &SessionPlan) -> Option<String> {
+        let absent = session.at.filter(|address| self.absent.contains(address));
+        let absent = absent.map(|address| format!("{address} is not on this host"));
+        session.down.clone().or(absent)
     }
 
     /// Says which queues and tables have lost something for want of room.
@@ -126,6 +137,11 @@ impl Switch {
             }
         }
     }
+}
+
+/// The host has that address: a socket can be bound to it.
+fn is_here(address: Ipv4Addr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
 }
 
 fn session_event(id: u16, down: Option<&str>) -> Event {

@@ -72,6 +72,8 @@ pub enum Mode {
     Monitor,
     /// `switch(config-erspan-src)#`
     ErspanSource,
+    /// `switch(config-erspan-dst)#`
+    ErspanDestination,
     /// `switch(config-svs-domain)#`
     SvsDomain,
     /// `switch(config-vem-slot)#`
@@ -108,6 +110,7 @@ impl Mode {
             Mode::FlowMonitor => "(config-flow-monitor)",
             Mode::Monitor => "(config-monitor)",
             Mode::ErspanSource => "(config-erspan-src)",
+            Mode::ErspanDestination => "(config-erspan-dst)",
             Mode::SvsDomain => "(config-svs-domain)",
             Mode::VemSlot => "(config-vem-slot)",
             Mode::LineConsole => "(config-console)",

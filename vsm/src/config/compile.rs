@@ -14,7 +14,8 @@ use proto::name::IfName;
 use proto::report::PortReport;
 
 use super::flow::{is_full, predefined_fields};
-use super::model::{AccessList, Entries, Entry, FlowExporter, Model};
+use super::model::{AccessList, Entries, Entry, FlowExporter, Model, MonitorSession};
+use super::relay::Places;
 use crate::module::registry::Inventory;
 
 /// Seconds after which a flow that goes on is reported, unless configured.
@@ -64,7 +65,7 @@ pub fn compile(model: &Model, inventory: &Inventory, slot: u8) -> HostConfig {
         acls: acls(model, settings, &monitors),
         records: records.iter().filter_map(|name| record(model, name)).collect(),
         exporters: exporters.iter().filter_map(|name| Some(exporter(name, model.exporters.get(*name)?))).collect(),
-        sessions: sessions(model),
+        sessions: sessions(model, inventory, slot),
         protected_macs: protected_macs(model, inventory, slot),
         meters: meters(model, inventory, slot, &monitors),
         monitors,
@@ -225,10 +226,15 @@ fn exporter(name: &str, exporter: &FlowExporter) -> Exporter {
     }
 }
 
-fn sessions(model: &Model) -> Vec<Session> {
+fn sessions(model: &Model, inventory: &Inventory, slot: u8) -> Vec<Session> {
+    let places = Places::new(model, inventory);
     let domain = model.domain_id.unwrap_or(0);
     let running = model.sessions.iter().filter(|(_, session)| !session.shut);
-    running.map(|(id, session)| session.compile(*id, domain)).collect()
+    let compiled = |(id, session): (&u16, &MonitorSession)| Session {
+        relay: places.relay(session, *id, domain, slot),
+        ..session.compile(*id, domain)
+    };
+    running.map(compiled).collect()
 }
 
 /// Addresses of the protected ports that other modules hold, as far as their attachment told them.
@@ -256,7 +262,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::config::model::tests::report;
-    use crate::config::model::{FlowMonitor, Interface, MonitorSession, Profile, Settings, Vlan};
+    use crate::config::model::{FlowMonitor, Interface, Profile, Settings, Vlan};
     use crate::module::registry::{LinkCounters, Module};
 
     fn module(ports: Vec<PortReport>) -> Module {
@@ -265,6 +271,7 @@ pub(crate) mod tests {
             host: "h".into(),
             software: String::new(),
             address: None,
+            last_address: None,
             ports,
             applied: (0, ConfigHash::default()),
             intended: (0, ConfigHash::default()),

@@ -8,7 +8,8 @@ use std::net::Ipv4Addr;
 use hashbrown::HashMap;
 use proto::acl::Rules;
 use proto::config::{
-    Capability, Erspan, ErspanHeader, HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, SourceKind,
+    Capability, Erspan, ErspanHeader, HostConfig, PortBinding, PortSettings, Profile, ProfileType, Receive, Relay,
+    Session, SourceKind,
 };
 use proto::flow::{Exporter, Meter, Monitor, Record, Transport};
 use proto::vlan::{PortMode, VlanSet};
@@ -194,8 +195,28 @@ fn session(it: &Session) -> Vec<(String, String)> {
         own("filter bpf", it.filter_bpf.as_ref().map_or("none", |filter| &filter.text)),
         own("sampling", it.sampling.map_or_else(|| "none".to_owned(), |n| format!("1 of {n}"))),
         own("erspan", it.erspan.as_ref().map_or_else(|| "none".to_owned(), erspan)),
+        own("received", it.receive.as_ref().map_or_else(|| "none".to_owned(), receive)),
+        own("relayed", it.relay.as_ref().map_or_else(|| "none".to_owned(), relay)),
         own("mtu", it.truncate.map_or_else(|| "none".to_owned(), |octets| octets.to_string())),
     ]
+}
+
+fn receive(it: &Receive) -> String {
+    let at = it.at.map_or_else(|| "any address".to_owned(), |at| Ipv4Addr::from(at).to_string());
+    let from = it.from.as_ref().map_or_else(|| "any host".to_owned(), |from| addresses(from));
+    format!("id {} at {at}, from {from}", it.id)
+}
+
+fn relay(it: &Relay) -> String {
+    let or_unknown =
+        |address: Option<u32>| address.map_or_else(|| "unknown".to_owned(), |at| Ipv4Addr::from(at).to_string());
+    let to = list(it.to.iter().map(|peer| format!("module {} ({})", peer.module, or_unknown(peer.address))));
+    let (origin, from) = (or_unknown(it.origin), addresses(&it.from));
+    format!("key {}, as {origin}, to {to}, from {from}, copied on other modules {}", it.key, list(&it.elsewhere))
+}
+
+fn addresses(them: &[u32]) -> String {
+    list(them.iter().map(|address| Ipv4Addr::from(*address)))
 }
 
 fn erspan(it: &Erspan) -> String {

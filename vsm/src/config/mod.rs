@@ -20,6 +20,7 @@ mod random;
 mod random_aaa;
 #[cfg(test)]
 mod random_monitor;
+pub mod relay;
 pub mod replace;
 pub mod role;
 pub mod rule;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::Ipv4Addr;
 
-use proto::config::{Erspan, ErspanHeader, Filter, Session, SessionSource as Source, SourceKind};
+use proto::config::{Erspan, ErspanHeader, Filter, Receive, Session, SessionSource as Source, SourceKind};
 use proto::name::IfName;
 use proto::vlan::VlanSet;
 
@@ -21,17 +21,20 @@ pub enum SessionType {
     Local,
     /// Through the network.
     ErspanSource,
+    /// To ports of the switch, of what others have copied.
+    ErspanDestination,
 }
 
 impl SessionType {
     /// All of them.
-    pub const ALL: [SessionType; 2] = [SessionType::Local, SessionType::ErspanSource];
+    pub const ALL: [SessionType; 3] = [SessionType::Local, SessionType::ErspanSource, SessionType::ErspanDestination];
 
     /// The word of `monitor session N type`.
     pub fn word(self) -> &'static str {
         match self {
             SessionType::Local => "local",
             SessionType::ErspanSource => "erspan-source",
+            SessionType::ErspanDestination => "erspan-destination",
         }
     }
 }
@@ -61,6 +64,10 @@ pub struct MonitorSession {
     pub mtu: Option<u16>,
     /// What is said of ERSPAN.
     pub erspan: ErspanSettings,
+    /// `source ip` of a session of type erspan-destination: the address of a host that copies are sent to.
+    pub receive_at: Option<Ipv4Addr>,
+    /// `filter origin`: hosts that copies are taken of, each once; empty for all.
+    pub origins: Vec<Ipv4Addr>,
     /// It is not run.
     pub shut: bool,
 }
@@ -172,6 +179,8 @@ impl Default for MonitorSession {
             sampling: None,
             mtu: None,
             erspan: ErspanSettings::default(),
+            receive_at: None,
+            origins: Vec::new(),
             shut: true,
         }
     }
@@ -209,10 +218,12 @@ impl SessionSource {
 impl MonitorSession {
     /// Something is to get the copies.
     pub fn has_destination(&self) -> bool {
-        if self.kind == SessionType::ErspanSource {
-            return self.erspan.id.is_some() && self.erspan.destination.is_some();
+        let has_port = || !self.destinations.is_empty() || !self.destination_profiles.is_empty();
+        match self.kind {
+            SessionType::Local => has_port(),
+            SessionType::ErspanSource => self.erspan.id.is_some() && self.erspan.destination.is_some(),
+            SessionType::ErspanDestination => self.erspan.id.is_some() && has_port(),
         }
-        !self.destinations.is_empty() || !self.destination_profiles.is_empty()
     }
 
     /// The lines of its block, in the order of the configuration.
@@ -223,6 +234,8 @@ impl MonitorSession {
         lines.extend(self.destinations.iter().map(|name| format!("destination interface {name}")));
         lines.extend(self.destination_profiles.iter().map(|name| format!("destination port-profile {name}")));
         lines.extend(self.erspan.lines());
+        lines.extend(said("source ip", self.receive_at.map(|at| at.to_string())));
+        lines.extend(self.origins.iter().map(|origin| format!("filter origin {origin}")));
         lines.extend(said("filter vlan", self.filter_vlans.as_ref().map(VlanSet::to_string)));
         lines.extend(said("filter access-group", self.filter_acl.clone()));
         lines.extend(said("filter bpf", self.filter_bpf.as_ref().map(|filter| format!("\"{}\"", filter.text))));
@@ -232,7 +245,7 @@ impl MonitorSession {
         lines
     }
 
-    /// What a module is told.
+    /// What a module is told, but for what other modules have to do with it ([`super::relay`]).
     pub fn compile(&self, id: u16, domain: u16) -> Session {
         let source = |s: &SessionSource| Source { what: s.what.clone(), rx: s.rx, tx: s.tx };
         Session {
@@ -246,6 +259,13 @@ impl MonitorSession {
             sampling: self.sampling,
             truncate: self.mtu,
             erspan: self.erspan.sent(domain).filter(|_| self.kind == SessionType::ErspanSource),
+            receive: self.erspan.id.filter(|_| self.kind == SessionType::ErspanDestination).map(|id| Receive {
+                id,
+                at: self.receive_at.map(Into::into),
+                from: Some(self.origins.iter().map(|origin| (*origin).into()).collect())
+                    .filter(|_| !self.origins.is_empty()),
+            }),
+            relay: None,
         }
     }
 }

@@ -23,6 +23,7 @@ const REPLACED: &[&str] = &[
     "erspan-id ",
     "destination ip ",
     "origin ip-address ",
+    "source ip ",
     "ip ttl ",
     "ip dscp ",
     "header-type ",

@@ -35,7 +35,7 @@ fn sources() -> impl Strategy<Value = Vec<SessionSource>> {
 }
 
 fn address() -> impl Strategy<Value = Option<Ipv4Addr>> {
-    of((1u32..0x7eff_ffff).prop_map(|n| Ipv4Addr::from(n | 0x0100_0000)))
+    of((0x0100_0000u32..0x7eff_ffff).prop_map(Ipv4Addr::from))
 }
 
 fn erspan() -> impl Strategy<Value = ErspanSettings> {
@@ -77,6 +77,13 @@ pub fn session() -> impl Strategy<Value = MonitorSession> {
         match kind {
             SessionType::Local => MonitorSession { destinations, destination_profiles, ..watching },
             SessionType::ErspanSource => MonitorSession { erspan, ..watching },
+            SessionType::ErspanDestination => {
+                let mut origins: Vec<Ipv4Addr> = [erspan.origin, erspan.destination].into_iter().flatten().collect();
+                origins.dedup();
+                let receive_at = erspan.origin;
+                let erspan = ErspanSettings { id: erspan.id, ..ErspanSettings::default() };
+                MonitorSession { destinations, destination_profiles, erspan, receive_at, origins, ..said }
+            }
         }
     })
 }

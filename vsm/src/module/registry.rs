@@ -54,6 +54,8 @@ pub struct Module {
     pub software: String,
     /// Address it connects from, while it is connected.
     pub address: Option<std::net::SocketAddr>,
+    /// The last such address, also while it is away.
+    pub last_address: Option<std::net::IpAddr>,
     /// Ports that it has attached; the last known ones while it is absent.
     pub ports: Vec<PortReport>,
     /// Version and hash of what it says it runs.
@@ -151,7 +153,8 @@ impl Registry {
             }
             let ports: Result<_, _> = module.ports.into_iter().map(saved::SavedPort::restore).collect();
             let ports = ports.map_err(|e| format!("module {slot}: {e}"))?;
-            self.inventory.modules.insert(slot, Module { ports, ..absent(uuid, module.host) });
+            let last_address = module.address;
+            self.inventory.modules.insert(slot, Module { ports, last_address, ..absent(uuid, module.host) });
         }
         for (nic, number) in saved.vethernets {
             let nic = nic.parse().map_err(|_| format!("Vethernet{number}: `{nic}` is no NIC identity"))?;
@@ -192,6 +195,7 @@ impl Registry {
             host.clone_into(&mut module.host);
             software.clone_into(&mut module.software);
             module.address = Some(address);
+            self.dirty |= module.last_address.replace(address.ip()) != Some(address.ip());
             module.connected_at = Some(SystemTime::now());
             module.counters.insertions += 1;
         }
@@ -317,6 +321,7 @@ fn absent(uuid: HostUuid, host: String) -> Module {
         host,
         software: String::new(),
         address: None,
+        last_address: None,
         ports: Vec::new(),
         applied: (0, ConfigHash::default()),
         intended: (0, ConfigHash::default()),

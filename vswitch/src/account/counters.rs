@@ -185,6 +185,16 @@ pub struct SessionCells {
     pub truncated: Counter,
     /// Super-frames that were cut.
     pub segmented: Counter,
+    /// Copies of other hosts.
+    pub received: Counter,
+    /// Of these, that were cut short there.
+    pub received_cut: Counter,
+    /// Copies of hosts that it takes none of.
+    pub unwelcome: Counter,
+    /// Numbers of copies that never came.
+    pub missing: Counter,
+    /// Copies that came behind later ones.
+    pub late: Counter,
     losses: [Counter; CopyLoss::COUNT],
 }
 
@@ -291,6 +301,11 @@ impl Counters {
             segmented: cells.segmented.get(),
             matched: cells.matched.get(),
             truncated: cells.truncated.get(),
+            received: cells.received.get(),
+            received_cut: cells.received_cut.get(),
+            unwelcome: cells.unwelcome.get(),
+            missing: cells.missing.get(),
+            late: cells.late.get(),
             losses: cells.losses.each_ref().map(Counter::get),
         })
     }

@@ -201,6 +201,16 @@ pub struct SessionStats {
     pub matched: u64,
     /// Copies that were cut short.
     pub truncated: u64,
+    /// Copies of other hosts that its destinations got, or lost.
+    pub received: u64,
+    /// Of these, that were cut short there.
+    pub received_cut: u64,
+    /// Copies of hosts that it takes none of.
+    pub unwelcome: u64,
+    /// Numbers of copies that never came.
+    pub missing: u64,
+    /// Copies that came behind later ones.
+    pub late: u64,
     /// What `dropped` consists of, by the number of [`CopyLoss`](crate::observe::mirror::CopyLoss).
     pub losses: [u64; CopyLoss::COUNT],
 }
@@ -234,6 +244,11 @@ impl SessionStats {
             segmented: self.segmented + other.segmented,
             matched: self.matched + other.matched,
             truncated: self.truncated + other.truncated,
+            received: self.received + other.received,
+            received_cut: self.received_cut + other.received_cut,
+            unwelcome: self.unwelcome + other.unwelcome,
+            missing: self.missing + other.missing,
+            late: self.late + other.late,
             losses: std::array::from_fn(|i| {
                 self.losses.get(i).copied().unwrap_or(0) + other.losses.get(i).copied().unwrap_or(0)
             }),

@@ -9,6 +9,8 @@ use std::time;
 use super::ports::Homes;
 use super::{Answer, Ask, Control, Error, PATIENCE, lock};
 use crate::account::counters::Counters;
+use crate::observe::mirror::inlet::{Inlet, RawInlet};
+use crate::observe::mirror::received::Turned;
 use crate::observe::mirror::{self, Mirror, remote::RawSocket};
 use crate::port::PortId;
 use crate::snapshot::Snapshot;
@@ -19,6 +21,8 @@ pub(crate) struct MirrorSeat {
     pub(crate) counters: Arc<Counters>,
     /// The mirror is in its long sleep, or about to be.
     pub(crate) asleep: AtomicBool,
+    /// What came from other hosts and was for nobody.
+    pub(crate) turned: Turned,
     /// Written to end it.
     pub(crate) waker: Option<OwnedFd>,
 }
@@ -90,6 +94,30 @@ impl Control {
         self.ask_mirror(|reply| mirror::engine::Ask::Remote { socket: Box::new(socket), reply })?;
         homes.has_socket = true;
         Ok(())
+    }
+
+    /// Gives the mirror a socket when `snapshot` is the first that takes copies of other hosts.
+    pub(super) fn give_inlet(&self, homes: &mut Homes, snapshot: &Snapshot) -> Result<(), Error> {
+        if homes.has_inlet || !snapshot.receives() || lock(&self.mirror).is_some() {
+            return Ok(());
+        }
+        let inlet: Box<dyn Inlet> = Box::new(RawInlet::open().map_err(|error| Error::Remote(error.to_string()))?);
+        self.ask_mirror(|reply| mirror::engine::Ask::Inlet { inlet: Some(inlet), reply })?;
+        homes.has_inlet = true;
+        Ok(())
+    }
+
+    /// Closes it when the running snapshot takes none any more: then the kernel tells senders so.
+    pub(super) fn take_inlet(&self, homes: &mut Homes) {
+        if homes.has_inlet && !self.running().receives() {
+            let _closed_here = self.ask_mirror(|reply| mirror::engine::Ask::Inlet { inlet: None, reply });
+            homes.has_inlet = false;
+        }
+    }
+
+    /// Packets of other hosts that no session took: why, and how many.
+    pub fn turned_away(&self) -> Vec<(&'static str, u64)> {
+        self.shared.mirror.turned.read()
     }
 
     /// Takes the handles of ports back that the running snapshot has no copies for.

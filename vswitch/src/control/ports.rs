@@ -28,6 +28,8 @@ pub(super) struct Homes {
     pub(super) copied_to: HashSet<PortId>,
     /// The mirror has a socket to other hosts.
     pub(super) has_socket: bool,
+    /// It has one from other hosts.
+    pub(super) has_inlet: bool,
     planned: Option<time::Instant>,
     before: Vec<WorkerLoad>,
 }

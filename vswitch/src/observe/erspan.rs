@@ -9,6 +9,7 @@
 //! |---|---|---|---|
 //! | I | 0x0000, 0x88be | none | no |
 //! | II | 0x1000 (sequence), 0x88be | 8 octets, version 1 | by default: what Suricata reads |
+//! | II, between modules | 0x3000 (key, sequence), 0x88be | 8 octets, version 1 | by a relayed session |
 //! | III | 0x1000 (sequence), 0x22eb | 12 octets, version 2; 20 with a sub-header | when asked for |
 //!
 //! * **The VLAN** of a copy stands in the header: that of the tag, which is then taken out of the frame, or that of the
@@ -25,7 +26,7 @@
 mod decode;
 mod encode;
 
-pub use decode::{Received, Refused, TypeSeen};
+pub use decode::{Received, Refused, TagSeen, TypeSeen};
 pub use encode::{Encapsulation, Sighting, Tag};
 
 /// Most octets in front of a frame: IPv4, GRE with sequence, type III with a sub-header.
@@ -45,6 +46,9 @@ const GRE_II: u16 = 0x88be;
 const GRE_III: u16 = 0x22eb;
 /// GRE flag: a sequence number follows (RFC 2890 clause 2).
 const GRE_SEQUENCE: u16 = 0x1000;
+/// GRE flag: a key follows (RFC 2890 clause 2).
+const GRE_KEY: u16 = 0x2000;
+const KEY: usize = 4;
 const VERSION_II: u8 = 1;
 const VERSION_III: u8 = 2;
 const PLATFORM_N1KV: u8 = 1;
@@ -58,6 +62,8 @@ pub enum Form {
     Two,
     /// Type III.
     Three(Stamp),
+    /// Type II with this GRE key, from module to module; the packet may be cut on its way.
+    Relay(u32),
 }
 
 /// What a type III header says of time, and in which sub-header.
@@ -78,6 +84,7 @@ impl Form {
     pub fn headers(self) -> usize {
         let behind_gre = match self {
             Form::Two => 8,
+            Form::Relay(_) => KEY + 8,
             Form::Three(Stamp::Micros100 | Stamp::Nanos100) => 12,
             Form::Three(Stamp::Ieee1588 | Stamp::Nexus1000v(_)) => 12 + SUB_HEADER,
         };

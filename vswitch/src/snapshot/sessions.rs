@@ -5,10 +5,10 @@ use std::sync::Arc;
 use proto::addr::VlanId;
 
 use super::{PortPolicy, SessionSet, Snapshot, limit};
-use crate::config::{Error, RemoteConfig, SESSION_ID_MAX, SessionConfig};
+use crate::config::{Error, Known, ReceiveConfig, RemoteConfig, SESSION_ID_MAX, SessionConfig};
 use crate::observe::bpf::Program;
-use crate::observe::erspan::Encapsulation;
-use crate::observe::mirror::filter::Filter;
+use crate::observe::erspan::{Received, TypeSeen};
+use crate::observe::mirror::filter::{Filter, Way};
 use crate::parse::Parsed;
 use crate::port::PortId;
 use crate::table::acl::list::Lists;
@@ -24,6 +24,8 @@ pub struct Session {
     pub destinations: Vec<PortId>,
     /// Other hosts that get them.
     pub remotes: Vec<RemoteConfig>,
+    /// Copies of other hosts that its destinations get.
+    pub receive: Option<ReceiveConfig>,
     /// Of every so many frames one is copied.
     pub sampling: u32,
     /// Octets of a copy, at most.
@@ -47,7 +49,7 @@ impl Snapshot {
         i: usize,
         session: &SessionConfig,
         lists: &Lists,
-        own: &[Encapsulation],
+        own: &[Way],
     ) -> Result<(), Error> {
         let name = || format!("session {}", session.id);
         limit("number of a monitor session", session.id.into(), SESSION_ID_MAX.into())?;
@@ -87,7 +89,8 @@ impl Snapshot {
         for (sessions, reason) in self.drop_sessions.iter_mut().zip(0..) {
             *sessions |= (session.drops >> reason & 1) << i;
         }
-        self.sessions.push(Session { id: session.id, destinations, remotes, sampling, truncate, bpf, filter });
+        let receive = session.receive.clone();
+        self.sessions.push(Session { id: session.id, destinations, remotes, receive, sampling, truncate, bpf, filter });
         Ok(())
     }
 
@@ -116,6 +119,27 @@ impl Snapshot {
         self.sessions.iter().any(|session| !session.remotes.is_empty())
     }
 
+    /// A session takes copies of other hosts.
+    pub fn receives(&self) -> bool {
+        self.sessions.iter().any(|session| session.receive.is_some())
+    }
+
+    /// The session that such a copy is for, and whether it takes it of that host.
+    pub fn receiving(&self, copy: &Received<'_>) -> Option<(&Session, bool)> {
+        let all = self.sessions.iter().filter_map(|session| Some((session, session.receive.as_ref()?)));
+        let knows = |receive: &ReceiveConfig| match (receive.by, copy.key) {
+            (Known::Key(key), Some(is)) => key == is,
+            (Known::Id(_), None) if copy.kind == TypeSeen::One => {
+                receive.from.is_some() && receive.takes_of(copy.source)
+            }
+            (Known::Id(id), None) => id == copy.session,
+            _ => false,
+        };
+        let mut fitting =
+            all.filter(|(_, receive)| receive.at.is_none_or(|at| at == copy.destination) && knows(receive));
+        fitting.next().map(|(session, receive)| (session, receive.takes_of(copy.source)))
+    }
+
     /// Sessions that copy one of so many frames.
     #[inline(always)]
     pub fn sampled(&self) -> SessionSet {
@@ -136,7 +160,9 @@ impl Snapshot {
 
     fn choose(&self, sessions: SessionSet, choosy: SessionSet, vlan: Option<VlanId>, frame: &Parsed) -> SessionSet {
         let all = self.sessions.iter().enumerate();
-        let refusing = all.filter(|(i, session)| choosy >> i & 1 == 1 && !session.filter.takes(vlan, &frame.key));
+        let by_uplink = self.port(frame.key.in_port()).is_some_and(|from| from.config.uplink);
+        let refusing =
+            all.filter(|(i, session)| choosy >> i & 1 == 1 && !session.filter.takes(vlan, &frame.key, by_uplink));
         sessions & !refusing.fold(0, |set: SessionSet, (i, _)| set | 1 << i)
     }
 

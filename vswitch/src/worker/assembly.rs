@@ -18,6 +18,7 @@ use crate::flow::Flows;
 use crate::flow::record::Record;
 use crate::frame::{BATCH, Buffer};
 use crate::observe::mirror::outlet::Outlet;
+use crate::observe::mirror::received::Turned;
 use crate::observe::mirror::ring::rings;
 use crate::observe::mirror::{RING_OCTETS, SPILL_MAX, SPILL_OCTETS};
 use crate::port::PORTS_MAX;
@@ -99,6 +100,7 @@ fn share(count: usize) -> Arc<Shared> {
     let mirror = MirrorSeat {
         counters: Arc::new(Counters::of_mirror()),
         asleep: AtomicBool::new(false),
+        turned: Turned::default(),
         waker: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok(),
     };
     Arc::new(Shared { snapshot: Current::new(Snapshot::default()), seats: (0..count).map(seat).collect(), mirror })

@@ -1,17 +1,25 @@
 //! What monitor sessions say of ERSPAN: how copies are sent through the network.
 //!
 //! Type II is the default, because Suricata reads no newer one. A session sends from every module that sees a frame of its
-//! sources, each with its own address unless `origin ip-address` says another.
+//! sources, each with its own address unless `origin ip-address` says another. A session of type erspan-destination takes copies that
+//! others have sent to a host of the switch, with `erspan-id`, and gives them to its destinations on that host.
+
+use std::net::Ipv4Addr;
 
 use super::monitor::WORDS;
 use super::target::{edit_session, wanted};
 use crate::cli::render::Output;
 use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error, Mode, Run};
-use crate::config::model::{HeaderType, MonitorSession};
+use crate::config::model::{HeaderType, Model, MonitorSession, SessionType};
 use crate::config::monitor::{ErspanSettings, length_warning};
 
 const SOURCE: &[Mode] = &[Mode::ErspanSource];
+const DESTINATION: &[Mode] = &[Mode::ErspanDestination];
+const BOTH: &[Mode] = &[Mode::ErspanSource, Mode::ErspanDestination];
+
+/// Most hosts that `filter origin` names.
+const ORIGINS_MAX: usize = 16;
 
 fn of(syntax: &'static str, help: &'static str, no: &'static str, run: Run) -> Command {
     Command { modes: SOURCE, syntax, help, words: WORDS, no: Some(no), run }
@@ -20,11 +28,33 @@ fn of(syntax: &'static str, help: &'static str, no: &'static str, run: Run) -> C
 /// The commands.
 pub fn commands() -> Vec<Command> {
     let header = "header-type { <type=2> | <type=3> [ granularity <unit=100us|100ns|1588> | platform <form=n1kv> ] }";
+    let receiving =
+        |syntax, help, no, run| Command { modes: DESTINATION, syntax, help, words: WORDS, no: Some(no), run };
     vec![
-        of("erspan-id <id:num:1-1023>", "Number of the copies", "erspan-id [<id:num:1-1023>]", |session, args| {
-            let id = args.number("id").filter(|_| !args.negated).and_then(|id| u16::try_from(id).ok());
-            edit(session, move |erspan| erspan.id = id)
-        }),
+        Command {
+            modes: BOTH,
+            syntax: "erspan-id <id:num:1-1023>",
+            help: "Number of the copies",
+            words: WORDS,
+            no: Some("erspan-id [<id:num:1-1023>]"),
+            run: |session, args| {
+                let id = args.number("id").filter(|_| !args.negated).and_then(|id| u16::try_from(id).ok());
+                edit(session, move |erspan| erspan.id = id)
+            },
+        },
+        receiving(
+            "source ip <addr:ip>",
+            "Address of a host that copies are sent to",
+            "source ip [<addr:ip>]",
+            |session, args| {
+                let at = if args.negated { None } else { Some(host(args)?) };
+                edit_session(session, move |session, model| {
+                    session.receive_at = at;
+                    Ok(shared_id(model, session))
+                })
+            },
+        ),
+        receiving("filter origin <addr:ip>", "Take copies of this host", "filter origin [<addr:ip>]", origin),
         of("destination ip <addr:ip>", "Where copies go", "destination ip [<addr:ip>]", |session, args| {
             address(session, args, |erspan| &mut erspan.destination)
         }),
@@ -57,25 +87,74 @@ pub fn commands() -> Vec<Command> {
 fn edit(session: &mut Session, change: impl FnOnce(&mut ErspanSettings) + Send + 'static) -> Result<Output, Error> {
     edit_session(session, move |session, model| {
         let warning = |session: &MonitorSession| {
-            let sends = session.has_destination() && !session.shut;
+            let sends = session.kind == SessionType::ErspanSource && session.has_destination() && !session.shut;
             sends.then(|| length_warning(model, session)).flatten()
         };
         let before = warning(session);
         change(&mut session.erspan);
-        Ok(warning(session).filter(|after| before.as_ref() != Some(after)).into_iter().collect())
+        let shared = shared_id(model, session);
+        Ok(warning(session).filter(|after| before.as_ref() != Some(after)).into_iter().chain(shared).collect())
     })
 }
 
 fn address(
     session: &mut Session,
     args: &Args,
-    field: fn(&mut ErspanSettings) -> &mut Option<std::net::Ipv4Addr>,
+    field: fn(&mut ErspanSettings) -> &mut Option<Ipv4Addr>,
 ) -> Result<Output, Error> {
-    let addr = if args.negated { None } else { Some(wanted(args.ip("addr"))?) };
-    if addr.is_some_and(|ip| ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() || ip.is_loopback()) {
-        return Err(Error::Refused("Address is not that of a host".to_owned()));
-    }
+    let addr = if args.negated { None } else { Some(host(args)?) };
     edit(session, move |erspan| *field(erspan) = addr)
+}
+
+/// The address of a host.
+fn host(args: &Args) -> Result<Ipv4Addr, Error> {
+    let ip = wanted(args.ip("addr"))?;
+    match ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() || ip.is_loopback() {
+        true => Err(Error::Refused("Address is not that of a host".to_owned())),
+        false => Ok(ip),
+    }
+}
+
+/// Of two sessions that take the same copies, the first gets them.
+fn shared_id(model: &Model, session: &MonitorSession) -> Vec<String> {
+    let same = |other: &MonitorSession| {
+        let at = [other.receive_at, session.receive_at];
+        let meet = at.contains(&None) || at[0] == at[1];
+        other.kind == session.kind && other.erspan.id == session.erspan.id && meet
+    };
+    if session.kind != SessionType::ErspanDestination {
+        return Vec::new();
+    }
+    let Some(id) = session.erspan.id else { return Vec::new() };
+    let others = model.sessions.iter().filter(|(_, other)| same(other)).map(|(number, _)| number.to_string());
+    let others: Vec<String> = others.collect();
+    match others.is_empty() {
+        true => Vec::new(),
+        false => vec![format!(
+            "Copies with ERSPAN id {id} go to session {} as well; of these, the first that runs on a module gets them",
+            others.join(", ")
+        )],
+    }
+}
+
+fn origin(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let negated = args.negated;
+    let addr = if negated { args.ip("addr") } else { Some(host(args)?) };
+    edit_session(session, move |session, _| {
+        let origins = &mut session.origins;
+        match addr {
+            Some(addr) if !negated && !origins.contains(&addr) => origins.push(addr),
+            Some(addr) if negated && !origins.contains(&addr) => {
+                return Err(format!("{addr} is not an origin of the session"));
+            }
+            addr if negated => origins.retain(|origin| addr.is_some_and(|addr| addr != *origin)),
+            _ => {}
+        }
+        match origins.len() > ORIGINS_MAX {
+            true => Err(format!("A session has at most {ORIGINS_MAX} origins")),
+            false => Ok(Vec::new()),
+        }
+    })
 }
 
 fn header_type(session: &mut Session, args: &Args) -> Result<Output, Error> {

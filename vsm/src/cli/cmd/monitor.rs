@@ -32,6 +32,7 @@ pub(super) const WORDS: &[(&str, &str)] = &[
     ("type", "Type of the session"),
     ("local", "Copies go to ports of the switch"),
     ("erspan-source", "Copies go through the network"),
+    ("erspan-destination", "Copies of others go to ports of the switch"),
     ("erspan-id", "Number that tells the copies of one session from those of another"),
     ("ip", "IPv4"),
     ("addr", "IPv4 address"),
@@ -78,9 +79,11 @@ pub(super) const WORDS: &[(&str, &str)] = &[
 ];
 
 /// Sessions of every type.
-const ALL: &[Mode] = &[Mode::Monitor, Mode::ErspanSource];
+const ALL: &[Mode] = &[Mode::Monitor, Mode::ErspanSource, Mode::ErspanDestination];
+/// Sessions that watch frames of the switch.
+const WATCHING: &[Mode] = &[Mode::Monitor, Mode::ErspanSource];
 /// Sessions whose copies go to ports.
-const LOCAL: &[Mode] = &[Mode::Monitor];
+const TO_PORTS: &[Mode] = &[Mode::Monitor, Mode::ErspanDestination];
 
 fn sub(modes: &'static [Mode], syntax: &'static str, help: &'static str, no: &'static str, run: Run) -> Command {
     Command { modes, syntax, help, words: WORDS, no: Some(no), run }
@@ -94,7 +97,7 @@ pub fn commands() -> Vec<Command> {
     let to = "destination { interface <names:ifs> | port-profile <name:word80> }";
     vec![
         config(
-            "monitor session <id:num:1-256> [type <type=local|erspan-source>] [shut]",
+            "monitor session <id:num:1-256> [type <type=local|erspan-source|erspan-destination>] [shut]",
             "Create a monitor session and change it",
             "monitor session { <id:num:1-256> | all } [shut]",
             session_command,
@@ -115,9 +118,9 @@ pub fn commands() -> Vec<Command> {
                 Ok(Vec::new())
             })
         }),
-        sub(ALL, source, "What is watched", source, sources),
-        sub(ALL, "source drops [<reason:word>]", "Frames that are dropped", "source drops [<reason:word>]", drops),
-        sub(LOCAL, to, "Where the copies go", to, destinations),
+        sub(WATCHING, source, "What is watched", source, sources),
+        sub(WATCHING, "source drops [<reason:word>]", "Frames that are dropped", "source drops [<reason:word>]", drops),
+        sub(TO_PORTS, to, "Where the copies go", to, destinations),
         Command {
             modes: ALL,
             syntax: "destination remote vlan <vlan:vlan>",
@@ -127,28 +130,28 @@ pub fn commands() -> Vec<Command> {
             run: |_, _| Err(Error::Refused(NO_RSPAN.to_owned())),
         },
         sub(
-            ALL,
+            WATCHING,
             "filter vlan <ids:vlans>",
             "Copy frames in these VLANs only",
             "filter vlan [<ids:vlans>]",
             filter_vlans,
         ),
         sub(
-            ALL,
+            WATCHING,
             "filter access-group <acl:word>",
             "Copy frames that an access list permits only",
             "filter access-group [<acl:word>]",
             filter_acl,
         ),
         sub(
-            ALL,
+            WATCHING,
             "filter bpf <filter:quoted>",
             "Copy frames that a filter of libpcap matches only",
             "filter bpf [<filter:quoted>]",
             filter_bpf,
         ),
         sub(
-            ALL,
+            WATCHING,
             "sampling <one-of:num:2-1000000>",
             "Of every so many frames copy one",
             "sampling [<one-of:num:2-1000000>]",
@@ -161,7 +164,7 @@ pub fn commands() -> Vec<Command> {
             },
         ),
         sub(
-            ALL,
+            WATCHING,
             "mtu <octets:num:64-9216>",
             "Cut copies to a length",
             "mtu [<octets:num:64-9216>]",
@@ -215,6 +218,7 @@ fn session_command(session: &mut Session, args: &Args) -> Result<Output, Error> 
     let mode = match kind {
         SessionType::Local => Mode::Monitor,
         SessionType::ErspanSource => Mode::ErspanSource,
+        SessionType::ErspanDestination => Mode::ErspanDestination,
     };
     session.enter(mode, Subject::Number(id.into()));
     Ok(output)
@@ -246,6 +250,7 @@ fn lacks(model: &Model, session: &MonitorSession) -> Vec<String> {
         SessionType::ErspanSource if session.sources.is_empty() || !session.has_destination() => {
             "a source, an ERSPAN id and a destination"
         }
+        SessionType::ErspanDestination if !session.has_destination() => "an ERSPAN id and a destination",
         SessionType::ErspanSource => return length_warning(model, session).into_iter().collect(),
         _ => return Vec::new(),
     };

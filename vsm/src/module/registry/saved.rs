@@ -27,6 +27,9 @@ pub(super) struct Saved {
 pub(super) struct SavedModule {
     pub(super) uuid: String,
     pub(super) host: String,
+    /// Where copies of monitor sessions are sent to, also before it is there again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) address: Option<std::net::IpAddr>,
     #[serde(default)]
     pub(super) ports: Vec<SavedPort>,
 }
@@ -58,6 +61,7 @@ impl SavedModule {
         SavedModule {
             uuid: module.uuid.to_string(),
             host: module.host.clone(),
+            address: module.last_address,
             ports: module.ports.iter().map(port).collect(),
         }
     }

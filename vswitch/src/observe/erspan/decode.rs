@@ -3,9 +3,11 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use proto::addr::VlanId;
+
 use super::{
-    Direction, FRAME_MIN, GRE_II, GRE_III, GRE_SEQUENCE, PLATFORM_N1KV, PLATFORM_SECONDS, PROTOCOL_GRE, SESSION_MAX,
-    SUB_HEADER, VERSION_II, VERSION_III,
+    Direction, FRAME_MIN, GRE_II, GRE_III, GRE_KEY, GRE_SEQUENCE, KEY, PLATFORM_N1KV, PLATFORM_SECONDS, PROTOCOL_GRE,
+    SESSION_MAX, SUB_HEADER, VERSION_II, VERSION_III,
 };
 use crate::wire::ipv4::Ipv4;
 use crate::wire::{u16_at, u32_at};
@@ -46,6 +48,25 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// As it is shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Refused::Ipv4 => "ipv4-header",
+            Refused::Fragment => "fragment",
+            Refused::NotGre => "not-gre",
+            Refused::Short => "header-short",
+            Refused::GreFlags => "gre-flags",
+            Refused::GreProtocol => "gre-protocol",
+            Refused::Version => "erspan-version",
+            Refused::Vlan => "vlan-reserved",
+            Refused::Payload => "not-ethernet",
+            Refused::Runt => "frame-short",
+        }
+    }
+
     /// All of them.
     pub const ALL: [Refused; 10] = [
         Refused::Ipv4,
@@ -72,6 +93,20 @@ pub enum TypeSeen {
     Three,
 }
 
+/// What a header says of the tag of its frame.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum TagSeen {
+    /// Nothing (types I and III), or that there was none (type II).
+    Unsaid,
+    /// It was taken out.
+    Removed,
+    /// It is in the frame.
+    Kept,
+}
+
+/// Flags of what comes from another module.
+const KEYED: u16 = GRE_KEY | GRE_SEQUENCE;
+
 /// A copy as it was received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Received<'a> {
@@ -83,11 +118,17 @@ pub struct Received<'a> {
     pub kind: TypeSeen,
     /// ERSPAN id, 0 to [`SESSION_MAX`]; type I has none, which is 0.
     pub session: u16,
+    /// GRE key, which copies from another module have.
+    pub key: Option<u32>,
     /// Number of the packet among those of its session; type I has none.
     pub sequence: Option<u32>,
     /// Tag control information of the header: the frame had this tag and does not have it any more, or it belongs to this
     /// VLAN. `None` when the header has no VLAN, or the frame has its tag.
     pub tci: Option<u16>,
+    /// VLAN of the header, whatever became of the tag.
+    pub vlan: Option<VlanId>,
+    /// What became of the tag.
+    pub tag: TagSeen,
     /// The copy ends before the frame did.
     pub truncated: bool,
     /// Which way it went, which type III says.
@@ -120,18 +161,25 @@ impl<'a> Received<'a> {
             destination: ip.dst.into(),
             kind: TypeSeen::One,
             session: 0,
+            key: None,
             sequence: None,
             tci: None,
+            vlan: None,
+            tag: TagSeen::Unsaid,
             truncated: false,
             direction: None,
             port: None,
             time: None,
             frame: &[],
         };
-        // No checksum, routing or key, and version 0 (RFC 2784 clause 2.3).
+        // No checksum or routing, a key from another module alone, and version 0 (RFC 2784 clause 2.3).
         let read = match (protocol, flags) {
             (GRE_II, 0) => blank.framed(gre, 4)?,
             (GRE_II, GRE_SEQUENCE) => blank.type_two(gre)?,
+            (GRE_II, KEYED) => {
+                let key = Some(u32_at(gre, 4).ok_or(Refused::Short)?);
+                Received { key, ..blank }.type_two(gre.get(KEY..).ok_or(Refused::Short)?)?
+            }
             (GRE_III, GRE_SEQUENCE) => blank.type_three(gre)?,
             (GRE_II | GRE_III, _) => return Err(Refused::GreFlags),
             _ => return Err(Refused::GreProtocol),
@@ -161,6 +209,7 @@ impl<'a> Received<'a> {
         self.session = low & SESSION_MAX;
         self.truncated = low & 0x0400 != 0;
         self.tci = (vlan != 0).then_some(low & 0xe000 | vlan);
+        self.vlan = VlanId::new(vlan);
         Ok(low >> 11 & 3)
     }
 
@@ -168,7 +217,8 @@ impl<'a> Received<'a> {
         match self.begin(gre, TypeSeen::Two, VERSION_II)? {
             1 => return Err(Refused::Payload),
             // The tag is in the frame; the header only repeats it.
-            3 => self.tci = None,
+            3 => (self.tci, self.tag) = (None, TagSeen::Kept),
+            2 => self.tag = TagSeen::Removed,
             _ => {}
         }
         self.port = Some(u32_at(gre, 12).ok_or(Refused::Short)? & 0xf_ffff);

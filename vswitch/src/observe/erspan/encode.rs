@@ -6,8 +6,8 @@ use std::time::Duration;
 use proto::addr::VlanId;
 
 use super::{
-    Direction, Form, GRE_II, GRE_III, GRE_SEQUENCE, HEADERS_MAX, IPV4, PLATFORM_N1KV, PLATFORM_SECONDS, PROTOCOL_GRE,
-    SESSION_MAX, Stamp, VERSION_II, VERSION_III,
+    Direction, Form, GRE_II, GRE_III, GRE_KEY, GRE_SEQUENCE, HEADERS_MAX, IPV4, PLATFORM_N1KV, PLATFORM_SECONDS,
+    PROTOCOL_GRE, SESSION_MAX, Stamp, VERSION_II, VERSION_III,
 };
 use crate::offload::checksum;
 
@@ -44,6 +44,8 @@ pub enum Tag {
     Removed(u16),
     /// It has its tag.
     Kept,
+    /// The copy has the tag of that VLAN, if there is one; whether the frame had a tag, too.
+    Whole(Option<VlanId>, bool),
 }
 
 /// What is said of one copy.
@@ -63,7 +65,8 @@ pub struct Sighting {
 
 impl Encapsulation {
     /// Writes the headers of a copy of `octets` octets with that sequence number, and gives how many octets they have:
-    /// those of [`Form::headers`]. The kernel may not fragment the packet (DF), and need not compute anything.
+    /// those of [`Form::headers`]. Nobody may fragment the packet (DF), unless it is relayed, and the kernel need not compute
+    /// anything.
     pub fn write(&self, copy: &Sighting, sequence: u32, octets: usize, out: &mut [u8; HEADERS_MAX]) -> usize {
         let headers = self.form.headers();
         let total = u16::try_from(headers + octets).unwrap_or(u16::MAX);
@@ -72,7 +75,8 @@ impl Encapsulation {
         ip.put(total.to_be_bytes());
         // An atomic datagram needs no identification (RFC 6864 clause 4.1).
         ip.put([0, 0]);
-        ip.put(DF.to_be_bytes());
+        let may_be_cut = matches!(self.form, Form::Relay(_));
+        ip.put((if may_be_cut { 0 } else { DF }).to_be_bytes());
         ip.put([self.ttl, PROTOCOL_GRE, 0, 0]);
         ip.put(self.origin.octets());
         ip.put(self.destination.octets());
@@ -81,14 +85,22 @@ impl Encapsulation {
             (header[10], header[11]) = (sum[0], sum[1]);
         }
         let mut gre = Writer { out: &mut out[..], at: IPV4 };
-        gre.put(GRE_SEQUENCE.to_be_bytes());
         match self.form {
             Form::Two => {
+                gre.put(GRE_SEQUENCE.to_be_bytes());
                 gre.put(GRE_II.to_be_bytes());
                 gre.put(sequence.to_be_bytes());
                 self.type_two(copy, &mut gre);
             }
+            Form::Relay(key) => {
+                gre.put((GRE_KEY | GRE_SEQUENCE).to_be_bytes());
+                gre.put(GRE_II.to_be_bytes());
+                gre.put(key.to_be_bytes());
+                gre.put(sequence.to_be_bytes());
+                self.type_two(copy, &mut gre);
+            }
             Form::Three(stamp) => {
+                gre.put(GRE_SEQUENCE.to_be_bytes());
                 gre.put(GRE_III.to_be_bytes());
                 gre.put(sequence.to_be_bytes());
                 self.type_three(copy, stamp, &mut gre);
@@ -100,7 +112,7 @@ impl Encapsulation {
     /// Version, VLAN; class of service, two bits that the types use differently, T, session.
     fn first_word(&self, version: u8, copy: &Sighting, bits: u16) -> [u8; 4] {
         let (vlan, cos) = match copy.tag {
-            Tag::None(vlan) => (vlan.map_or(0, VlanId::get), 0),
+            Tag::None(vlan) | Tag::Whole(vlan, _) => (vlan.map_or(0, VlanId::get), 0),
             Tag::Removed(tci) => (tci & 0x0fff, tci >> 13),
             Tag::Kept => (0, 0),
         };
@@ -112,9 +124,9 @@ impl Encapsulation {
 
     fn type_two(&self, copy: &Sighting, out: &mut Writer) {
         let en = match copy.tag {
-            Tag::None(_) => 0,
+            Tag::None(_) | Tag::Whole(_, false) => 0,
             Tag::Removed(_) => EN_REMOVED,
-            Tag::Kept => EN_KEPT,
+            Tag::Kept | Tag::Whole(_, true) => EN_KEPT,
         };
         out.put(self.first_word(VERSION_II, copy, en));
         out.put((copy.port & 0xf_ffff).to_be_bytes());

@@ -79,6 +79,14 @@ fn the_outer_header_is_whole_and_may_not_be_cut() {
 }
 
 #[test]
+fn what_is_relayed_has_a_key_and_may_be_cut() {
+    let packet =
+        packet(&encapsulation(Form::Relay(0x0064_0007)), &sighting(Tag::Whole(VlanId::new(100), false)), 9, &FRAME);
+    assert_eq!(hex(&packet[..8]), "45b8003600000000");
+    assert_eq!(hex(&packet[20..40]), "300088be006400070000000910640123".to_owned() + "00023456");
+}
+
+#[test]
 fn the_overhead_is_as_written_in_the_books() {
     // 50, 54 and 62 octets with the outer Ethernet header.
     let forms = [Form::Two, Form::Three(Stamp::Micros100), Form::Three(Stamp::Nexus1000v(1))];
@@ -89,6 +97,7 @@ fn the_overhead_is_as_written_in_the_books() {
 fn any_form() -> impl Strategy<Value = Form> {
     prop_oneof![
         Just(Form::Two),
+        any::<u32>().prop_map(Form::Relay),
         Just(Form::Three(Stamp::Micros100)),
         Just(Form::Three(Stamp::Nanos100)),
         Just(Form::Three(Stamp::Ieee1588)),
@@ -101,6 +110,7 @@ fn any_tag() -> impl Strategy<Value = Tag> {
         (0..4095u16).prop_map(|vlan| Tag::None(VlanId::new(vlan))),
         (0..8u16, 0..4095u16).prop_map(|(pcp, vlan)| Tag::Removed(pcp << 13 | vlan)),
         Just(Tag::Kept),
+        (0..4095u16, any::<bool>()).prop_map(|(vlan, had)| Tag::Whole(VlanId::new(vlan), had)),
     ]
 }
 
@@ -130,10 +140,21 @@ proptest! {
             // A priority tag is of no VLAN: its class is lost with it.
             Tag::Removed(tci) => (tci & 0xfff != 0).then_some(tci),
             Tag::Kept => None,
+            // Type III does not say where the tag is.
+            Tag::Whole(_, true) if !matches!(form, Form::Three(_)) => None,
+            Tag::Whole(vlan, _) => vlan.map(VlanId::get),
         };
         prop_assert_eq!(read.tci, tci);
+        let (vlan, said) = match tag {
+            Tag::None(vlan) => (vlan, TagSeen::Unsaid),
+            Tag::Removed(tci) => (VlanId::new(tci & 0xfff), TagSeen::Removed),
+            Tag::Kept => (None, TagSeen::Kept),
+            Tag::Whole(vlan, had) => (vlan, if had { TagSeen::Kept } else { TagSeen::Unsaid }),
+        };
+        prop_assert_eq!((read.vlan, read.tag), (vlan, if matches!(form, Form::Three(_)) { TagSeen::Unsaid } else { said }));
+        prop_assert_eq!(read.key, if let Form::Relay(key) = form { Some(key) } else { None });
         match form {
-            Form::Two => {
+            Form::Two | Form::Relay(_) => {
                 prop_assert_eq!((read.kind, read.direction, read.time), (TypeSeen::Two, None, None));
                 prop_assert_eq!(read.port, Some(port & 0xf_ffff));
             }
@@ -172,6 +193,7 @@ proptest! {
 fn lies_are_refused() {
     let two = packet(&encapsulation(Form::Two), &sighting(Tag::Removed(100)), 1, &FRAME);
     let three = packet(&encapsulation(Form::Three(Stamp::Nexus1000v(1))), &sighting(Tag::Removed(100)), 1, &FRAME);
+    let relay = packet(&encapsulation(Form::Relay(7)), &sighting(Tag::Kept), 1, &FRAME);
     let cut = |packet: &[u8], octets: usize| {
         let mut cut = packet[..octets].to_vec();
         cut[2..4].copy_from_slice(&(octets as u16).to_be_bytes());
@@ -200,7 +222,11 @@ fn lies_are_refused() {
         (Refused::Runt, cut(&two, 49)),
         (Refused::Runt, cut(&three, 61)),
         (Refused::GreFlags, with(&two, 20, 0x90)),
-        (Refused::GreFlags, with(&two, 20, 0x30)),
+        (Refused::GreFlags, with(&two, 20, 0x20)),
+        (Refused::GreFlags, with(&three, 20, 0x30)),
+        (Refused::Short, cut(&relay, 27)),
+        (Refused::Short, cut(&relay, 39)),
+        (Refused::Runt, cut(&relay, 40)),
         (Refused::GreFlags, with(&two, 21, 0x01)),
         (Refused::GreFlags, with(&three, 20, 0)),
         (Refused::GreProtocol, with(&two, 23, 0)),

@@ -10,7 +10,7 @@ use crate::account::counters::SessionCells;
 use crate::config::RemoteConfig;
 use crate::egress::vlan::Rewrite;
 use crate::frame::vnet::VnetHdr;
-use crate::observe::erspan::{Direction, Sighting, Tag};
+use crate::observe::erspan::{Direction, Form, Sighting, Tag};
 use crate::offload::{complete_checksum, segment};
 use crate::port::PortId;
 use crate::snapshot::Snapshot;
@@ -37,6 +37,11 @@ impl Frame<'_> {
         let (vlan, tci) = (self.head.vlan(), outer_tag(self.octets));
         let vid = |tci: u16| vlan.map_or(tci, |vlan| tci & 0xf000 | vlan.get());
         let (rewrite, tag) = match (remote.keep_tag, tci) {
+            _ if matches!(remote.encapsulation.form, Form::Relay(_)) => {
+                // As a trunk gets it, and whether a port in access mode would get it with a tag.
+                let had = self.head.seen().leaves_tag(tci.is_some());
+                (vlan.map_or(Rewrite::Keep, |vlan| tagged(vlan, self.octets)), Tag::Whole(vlan, had || vlan.is_none()))
+            }
             (true, _) if vlan.is_some() => (vlan.map_or(Rewrite::Keep, |vlan| tagged(vlan, self.octets)), Tag::Kept),
             (true, Some(_)) => (Rewrite::Keep, Tag::Kept),
             (false, Some(tci)) => (Rewrite::Pop, Tag::Removed(vid(tci))),
@@ -92,7 +97,7 @@ impl Room {
 }
 
 /// The tag control information of a frame's outer tag.
-fn outer_tag(frame: &[u8]) -> Option<u16> {
+pub(super) fn outer_tag(frame: &[u8]) -> Option<u16> {
     match u16_at(frame, ADDRESSES) {
         Some(TPID_C | TPID_S) => u16_at(frame, ADDRESSES + 2),
         _ => None,

@@ -11,6 +11,7 @@
 //! So when the mirror has seen a batch, whatever made the sender send it is in the rings already: it looks at all of them
 //! again before it takes one.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
@@ -20,7 +21,9 @@ use proto::vlan::PortMode;
 use super::super::capture::Tap;
 use super::CopyLoss;
 use super::copy::{Frame, Room, tagged};
+use super::inlet::Inlet;
 use super::outs::Outs;
+use super::received::Gate;
 use super::remote::{Far, Remote};
 use super::ring::{Head, Reader};
 use crate::account::counters::{Counters, SessionCells};
@@ -46,6 +49,8 @@ pub(crate) enum Ask {
     Detach { id: PortId, reply: SyncSender<Option<Box<dyn Port>>> },
     /// Take what sends to other hosts.
     Remote { socket: Box<dyn Remote>, reply: SyncSender<()> },
+    /// Take what brings copies of other hosts, or give it back; the one before comes back.
+    Inlet { inlet: Option<Box<dyn Inlet>>, reply: SyncSender<Option<Box<dyn Inlet>>> },
     /// Have a tap look on at what is sent to a port; the one before comes back.
     Tap { id: PortId, tap: Box<Tap>, reply: SyncSender<Option<Box<Tap>>> },
     /// Give it back.
@@ -59,6 +64,7 @@ pub struct Mirror {
     /// Who waits until each ring was read that far.
     adopting: Vec<(SyncSender<()>, Vec<u64>)>,
     copier: Copier,
+    gate: Gate,
 }
 
 /// What makes copies.
@@ -101,10 +107,10 @@ impl Mirror {
             epoch: Duration::ZERO,
         };
         let copier = Copier { shared, running: 0, snapshot, before: None, work };
-        Mirror { asked, readers, adopting: Vec::new(), copier }
+        Mirror { asked, readers, adopting: Vec::new(), copier, gate: Gate::new() }
     }
 
-    /// One turn: questions, then frames. Returns how many frames it took from the workers.
+    /// One turn: questions, then frames, then copies of other hosts. Returns how many it took.
     pub fn turn(&mut self) -> usize {
         self.copier.adopt();
         while let Ok(ask) = self.asked.try_recv() {
@@ -121,6 +127,8 @@ impl Mirror {
                 copier.copy(&counters, head, octets, length);
             });
         }
+        let Copier { snapshot, work, shared, .. } = &mut self.copier;
+        done += self.gate.turn(snapshot, &mut work.outs, &counters, &shared.mirror.turned);
         self.copier.work.outs.flush_all(&counters);
         self.copier.work.far.flush(&counters);
         self.adopted();
@@ -141,6 +149,16 @@ impl Mirror {
     /// Sends to other hosts by `socket`.
     pub fn set_remote(&mut self, socket: Box<dyn Remote>) {
         self.copier.work.far.socket = Some(socket);
+    }
+
+    /// Takes copies of other hosts by `inlet`, or none any more. What was there comes back.
+    pub fn set_inlet(&mut self, inlet: Option<Box<dyn Inlet>>) -> Option<Box<dyn Inlet>> {
+        self.gate.set(inlet)
+    }
+
+    /// What becomes readable when another host has sent something.
+    pub(super) fn readable(&self) -> Option<BorrowedFd<'_>> {
+        self.gate.inlet.as_ref()?.readable()
     }
 
     /// The workers' clock was zero at `epoch` since 1970: what the headers of ERSPAN say of time.
@@ -173,6 +191,9 @@ impl Mirror {
             Ask::Remote { socket, reply } => {
                 self.set_remote(socket);
                 let _ = reply.send(());
+            }
+            Ask::Inlet { inlet, reply } => {
+                let _ = reply.send(self.set_inlet(inlet));
             }
             Ask::Tap { id, tap, reply } => {
                 let before = self.copier.work.outs.untap(id);

@@ -3,12 +3,14 @@
 //! A VLAN list and an access list read nothing of a frame that is not in its flow key. So the judges ask them once for each
 //! flow, and the flow entry remembers the sessions that want it: a filter costs a frame nothing.
 
-use proto::addr::VlanId;
+use std::net::Ipv4Addr;
+
+use proto::addr::{MacAddr, VlanId};
 use proto::vlan::VlanSet;
 
 use crate::config::{Config, SessionConfig};
 use crate::flow::key::FlowKey;
-use crate::observe::erspan::{Encapsulation, PROTOCOL_GRE};
+use crate::observe::erspan::PROTOCOL_GRE;
 use crate::table::acl::AclPair;
 use crate::table::acl::list::Lists;
 
@@ -17,8 +19,10 @@ use crate::table::acl::list::Lists;
 pub struct Filter {
     vlans: Option<VlanSet>,
     acl: AclPair,
-    /// Copies that this host sends, which no session looks for.
-    own: Vec<Encapsulation>,
+    /// Copies that this host sends or receives, which no session looks for.
+    own: Vec<Way>,
+    /// Sources of frames that are copied on another host, when they come by an uplink; in rising order.
+    elsewhere: Vec<u64>,
 }
 
 impl Filter {
@@ -26,7 +30,7 @@ impl Filter {
     ///
     /// # Errors
     /// The list that it names is not there.
-    pub(crate) fn new(session: &SessionConfig, lists: &Lists, own: &[Encapsulation]) -> Result<Self, String> {
+    pub(crate) fn new(session: &SessionConfig, lists: &Lists, own: &[Way]) -> Result<Self, String> {
         let acl = match session.filter_acl {
             None => AclPair::default(),
             Some(i) => match lists.get(i).cloned() {
@@ -35,16 +39,21 @@ impl Filter {
                 None => return Err(format!("access list {i}")),
             },
         };
-        Ok(Filter { vlans: session.filter_vlans.clone(), acl, own: own.to_vec() })
+        let mut elsewhere: Vec<u64> = session.elsewhere.iter().map(|mac| mac.to_u64()).collect();
+        elsewhere.sort_unstable();
+        Ok(Filter { vlans: session.filter_vlans.clone(), acl, own: own.to_vec(), elsewhere })
     }
 
     /// It looks for every frame.
     pub fn takes_all(&self) -> bool {
-        self.vlans.is_none() && self.acl == AclPair::default() && self.own.is_empty()
+        *self == Filter::default()
     }
 
-    /// It looks for frames of flow `key` that are switched in `vlan`.
-    pub fn takes(&self, vlan: Option<VlanId>, key: &FlowKey) -> bool {
+    /// It looks for frames of flow `key` that are switched in `vlan`, and have come by an uplink or not.
+    pub fn takes(&self, vlan: Option<VlanId>, key: &FlowKey, by_uplink: bool) -> bool {
+        if by_uplink && self.elsewhere.binary_search(&MacAddr(key.src_mac).to_u64()).is_ok() {
+            return false;
+        }
         let in_vlans = self.vlans.as_ref().is_none_or(|vlans| vlan.is_some_and(|vlan| vlans.contains(vlan)));
         in_vlans && (self.acl == AclPair::default() || self.acl.singles_out(key, vlan)) && !is_own(&self.own, key)
     }
@@ -56,14 +65,23 @@ impl Filter {
 }
 
 /// A packet of flow `key` is one of our own copies: mirroring it would beget more of them.
-fn is_own(own: &[Encapsulation], key: &FlowKey) -> bool {
-    let is_one =
-        |own: &Encapsulation| key.src_ip() == Some(own.origin.into()) && key.dst_ip() == Some(own.destination.into());
+fn is_own(own: &[Way], key: &FlowKey) -> bool {
+    let is_one = |(from, to): &Way| key.src_ip() == Some((*from).into()) && key.dst_ip() == Some((*to).into());
     key.protocol == PROTOCOL_GRE && own.iter().any(is_one)
 }
 
-/// All that a host with this configuration puts in front of copies.
-pub(crate) fn encapsulations(config: &Config) -> Vec<Encapsulation> {
-    let remotes = config.sessions.iter().flat_map(|session| &session.remotes);
-    remotes.map(|remote| remote.encapsulation).collect()
+/// From where to where packets with copies go.
+pub type Way = (Ipv4Addr, Ipv4Addr);
+
+/// Where packets with copies go that a host with this configuration sends or receives.
+pub(crate) fn ways(config: &Config) -> Vec<Way> {
+    let sent = config.sessions.iter().flat_map(|session| &session.remotes);
+    let sent = sent.map(|remote| (remote.encapsulation.origin, remote.encapsulation.destination));
+    let known = config.sessions.iter().filter_map(|session| session.receive.as_ref());
+    let known = known.filter_map(|receive| Some((receive.at?, receive.from.as_ref()?)));
+    let received = known.flat_map(|(at, from)| from.iter().map(move |from| (*from, at)));
+    let mut ways: Vec<Way> = sent.chain(received).collect();
+    ways.sort_unstable();
+    ways.dedup();
+    ways
 }

@@ -21,14 +21,18 @@
 //! * Remote destinations get ERSPAN ([`super::erspan`]), numbered in the order of sending; what was lost before leaves a gap.
 //!   Where this host's packets pass through the switch, its own copies are not copied again.
 //!
+//! * Copies of other hosts come in by a socket of the mirror's ([`inlet`]) and go to destinations only ([`received`]).
+//!
 //! Threads: each worker writes its ring, the mirror reads them all. Batches of several workers are numbered, before their
 //! frames leave, so that the mirror puts an answer behind its question although two workers have seen them.
 
 mod copy;
 pub mod engine;
 pub mod filter;
+pub mod inlet;
 pub mod outlet;
 mod outs;
+pub mod received;
 pub mod remote;
 pub mod ring;
 mod thread;

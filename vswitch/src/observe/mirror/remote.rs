@@ -1,7 +1,8 @@
 //! Copies to other hosts: ERSPAN in IPv4, by a raw socket of this host and its own routing.
 //!
 //! The headers are ours down to the IPv4 header (IP_HDRINCL); the kernel finds the way, and does not fragment: a packet that
-//! is too long for the device is refused. Batches go out with one `sendmmsg`.
+//! is too long for the device is refused; what may be cut (DF clear) then goes by a second socket, where the kernel writes
+//! the IPv4 header and cuts. Batches go out with one `sendmmsg`.
 
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -13,9 +14,12 @@ use arrayvec::ArrayVec;
 use super::CopyLoss;
 use crate::account::counters::Counters;
 use crate::frame::BATCH;
+use crate::observe::erspan::PROTOCOL_GRE;
 
 /// Octets that wait before they are sent.
 const WAITING_MAX: usize = 128 << 10;
+/// Octets of an IPv4 header without options.
+const IPV4: usize = 20;
 /// Octets of socket buffer asked for.
 const BUFFER_OCTETS: libc::c_int = 4 << 20;
 
@@ -107,6 +111,8 @@ pub struct RawSocket {
     messages: Box<[libc::mmsghdr; BATCH]>,
     parts: Box<[libc::iovec; BATCH]>,
     addresses: Box<[libc::sockaddr_in; BATCH]>,
+    /// For what must be cut.
+    cutter: Cutter,
 }
 
 // SAFETY: the pointers inside are written anew before each system call and not followed after it.
@@ -132,7 +138,7 @@ impl RawSocket {
         let _ = unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, wanted, length) };
         // SAFETY: all-zero is a value of these structs of integers and raw pointers.
         let (messages, parts, addresses) = unsafe { (Box::new(zeroed()), Box::new(zeroed()), Box::new(zeroed())) };
-        Ok(RawSocket { fd, messages, parts, addresses })
+        Ok(RawSocket { fd, messages, parts, addresses, cutter: Cutter::open()? })
     }
 
     /// `sendmmsg` of packets; how many the kernel took.
@@ -168,10 +174,93 @@ impl Remote for RawSocket {
                 // Of the first alone.
                 outcome_of_first => {
                     let loss = outcome_of_first.err().map_or(CopyLoss::DestinationFull, |error| loss(&error));
-                    outcome(at, Some(loss));
+                    let first = rest.first().filter(|first| loss == CopyLoss::TooLong && may_be_cut(first.octets));
+                    outcome(at, first.map_or(Some(loss), |first| self.cutter.send(first)));
                     at += 1;
                 }
             }
+        }
+    }
+}
+
+/// The IPv4 header lets whoever is on the way cut the packet (RFC 791: DF is clear).
+fn may_be_cut(packet: &[u8]) -> bool {
+    packet.get(6).is_some_and(|flags| flags & 0x40 == 0)
+}
+
+/// Sends packets in fragments, as the path to each destination asks. The kernel numbers them, and a receiver puts none
+/// together of which a part is missing for as long as others come.
+struct Cutter {
+    fd: OwnedFd,
+}
+
+impl Cutter {
+    fn open() -> io::Result<Cutter> {
+        let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        // SAFETY: no pointers.
+        let fd = match unsafe { libc::socket(libc::AF_INET, kind, PROTOCOL_GRE.into()) } {
+            -1 => return Err(io::Error::last_os_error()),
+            // SAFETY: a new descriptor that nobody else owns.
+            fd => unsafe { OwnedFd::from_raw_fd(fd) },
+        };
+        let set = |level: libc::c_int, option: libc::c_int, value: libc::c_int| {
+            let (value, length) = ((&raw const value).cast(), size_of::<libc::c_int>() as libc::socklen_t);
+            // SAFETY: the descriptor is open; `value` points to `length` octets.
+            match unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, value, length) } {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        };
+        set(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
+        // It sends only: what comes is the inlet's.
+        set(libc::SOL_SOCKET, libc::SO_RCVBUF, 0)?;
+        // A smaller buffer loses more, and that is counted.
+        let _ = set(libc::SOL_SOCKET, libc::SO_SNDBUF, BUFFER_OCTETS);
+        let none = libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 };
+        let program = libc::sock_fprog { len: 1, filter: (&raw const none).cast_mut() };
+        let (value, length) = ((&raw const program).cast(), size_of::<libc::sock_fprog>() as libc::socklen_t);
+        // SAFETY: the descriptor is open; the program is of one instruction, which the kernel copies.
+        match unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, value, length) } {
+            0 => Ok(Cutter { fd }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// What is behind the IPv4 header of a packet, from the address that the header says. Why it was lost, if it was.
+    fn send(&self, packet: &Packet<'_>) -> Option<CopyLoss> {
+        let (Some(from), Some(gre)) = (packet.octets.get(12..16), packet.octets.get(IPV4..)) else {
+            return Some(CopyLoss::TooLong);
+        };
+        let from: [u8; 4] = from.try_into().unwrap_or_default();
+        // SAFETY: all-zero is a value of these structs of integers and raw pointers.
+        let (mut address, mut message): (libc::sockaddr_in, libc::msghdr) = unsafe { (zeroed(), zeroed()) };
+        address.sin_family = libc::AF_INET as _;
+        address.sin_addr.s_addr = u32::from(packet.to).to_be();
+        let mut part = libc::iovec { iov_base: gre.as_ptr().cast_mut().cast(), iov_len: gre.len() };
+        let local = libc::in_addr { s_addr: u32::from_ne_bytes(from) };
+        let info = libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: local, ipi_addr: local };
+        let mut control = [0u64; 4];
+        message.msg_name = (&raw mut address).cast();
+        message.msg_namelen = size_of::<libc::sockaddr_in>() as _;
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        if from != [0; 4] {
+            let length = size_of::<libc::in_pktinfo>() as u32;
+            message.msg_control = control.as_mut_ptr().cast();
+            // SAFETY: `control` is aligned as a header is, and has room for it and for the information.
+            unsafe {
+                message.msg_controllen = libc::CMSG_SPACE(length) as _;
+                let header = libc::CMSG_FIRSTHDR(&raw const message);
+                (*header).cmsg_level = libc::IPPROTO_IP;
+                (*header).cmsg_type = libc::IP_PKTINFO;
+                (*header).cmsg_len = libc::CMSG_LEN(length) as _;
+                libc::CMSG_DATA(header).cast::<libc::in_pktinfo>().write_unaligned(info);
+            }
+        }
+        // SAFETY: the message points to what was just filled, all of it borrowed for this call, and sending writes through none.
+        match unsafe { libc::sendmsg(self.fd.as_raw_fd(), &raw const message, libc::MSG_DONTWAIT) } {
+            -1 => Some(loss(&io::Error::last_os_error())),
+            _ => None,
         }
     }
 }

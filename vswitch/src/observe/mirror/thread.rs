@@ -1,7 +1,7 @@
 //! The mirror as a thread: turns while there is work, then ever longer rest.
 //!
 //! Naps come first: they cost the workers nothing, and a frame waits for no more than the silence before it was long. Only
-//! after some of them it sleeps, and whoever writes first wakes it.
+//! after some of them it sleeps, and whoever writes first wakes it, or a packet of another host.
 
 use std::num::NonZeroU64;
 use std::os::fd::AsFd;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use arrayvec::ArrayVec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Mirror;
@@ -70,7 +71,9 @@ impl Mirror {
             match &seat.waker {
                 Some(waker) => {
                     let time = Timespec { tv_sec: 0, tv_nsec: SLEEP_MAX.as_nanos() as _ };
-                    let mut fds = [PollFd::from_borrowed_fd(waker.as_fd(), PollFlags::IN)];
+                    let fds = [Some(waker.as_fd()), self.readable()].into_iter().flatten();
+                    let mut fds: ArrayVec<PollFd<'_>, 2> =
+                        fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
                     // Interrupted or not, it looks.
                     let _ = poll(&mut fds, Some(&time));
                     let _ = rustix::io::read(waker, &mut [0; 8]);

@@ -1,6 +1,7 @@
 //! `show monitor`: sessions, whether they run, and what became of their copies.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use proto::config::SourceKind;
 use proto::query::Query;
@@ -54,7 +55,9 @@ fn state(id: u16, session: &MonitorSession, rows: &[(u8, SessionRow)]) -> (&'sta
     match (session.shut, own.as_slice()) {
         (true, _) => ("down", "Session admin shut".to_owned()),
         (_, rows) if rows.iter().any(|row| row.down.is_none()) => ("up", "The session is up".to_owned()),
-        (_, []) if session.sources.is_empty() => ("down", "No sources configured".to_owned()),
+        (_, []) if session.sources.is_empty() && session.kind != SessionType::ErspanDestination => {
+            ("down", "No sources configured".to_owned())
+        }
         (_, []) if !session.has_destination() => ("down", "No destination configured".to_owned()),
         (_, []) => ("down", "No module runs the session".to_owned()),
         (_, [first, ..]) => ("down", first.down.clone().unwrap_or_default()),
@@ -132,7 +135,8 @@ pub fn full(sessions: &Sessions, rows: &[(u8, SessionRow)]) -> Output {
             ("description".to_owned(), "description", description),
         ];
         let mut members = vec![("session_number".to_owned(), id.to_string())];
-        for (title, key, pick) in kinds {
+        let watched = kinds.into_iter().filter(|_| session.kind != SessionType::ErspanDestination);
+        for (title, key, pick) in watched {
             lines.push((title.to_owned(), "", String::new()));
             for (way, names) in ["rx", "tx", "both"].into_iter().zip(sources(session, pick)) {
                 members.push((format!("sources_{key}_{way}"), names.clone()));
@@ -149,20 +153,23 @@ pub fn full(sessions: &Sessions, rows: &[(u8, SessionRow)]) -> Output {
             _ => None,
         });
         let drops = drops.collect::<Vec<_>>().join(" ");
-        lines.extend([
+        let selects = [
             ("source drops".to_owned(), "source_drops", drops),
             ("filter VLANs".to_owned(), "filter_vlans", vlans),
             ("filter access-group".to_owned(), "filter_access_group", acl),
             ("filter bpf".to_owned(), "filter_bpf", bpf),
             ("sampling".to_owned(), "sampling", session.sampling.map_or_else(String::new, |n| format!("1 of {n}"))),
             ("mtu".to_owned(), "mtu", session.mtu.map_or_else(String::new, |octets| octets.to_string())),
-        ]);
+        ];
+        lines.extend(selects.into_iter().filter(|_| session.kind != SessionType::ErspanDestination));
+        let ports = [
+            ("destination ports".to_owned(), "destination_ports", destinations),
+            ("destination port-profile".to_owned(), "destination_port_profiles", profiles),
+        ];
         match session.kind {
-            SessionType::Local => lines.extend([
-                ("destination ports".to_owned(), "destination_ports", destinations),
-                ("destination port-profile".to_owned(), "destination_port_profiles", profiles),
-            ]),
+            SessionType::Local => lines.extend(ports),
             SessionType::ErspanSource => lines.extend(erspan(&session.erspan)),
+            SessionType::ErspanDestination => lines.extend(received_by(session).into_iter().chain(ports)),
         }
         let mut text = format!("   session {id}\n---------------\n");
         for (title, key, value) in lines {
@@ -180,8 +187,13 @@ pub fn full(sessions: &Sessions, rows: &[(u8, SessionRow)]) -> Output {
         if !losses.is_empty() {
             text.push_str(&format!("\n{}", losses.text()));
         }
+        let (received, turned) = (received(*id, rows), turned_away(*id, rows));
+        for table in [&received, &turned].into_iter().filter(|table| !table.is_empty()) {
+            text.push_str(&format!("\n{}", table.text()));
+        }
         texts.push(text);
-        objects.push(merged([leaves(members), copies.json(), losses.json()]));
+        let tables = [copies.json(), losses.json(), received.json(), turned.json()];
+        objects.push(merged([leaves(members)].into_iter().chain(tables)));
     }
     Output::with_json(texts.join("\n"), table("session", objects))
 }
@@ -197,12 +209,64 @@ fn copies(id: u16, rows: &[(u8, SessionRow)]) -> Table {
         .right("Dropped", "dropped", 12)
         .left("State", "state", 10);
     for (slot, row) in rows.iter().filter(|(_, row)| row.id == id) {
-        let state = row.down.clone().unwrap_or_else(|| "up".to_owned());
+        let state = match (&row.down, row.relayed.as_deref().unwrap_or_default()) {
+            (Some(down), _) => down.clone(),
+            (None, []) => "up".to_owned(),
+            (None, [one]) => format!("relayed to module {one}"),
+            (None, several) => {
+                let several: Vec<String> = several.iter().map(u8::to_string).collect();
+                format!("relayed to modules {}", several.join(", "))
+            }
+        };
         // A module of an older version does not count these.
         let or_dash = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
         let (matched, truncated) = (or_dash(row.matched), or_dash(row.truncated));
         let [copied, segmented, dropped] = [row.copied, row.segmented, row.dropped].map(|n| n.to_string());
         table.row([slot.to_string(), matched, copied, truncated, segmented, dropped, state]);
+    }
+    table
+}
+
+/// Which copies a session takes of others.
+fn received_by(session: &MonitorSession) -> [(String, &'static str, String); 3] {
+    let or_any = |text: Option<String>| text.unwrap_or_else(|| "any".to_owned());
+    let origins: Vec<String> = session.origins.iter().map(Ipv4Addr::to_string).collect();
+    [
+        ("source IP".to_owned(), "source_ip", or_any(session.receive_at.map(|at| at.to_string()))),
+        ("ERSPAN ID".to_owned(), "erspan_id", session.erspan.id.map(|id| id.to_string()).unwrap_or_default()),
+        ("filter origin".to_owned(), "filter_origin", or_any(Some(origins.join(" ")).filter(|text| !text.is_empty()))),
+    ]
+}
+
+/// Copies of other hosts, by module.
+fn received(id: u16, rows: &[(u8, SessionRow)]) -> Table {
+    let mut table = Table::new("received")
+        .right("Mod", "mod", 3)
+        .right("Received", "received", 12)
+        .right("Truncated", "received_truncated", 10)
+        .right("Missing", "missing", 12)
+        .right("Late", "late", 12)
+        .right("Other origin", "other_origin", 12);
+    for (slot, row) in rows.iter().filter(|(_, row)| row.id == id) {
+        if let Some(it) = row.received {
+            let cells = [it.copies, it.truncated, it.missing, it.late, it.unwelcome].map(|n| n.to_string());
+            let [copies, truncated, missing, late, unwelcome] = cells;
+            table.row([slot.to_string(), copies, truncated, missing, late, unwelcome]);
+        }
+    }
+    table
+}
+
+/// Packets that no session took, by module.
+fn turned_away(id: u16, rows: &[(u8, SessionRow)]) -> Table {
+    let mut table = Table::new("refused")
+        .right("Mod", "mod", 3)
+        .left("Refused, of all sessions", "refused", 24)
+        .right("Packets", "packets", 12);
+    for (slot, row) in rows.iter().filter(|(_, row)| row.id == id) {
+        for (reason, count) in row.turned_away.iter().flatten() {
+            table.row([slot.to_string(), reason.clone(), count.to_string()]);
+        }
     }
     table
 }
@@ -222,6 +286,8 @@ fn losses(id: u16, rows: &[(u8, SessionRow)]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proto::report::ReceivedCopies;
+
     use crate::cli::cmd::show::sample;
 
     #[test]
@@ -235,13 +301,24 @@ mod tests {
             matched: Some(1003),
             truncated: Some(7),
             losses: Some(vec![("destination-full".to_owned(), 2), ("mirror-busy".to_owned(), 1)]),
+            relayed: Some(vec![4]).filter(|_| id == 2),
+            ..SessionRow::default()
         };
-        let rows = [(3, row(1, None)), (4, row(1, Some("No operational destination")))];
+        let received = ReceivedCopies { copies: 50, truncated: 2, missing: 4, late: 1, unwelcome: 6 };
+        let turned_away = Some(vec![("gre-flags".to_owned(), 5), ("no-session".to_owned(), 9)]);
+        let receiving = SessionRow { received: Some(received), turned_away, ..row(3, None) };
+        let rows = [
+            (3, row(1, None)),
+            (4, row(1, Some("No operational destination"))),
+            (3, row(2, None)),
+            (3, receiving),
+            (4, row(3, Some("192.0.2.1 is not on this host"))),
+        ];
         let sessions = sample::model().sessions;
         sample::check("monitor", &brief(&sessions, &rows));
         sample::check("monitor_session_all", &full(&sessions, &rows));
         let first = &sessions[&1];
-        assert_eq!(state(1, first, &rows[1..]), ("down", "No operational destination".to_owned()));
+        assert_eq!(state(1, first, &rows[1..2]), ("down", "No operational destination".to_owned()));
         assert_eq!(state(1, first, &[]).1, "No module runs the session");
     }
 }

@@ -184,6 +184,16 @@ fn visibility(model: &mut Model) {
     let remote =
         MonitorSession { kind, erspan, filter_bpf, sources: drops, mtu: Some(128), ..MonitorSession::default() };
     model.sessions.insert(2, remote);
+    let receiving = MonitorSession {
+        kind: SessionType::ErspanDestination,
+        destinations: vec![IfName::Vethernet(2)],
+        erspan: ErspanSettings { id: Some(7), ..ErspanSettings::default() },
+        receive_at: Some([192, 0, 2, 1].into()),
+        origins: vec![[192, 0, 2, 77].into(), [192, 0, 2, 78].into()],
+        shut: false,
+        ..MonitorSession::default()
+    };
+    model.sessions.insert(3, receiving);
 }
 
 /// Module 3 is there, module 4 is not.
@@ -193,6 +203,7 @@ pub fn inventory() -> Inventory {
         host: host.into(),
         software: "0.1.0".into(),
         address: there.then(|| format!("192.0.2.{octet}:40000").parse().unwrap()),
+        last_address: Some([192, 0, 2, octet].into()),
         ports,
         applied: (7, ConfigHash([1; 32])),
         intended: (7, ConfigHash([1; 32])),
