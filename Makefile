@@ -30,7 +30,7 @@ help:
 	@echo "make fuzz    fuzz the frame path for $(FUZZ_SECONDS) s (FUZZ_SECONDS=); FUZZ='parse', 'erspan', 'vhost_ring', 'vhost_message' or 'cli'"
 	@echo "make deps    install the Debian packages that these need"
 	@echo "make clean   remove what was built"
-	@echo "make instructions asan memcheck miri kills relay-kills truth mirror-truth   the gates of docs/testing.md; BLESS=1 renews the counts of the first"
+	@echo "make instructions asan memcheck miri kills relay-kills truth mirror-truth ids   the gates of docs/testing.md; BLESS=1 renews the counts of the first"
 
 # Daemons of the packages are not to start: the lab and the tests start what they need by themselves.
 deps:
@@ -81,7 +81,7 @@ clean:
 	$(CARGO) clean
 
 # The gates of docs/testing.md: what no ordinary run of the tests would see.
-.PHONY: instructions asan memcheck miri kills truth mirror-truth
+.PHONY: instructions asan memcheck miri kills truth mirror-truth ids
 
 # The supervisor is killed this often in the middle of commits, saves and checkpoints.
 KILLS ?= 1000
@@ -97,6 +97,14 @@ truth: deps
 MIRROR_FRAMES ?= 1000000
 mirror-truth: deps
 	MIRROR_FRAMES=$(MIRROR_FRAMES) $(CARGO) test --release -p vswitch --test mirror_truth -- --nocapture
+
+# A real Suricata: it reads the files of the judges above, and looks at a SPAN port and behind an ERSPAN session of a lab.
+PACKAGES_IDS := suricata python3
+ids: build
+	@RUNLEVEL=1 scripts/deps $(PACKAGES_IDS)
+	SURICATA=suricata MIRROR_FRAMES=100000 $(CARGO) test --release -p vswitch --test mirror_truth -- --nocapture
+	@trap '$(LAB) --dir $(LAB_DIR)-ids down' EXIT; trap 'exit 130' INT TERM HUP; \
+	  $(LAB) --dir $(LAB_DIR)-ids up --prefix ids --hosts 2 --vms-per-host 3 && $(LAB) --dir $(LAB_DIR)-ids check suricata
 
 # Both ends of flow-relay are killed this often; and an hour of outage at 20,000 records a second, by a clock of the test's own.
 .PHONY: relay-kills

@@ -236,6 +236,9 @@ pub struct Session {
     /// It has destinations on other modules, or sources there for a destination here.
     #[n(12)]
     pub relay: Option<Relay>,
+    /// Several modules copy for the same destination: which of them copies what. `None`: all that it sees.
+    #[n(13)]
+    pub once: Option<Once>,
 }
 
 /// Which copies a session of type erspan-destination takes.
@@ -267,9 +270,6 @@ pub struct Relay {
     /// Addresses of modules that may send here.
     #[n(3)]
     pub from: Vec<u32>,
-    /// Addresses of VMs whose frames are copied on another module for the same destinations.
-    #[n(4)]
-    pub elsewhere: Vec<MacAddr>,
 }
 
 /// Another module.
@@ -281,6 +281,21 @@ pub struct Peer {
     /// Its IPv4 address, as far as it has one.
     #[n(1)]
     pub address: Option<u32>,
+}
+
+/// Stations whose frames a session copies both ways on their own modules. A conversation of two of them is copied by the
+/// module with the lower number, any other frame of theirs where it comes from.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Encode, Decode)]
+pub struct Once {
+    /// Those of this module, in rising order, as all of these.
+    #[n(0)]
+    pub own: Vec<MacAddr>,
+    /// Those of modules with a lower number.
+    #[n(1)]
+    pub before: Vec<MacAddr>,
+    /// Those of modules with a higher number.
+    #[n(2)]
+    pub after: Vec<MacAddr>,
 }
 
 /// A filter, as it was written and as it runs.

@@ -8,7 +8,8 @@
 //!                ├─ browser   Chromium             whoever looks at the page
 //!                ├─ traffic, ping, packet          the VMs
 //!                ├─ collector `nfdump`             the analyst's flows
-//!                └─ capture   `tcpdump`, `tshark`  the analyst's packets
+//!                ├─ capture   `tcpdump`, `tshark`  the analyst's packets
+//!                └─ detector  `suricata`           the intrusion detector
 //! ```
 //!
 //! `lab check` and `tests/tests/` run the same themes. Foreign programs are the judges wherever there is one.
@@ -22,6 +23,7 @@ pub mod check;
 pub mod collector;
 pub mod command;
 pub mod console;
+pub mod detector;
 pub mod error;
 pub mod frames;
 pub mod guest;

@@ -157,19 +157,18 @@ pub struct SessionConfig {
     pub tx_vlans: VlanSet,
     /// Frames that are dropped for one of these reasons are copied, as received, wherever they came from.
     pub drops: DropSet,
-    /// Sources of frames that are copied on another host for the same destinations, and not again here, when they come by an
-    /// uplink.
-    pub elsewhere: Vec<MacAddr>,
     /// Only frames that are switched in one of these VLANs are copied.
     pub filter_vlans: Option<VlanSet>,
     /// Only frames that this access list permits are copied: an index in [`Config::acls`]. An IP list permits no frame that
     /// is not IPv4, a MAC list none that is. Its rules count nothing here.
     pub filter_acl: Option<usize>,
-    /// Only frames that this program matches are copied. It sees them with the tags that a destination in access mode gets.
+    /// Only frames that this program matches are copied. It sees them without the tag of their VLAN.
     pub filter_bpf: Option<Arc<Program>>,
     /// Of every so many frames that it looks for one is copied; `None` and 1 are every one. Each worker counts by itself,
     /// and a super-frame is one.
     pub sampling: Option<u32>,
+    /// Who is copied by which host, where several see the same conversation.
+    pub once: Option<OnceConfig>,
     /// Copies are cut to that many octets, after super-frames were cut into segments. What their headers say stays.
     pub truncate: Option<u16>,
     /// Ports that get the copies.
@@ -178,6 +177,18 @@ pub struct SessionConfig {
     pub remotes: Vec<RemoteConfig>,
     /// What other hosts have copied goes to its destinations here, and nowhere else.
     pub receive: Option<ReceiveConfig>,
+}
+
+/// Stations whose frames a session copies both ways on their own hosts. A conversation of two of them is copied by the first
+/// of their hosts, so that it stays in order; any other frame of theirs is copied where it comes from.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct OnceConfig {
+    /// Those of this host.
+    pub own: Vec<MacAddr>,
+    /// Those of hosts before this one.
+    pub before: Vec<MacAddr>,
+    /// Those of hosts behind it.
+    pub after: Vec<MacAddr>,
 }
 
 /// A port.

@@ -7,7 +7,7 @@ use crate::bridge::flood::only;
 use crate::bridge::learn::learn;
 use crate::bridge::lookup::{Target, lookup};
 use crate::parse::Parsed;
-use crate::snapshot::{PortPolicy, SessionSet, Snapshot};
+use crate::snapshot::{PortPolicy, Seen, SessionSet, Snapshot};
 use crate::table::mac::{MacTable, SlotRef};
 use crate::time::Instant;
 use crate::verdict::{Absence, Destination, Judgement, RuleRef, Verdict};
@@ -15,6 +15,15 @@ use crate::{egress, ingress};
 
 /// Judges a frame and learns its source.
 pub fn judge(snapshot: &Snapshot, macs: &mut MacTable, frame: &Parsed, now: Instant) -> Judgement {
+    let mut j = all(snapshot, macs, frame, now);
+    // Another host would copy it if it came there.
+    if j.is_dropped() {
+        j.rx_sessions = received(snapshot, &j, frame);
+    }
+    j
+}
+
+fn all(snapshot: &Snapshot, macs: &mut MacTable, frame: &Parsed, now: Instant) -> Judgement {
     let from = snapshot.port(frame.key.in_port());
     let mut j = Judgement {
         verdict: Verdict::Flood,
@@ -41,10 +50,7 @@ pub fn judge(snapshot: &Snapshot, macs: &mut MacTable, frame: &Parsed, now: Inst
     if let Some(from) = from {
         (j.monitors_in, j.skipped) = snapshot.watching(from.monitors_in, from.config.id, &frame.key, j.vlan);
     }
-    if let Some(from) = from.filter(|from| !from.mirror_destination) {
-        let watching = from.rx_sessions | j.vlan.map_or(0, |vlan| snapshot.vlan_rx_sessions(vlan));
-        j.rx_sessions = snapshot.looking_for(watching, j.vlan, frame);
-    }
+    j.rx_sessions = received(snapshot, &j, frame);
     let vlan = match admission {
         Ok(admitted) => admitted.vlan,
         Err(refusal) => {
@@ -98,13 +104,24 @@ pub fn judge(snapshot: &Snapshot, macs: &mut MacTable, frame: &Parsed, now: Inst
     j
 }
 
+/// Sessions that copy the frame as it was received.
+fn received(snapshot: &Snapshot, j: &Judgement, frame: &Parsed) -> SessionSet {
+    let Some(from) = snapshot.port(frame.key.in_port()).filter(|from| !from.mirror_destination) else { return 0 };
+    let watching = from.rx_sessions | j.vlan.map_or(0, |vlan| snapshot.vlan_rx_sessions(vlan));
+    snapshot.looking_for(watching, Seen { vlan: j.vlan, dropped: j.is_dropped() }, frame)
+}
+
 impl Judgement {
+    fn is_dropped(&self) -> bool {
+        matches!(self.verdict, Verdict::Drop(_))
+    }
+
     /// It may leave by `to`, by that rule, and by no other port.
     fn leave_by(&mut self, snapshot: &Snapshot, to: &PortPolicy, vlan: VlanId, rule: RuleRef, frame: &Parsed) {
         (self.out, self.rule_out) = (Some(to.config.id), rule);
         self.generation_out = to.generation;
         let watching = (to.tx_sessions | snapshot.vlan_tx_sessions(vlan)) & !self.rx_sessions;
-        self.tx_sessions = snapshot.looking_for(watching, Some(vlan), frame);
+        self.tx_sessions = snapshot.looking_for(watching, Seen { vlan: Some(vlan), dropped: false }, frame);
         let (monitors, _) = snapshot.watching(to.monitors_out, frame.key.in_port(), &frame.key, self.vlan);
         self.monitors_out = monitors & !self.monitors_in;
     }
@@ -112,13 +129,10 @@ impl Judgement {
 
 /// Names the sessions that copy the frames of a flow of which the judges have said `j`, as they do.
 pub fn name_sessions(j: &mut Judgement, snapshot: &Snapshot, frame: &Parsed) {
-    let from = snapshot.port(frame.key.in_port()).filter(|from| !from.mirror_destination);
-    let in_vlan = |of: &dyn Fn(VlanId) -> SessionSet| j.vlan.map_or(0, of);
-    let received = from.map_or(0, |from| from.rx_sessions | in_vlan(&|vlan| snapshot.vlan_rx_sessions(vlan)));
-    let rx = snapshot.looking_for(received, j.vlan, frame);
-    let out = j.out.filter(|_| !matches!(j.verdict, Verdict::Drop(_))).and_then(|out| snapshot.port(out));
-    let sent = out.map_or(0, |to| to.tx_sessions | in_vlan(&|vlan| snapshot.vlan_tx_sessions(vlan)));
-    let tx = snapshot.looking_for(sent & !rx, j.vlan, frame);
+    let rx = received(snapshot, j, frame);
+    let out = j.out.filter(|_| !j.is_dropped()).and_then(|out| snapshot.port(out));
+    let sent = out.map_or(0, |to| to.tx_sessions | j.vlan.map_or(0, |vlan| snapshot.vlan_tx_sessions(vlan)));
+    let tx = snapshot.looking_for(sent & !rx, Seen { vlan: j.vlan, dropped: false }, frame);
     (j.rx_sessions, j.tx_sessions) = (rx, tx);
 }
 

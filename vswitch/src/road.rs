@@ -26,7 +26,7 @@ use crate::observe::mirror::outlet::Sighting;
 use crate::observe::passage::{Cached, Watch};
 use crate::parse::{Parsed, parse_into};
 use crate::port::PortId;
-use crate::snapshot::{SessionSet, Snapshot};
+use crate::snapshot::{Seen, SessionSet, Snapshot};
 use crate::table::mac::MacTable;
 use crate::time::Instant;
 use crate::verdict::{DropReason, Judgement, RuleRef, Verdict};
@@ -384,7 +384,7 @@ impl Road {
             reached = true;
             monitors |= cx.snapshot.watching(to.monitors_out, parsed.key.in_port(), &parsed.key, j.vlan).0;
             let watching = (to.tx_sessions | vlan_sessions) & !j.rx_sessions;
-            let sessions = cx.snapshot.looking_for(watching, j.vlan, &parsed);
+            let sessions = cx.snapshot.looking_for(watching, Seen { vlan: j.vlan, dropped: false }, &parsed);
             if sessions != 0 {
                 self.batch.watch(at, j.vlan, sessions);
             }
@@ -417,7 +417,7 @@ impl Road {
         let vlan = if sane { ingress::vlan::judge(cx.snapshot, from, parsed).ok() } else { None };
         let watching = from.rx_sessions | vlan.map_or(0, |vlan| cx.snapshot.vlan_rx_sessions(vlan));
         let received = if sane { watching } else { 0 };
-        let sessions = cx.snapshot.looking_for(sessions & !received, vlan, parsed);
+        let sessions = cx.snapshot.looking_for(sessions & !received, Seen { vlan, dropped: true }, parsed);
         let copied = self.batch.fate(at).map_or(0, |fate| fate.copied);
         if sessions & !copied != 0 {
             let sighting = Sighting { sessions: sessions & !copied, vlan, seen: Rewrite::Keep, out: None, raw: !sane };

@@ -29,7 +29,7 @@ use crate::port::{PORTS_MAX, PortId};
 use crate::table::acl::list::{AclPair, List, Lists};
 use crate::verdict::DropReason;
 
-pub use sessions::Session;
+pub use sessions::{Seen, Session};
 
 /// A set of monitor sessions, bit `i` for the `i`-th of the snapshot.
 pub type SessionSet = u64;

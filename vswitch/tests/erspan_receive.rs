@@ -93,7 +93,7 @@ fn every_form_comes_out_with_the_tag_that_its_header_names() {
     // Form, tag, the frame behind the header; what a port in access mode and what a trunk gets.
     let cases = [
         (Form::Two, Tag::None(vlan(10).into()), &plain, &plain, &in_vlan),
-        (Form::Two, Tag::Removed(0xa00a), &plain, &tagged, &tagged),
+        (Form::Two, Tag::Removed(0xa00a), &plain, &plain, &tagged),
         (Form::Two, Tag::Kept, &tagged, &tagged, &tagged),
         (Form::Two, Tag::None(None), &plain, &plain, &plain),
         (stamped, Tag::None(vlan(10).into()), &plain, &plain, &in_vlan),
@@ -239,23 +239,6 @@ fn a_destination_on_another_module_gets_what_one_on_this_module_would() {
     assert_eq!(got, expected);
     let (sent, received) = (far.control.session_stats(5), there.control.session_stats(5));
     assert_eq!((sent.copied, received.missing, received.copied), (received.received, 0, 2 * received.received));
-}
-
-/// Frames of VMs that are copied elsewhere are not copied again where they come from the wire, and all others are.
-#[test]
-fn a_frame_that_another_module_has_copied_is_not_copied_again() {
-    let mut net = sender(Vec::new(), vec![PortId(8)]);
-    net.config.sessions[0].elsewhere = vec![mac(7), mac(6)];
-    net.publish();
-    net.through(1, &ethernet(mac(2), mac(1), &[], 0x9999, &[1; 50]));
-    frames(&mut net, 8);
-    let mut copies = |port, src| {
-        net.send(port, &ethernet(mac(1), mac(src), &[(0x8100, 10)], 0x9999, &[1; 50]));
-        net.turn();
-        frames(&mut net, 8).len()
-    };
-    assert_eq!((copies(3, 7), copies(3, 6), copies(3, 5)), (0, 0, 1));
-    assert_eq!((copies(2, 7), copies(3, 7)), (1, 0), "what a VM of this host sends is copied, whoever it says it is");
 }
 
 /// Through the kernel of a namespace whose device takes 1,500 octets: what is longer is cut and put together again, and what

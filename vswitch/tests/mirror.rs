@@ -5,10 +5,10 @@ mod net;
 use std::sync::Arc;
 
 use net::frames::{checksum_is_right, ethernet, tso4, udp4};
-use net::{Net, SMALL, access, acl, config, mac, trunk, vlans};
+use net::{Net, SMALL, access, acl, config, mac, trunk, uplink, vlans};
 use proto::acl::{Action, AddrMatch, IpRule, PortMatch, Rules};
 use proto::addr::MacAddr;
-use vswitch::config::SessionConfig;
+use vswitch::config::{OnceConfig, SessionConfig};
 use vswitch::frame::vnet::VnetHdr;
 use vswitch::observe::bpf::{Insn, Program};
 use vswitch::observe::mirror::CopyLoss;
@@ -102,7 +102,7 @@ fn copies_are_cut_and_complete_while_production_goes_whole() {
 }
 
 #[test]
-fn a_trunk_destination_sees_the_vlan_in_both_directions() {
+fn both_directions_look_the_same_to_every_destination() {
     let ports = vec![access(1, 10), trunk(2, 1, "10"), trunk(9, 1, "1-100"), access(8, 1)];
     let mut net = Net::new(config(ports));
     let both = SessionConfig { rx_ports: ids(&[1, 2]), ..SessionConfig::default() };
@@ -119,8 +119,9 @@ fn a_trunk_destination_sees_the_vlan_in_both_directions() {
     net.turn();
     let on = |net: &mut Net, id| net.recv(id).into_iter().map(|(f, _)| f).collect::<Vec<_>>();
     let tagged_plain = ethernet(mac(2), mac(1), &[(0x8100, 10)], 0x9999, &[0; 50]);
-    assert_eq!(on(&mut net, 9), [tagged_plain, with_tag.clone()]);
-    assert_eq!(on(&mut net, 8), [plain, with_tag]);
+    let plain_tagged = ethernet(mac(1), mac(2), &[], 0x9999, &[0; 50]);
+    assert_eq!(on(&mut net, 9), [tagged_plain, with_tag]);
+    assert_eq!(on(&mut net, 8), [plain, plain_tagged]);
 }
 
 #[test]
@@ -414,4 +415,83 @@ fn a_program_singles_frames_out() {
     net.publish();
     assert_eq!(ports(&mut net), [7, 10]);
     assert_eq!(net.control.session_stats(0).matched, 8);
+}
+
+/// A program sees a frame without the tag of its VLAN, whichever way it goes.
+#[test]
+fn a_program_sees_both_directions_alike() {
+    let insn = |code, jt, jf, k| Insn { code, jt, jf, k };
+    // ldh [12]; jeq #0x800: "ip", as libpcap has it.
+    let program = [insn(0x28, 0, 0, 12), insn(0x15, 0, 1, 0x800), insn(6, 0, 0, 65_535), insn(6, 0, 0, 0)];
+    let program = Arc::new(Program::new(&program).unwrap());
+    let mut net = Net::new(config(vec![access(1, 10), trunk(2, 1, "10"), access(9, 1)]));
+    let session = SessionConfig { rx_ports: ids(&[1, 2]), filter_bpf: Some(program), ..SessionConfig::default() };
+    net.config.sessions = vec![SessionConfig { destinations: ids(&[9]), ..session }];
+    net.publish();
+    let there = udp4(mac(2), mac(1), 80, 20);
+    let back = udp4(mac(1), mac(2), 80, 20);
+    let tagged_back = [&back[..12], &[0x81, 0, 0, 10], &back[12..]].concat();
+    for (port, frame) in [(1, &there), (2, &tagged_back), (1, &ethernet(mac(2), mac(1), &[], 0x9999, &[0; 50]))] {
+        net.send(port, frame);
+        net.turn();
+    }
+    let copies: Vec<_> = net.recv(9).into_iter().map(|(f, _)| f).collect();
+    assert_eq!(copies, [there, back]);
+}
+
+/// A conversation of two hosts is copied by one of them, both ways; a guest can't hide behind that.
+#[test]
+fn what_another_host_copies_is_not_copied_again() {
+    let mut net = Net::new(config(vec![access(1, 10), uplink(2, "10"), access(9, 1), access(3, 10)]));
+    let both = SessionConfig { rx_ports: ids(&[1]), tx_ports: ids(&[1]), ..SessionConfig::default() };
+    // Station 1 is here, 6 on a host before, 7 on one behind, 8 a stranger.
+    let once = OnceConfig { own: vec![mac(1)], before: vec![mac(6)], after: vec![mac(7)] };
+    net.config.sessions = vec![SessionConfig { destinations: ids(&[9]), once: Some(once), ..both }];
+    net.publish();
+    let copied = |net: &mut Net, port, dst, src| {
+        let frame = udp4(dst, mac(src), 80, 20);
+        let sent = if port == 2 { [&frame[..12], &[0x81, 0, 0, 10], &frame[12..]].concat() } else { frame.clone() };
+        net.send(port, &sent);
+        net.turn();
+        let copies: Vec<_> = net.recv(9).into_iter().map(|(f, _)| f).collect();
+        assert!(copies.is_empty() || copies == [frame]);
+        !copies.is_empty()
+    };
+    for _ in 0..2 {
+        // Flows that are known, and flows that are not.
+        for (station, here) in [(6, false), (7, true), (8, true)] {
+            assert_eq!(copied(&mut net, 2, mac(1), station), here, "{station} asks");
+            assert_eq!(copied(&mut net, 1, mac(station), 1), here, "{station} is answered");
+        }
+        // To everybody: where it comes from.
+        for (port, station, here) in [(1, 1, true), (2, 6, false), (2, 7, false), (2, 8, true)] {
+            assert_eq!(copied(&mut net, port, MacAddr::BROADCAST, station), here, "{station} calls");
+        }
+        // A guest that says that it is another.
+        for (station, lie) in [(6, 7), (6, 8), (6, 6), (7, 7), (8, 6)] {
+            assert!(copied(&mut net, 1, mac(station), lie), "as {lie} to {station}");
+        }
+        net.recv_all();
+    }
+    // What goes no further is copied here.
+    let all = AddrMatch::ANY;
+    let deny = IpRule {
+        action: Action::Deny,
+        protocol: None,
+        src: all,
+        src_port: PortMatch::Any,
+        dst: all,
+        dst_port: PortMatch::Any,
+        icmp_type: None,
+        icmp_code: None,
+        dscp: None,
+    };
+    net.config.acls = vec![acl(Rules::Ip(vec![(10, deny)]), 0)];
+    net.config.ports[1].ip_acl_out = Some(0);
+    net.publish();
+    assert!(copied(&mut net, 1, mac(6), 1), "a denied frame");
+    net.config.ports[1].ip_acl_out = None;
+    net.config.sessions[0].once = None;
+    net.publish();
+    assert!(copied(&mut net, 1, mac(6), 1) && copied(&mut net, 2, mac(1), 6));
 }

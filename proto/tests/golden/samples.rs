@@ -4,7 +4,7 @@ use proto::acl::{Acl, Action, AddrMatch, IpRule, MacMatch, MacRule, PortMatch, R
 use proto::addr::{MacAddr, VlanId};
 use proto::capture::{Captured, Frame, Insn, Wanted};
 use proto::config::{
-    Capability, Erspan, ErspanHeader, Filter, HostConfig, Peer, PortBinding, PortSettings, Profile, ProfileType,
+    Capability, Erspan, ErspanHeader, Filter, HostConfig, Once, Peer, PortBinding, PortSettings, Profile, ProfileType,
     Receive, Relay, Session, SessionSource, SourceKind, StaticMac,
 };
 use proto::flow::{Aggregation, Destination, Exporter, Field, Meter, Monitor, Record, Store, Transport, Version};
@@ -697,14 +697,16 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         origin: Some(0xc000_0203),
         to: peers.map(|(module, address)| Peer { module, address }).to_vec(),
         from: vec![0xc000_0206],
-        elsewhere: vec![MacAddr([2, 0, 0, 0, 0, 7])],
     };
     let far = vec![
         Session { id: 6, destinations: vec![IfName::Vethernet(7)], receive, ..Session::default() },
         Session { id: 7, destinations: vec![IfName::Vethernet(7)], relay: Some(relay), ..Session::default() },
     ];
+    let once = Once { own: vec![mac(3), mac(4)], before: vec![mac(1)], after: Vec::new() };
+    let once = Session { once: Some(once), ..filtered.clone() };
     vec![
         ("config-session-far".to_owned(), HostConfig { sessions: far, ..HostConfig::default() }),
+        ("config-session-once".to_owned(), HostConfig { sessions: vec![once], ..HostConfig::default() }),
         ("config-store".to_owned(), stored),
         ("config-transports".to_owned(), transports),
         ("config-full".to_owned(), full),

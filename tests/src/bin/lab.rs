@@ -62,7 +62,7 @@ enum Word {
     /// Runs the scripted proof in the lab that is up; ends with `N passed, M failed`.
     Check {
         /// Only these themes.
-        #[arg(value_parser = check::THEMES.map(|(name, _)| name))]
+        #[arg(value_parser = check::THEMES.iter().chain(&check::FURTHER).map(|(name, _)| *name).collect::<Vec<_>>())]
         themes: Vec<String>,
     },
     /// Passes connections from outside of the supervisor's namespace on; `up` starts it.

@@ -15,6 +15,7 @@ pub mod policy;
 pub mod reach;
 pub mod snmp;
 mod ssh;
+pub mod suricata;
 pub mod trunk;
 pub mod vhost_user;
 mod views;
@@ -92,6 +93,9 @@ pub const THEMES: [(&str, Theme); 15] = [
     ("headless", headless::run),
 ];
 
+/// Themes that need a program which is not among the packages of the lab; they run when they are named.
+pub const FURTHER: [(&str, Theme); 1] = [("suricata", suricata::run)];
+
 /// Runs the themes, and afterwards those that were left out fail by name.
 ///
 /// # Errors
@@ -99,7 +103,8 @@ pub const THEMES: [(&str, Theme); 15] = [
 pub fn run(lab: &mut Lab, only: &[String]) -> Result<Report> {
     large_enough(lab)?;
     let mut report = Report::new();
-    for (name, theme) in THEMES {
+    let named = FURTHER.iter().filter(|(name, _)| only.iter().any(|o| o == name));
+    for (name, theme) in THEMES.iter().chain(named) {
         if !only.is_empty() && !only.iter().any(|o| o == name) {
             continue;
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::config;
 use super::plan::{
-    COLLECTOR_ADDRESS, Host, IPFIX_PORT, MGMT, NETFLOW_PORT, Plan, SPAN_DEVICE, SPAN_PROFILE, UPLINK, UPLINK_PROFILE,
-    VSM_ADDRESS, Vm,
+    COLLECTOR_ADDRESS, Host, IPFIX_PORT, MGMT, MGMT_MTU, NETFLOW_PORT, Plan, SPAN_DEVICE, SPAN_PROFILE, UPLINK,
+    UPLINK_PROFILE, VSM_ADDRESS, Vm,
 };
 use super::{Lab, wait};
 use crate::agent::{Agent, Attachment};
@@ -150,7 +150,8 @@ fn networks(plan: &Plan) -> Result<()> {
     ];
     members.extend(plan.hosts.iter().map(|h| (h.name.clone(), h.netns.clone(), h.address)));
     for (name, space, address) in members {
-        ip(&mgmt, &format!("link add {name} type veth peer name {MGMT} netns {space}"))?;
+        // A network that carries whole copies: ERSPAN adds 50 octets to a frame and is not cut on the way.
+        ip(&mgmt, &format!("link add {name} mtu {MGMT_MTU} type veth peer name {MGMT} mtu {MGMT_MTU} netns {space}"))?;
         ip(&mgmt, &format!("link set {name} master br0 up"))?;
         ip(&space, &format!("addr add {address}/24 dev {MGMT}"))?;
         ip(&space, &format!("link set {MGMT} up"))?;

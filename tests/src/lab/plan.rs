@@ -40,6 +40,8 @@ pub const MONITOR: &str = "traffic";
 pub const UPLINK: &str = "trunk0";
 /// Device of the management network in every namespace that is on it.
 pub const MGMT: &str = "mgmt0";
+/// Its MTU.
+pub const MGMT_MTU: u16 = 9000;
 /// Device in the IDS namespace that sees the copies of all hosts.
 pub const SPAN_DEVICE: &str = "span";
 

@@ -4,9 +4,9 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use proto::capture::Insn;
-use proto::config::{Erspan, ErspanHeader, Filter, HostConfig, Relay, Session, SourceKind};
+use proto::config::{Erspan, ErspanHeader, Filter, HostConfig, Once, Relay, Session, SourceKind};
 use proto::name::IfName;
-use vswitch::config::{DropSet, Error, Known, ReceiveConfig, RemoteConfig, SESSION_ID_MAX, SessionConfig};
+use vswitch::config::{DropSet, Error, Known, OnceConfig, ReceiveConfig, RemoteConfig, SESSION_ID_MAX, SessionConfig};
 use vswitch::observe::bpf::{self, Program};
 use vswitch::observe::erspan::{Encapsulation, Form, Stamp};
 use vswitch::port::PortId;
@@ -93,10 +93,10 @@ fn filtered(host: &HostConfig, session: &Session, config: SessionConfig) -> Resu
         filter_acl: session.filter_acl.as_ref().and_then(acl),
         filter_bpf: session.filter_bpf.as_ref().map(program).transpose()?,
         sampling: session.sampling,
+        once: session.once.clone().map(|Once { own, before, after }| OnceConfig { own, before, after }),
         truncate: session.truncate,
         remotes: remotes(session, &config),
         receive: received(session, &config),
-        elsewhere: session.relay.iter().flat_map(|relay| relay.elsewhere.iter().copied()).collect(),
         ..config
     })
 }

@@ -1,7 +1,9 @@
 use proto::acl::{Acl, Rules};
 use proto::addr::{MacAddr, VlanId};
 use proto::capture::Insn;
-use proto::config::{Erspan, ErspanHeader, Filter, Peer, Profile, Receive, Relay, Session, SessionSource, SourceKind};
+use proto::config::{
+    Erspan, ErspanHeader, Filter, Once, Peer, Profile, Receive, Relay, Session, SessionSource, SourceKind,
+};
 use proto::flow::Monitor;
 use proto::vlan::{PortMode, VlanSet};
 
@@ -332,8 +334,8 @@ fn a_session_receives_and_is_relayed() {
     let sources = vec![SessionSource { what: SourceKind::Interface(veth(1)), rx: true, tx: true }];
     let receive = Some(Receive { id: 77, at: Some(0x7f00_0001), from: Some(vec![0xc000_0209]) });
     let peer = |module, address| Peer { module, address };
-    let relay =
-        |to, from| Some(Relay { key: 9, origin: Some(0xc000_0203), to, from, elsewhere: vec![MacAddr([2; 6])] });
+    let relay = |to, from| Some(Relay { key: 9, origin: Some(0xc000_0203), to, from });
+    let once = Some(Once { own: Vec::new(), before: vec![MacAddr([2; 6])], after: Vec::new() });
     let session = |id, n, sources: &[SessionSource]| Session {
         id,
         destinations: vec![veth(n)],
@@ -345,6 +347,7 @@ fn a_session_receives_and_is_relayed() {
         Session { receive, ..session(2, 78, &[]) },
         Session {
             relay: relay(vec![peer(4, Some(0xc000_0204)), peer(5, None)], Vec::new()),
+            once,
             ..session(3, 78, &sources)
         },
         Session { relay: relay(vec![peer(5, None)], Vec::new()), ..session(4, 78, &sources) },
@@ -371,7 +374,7 @@ fn a_session_receives_and_is_relayed() {
     let [remote] = sent.remotes[..] else { panic!("{:?}", sent.remotes) };
     let (from, to) = (remote.encapsulation.origin, remote.encapsulation.destination);
     assert_eq!((from, to, remote.encapsulation.form), ([192, 0, 2, 3].into(), [192, 0, 2, 4].into(), Form::Relay(9)));
-    assert_eq!((sent.elsewhere.as_slice(), &sent.receive), (&[MacAddr([2; 6])][..], &None));
+    assert_eq!((&sent.once.as_ref().unwrap().before[..], &sent.receive), (&[MacAddr([2; 6])][..], &None));
     let known = by_key.receive.as_ref().unwrap();
     assert_eq!((known.by, known.at, &known.from), (Known::Key(9), None, &Some(vec![[192, 0, 2, 7].into()])));
     assert_eq!((by_key.remotes.len(), near.remotes.len(), near.destinations.len()), (0, 0, 1));

@@ -7,12 +7,12 @@
 use std::collections::BTreeSet;
 
 use proto::acl::{Acl, Rules};
-use proto::addr::MacAddr;
 use proto::config::{HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, StaticMac};
 use proto::flow::{Destination, Exporter, Field, Meter, Monitor, Record, Transport};
 use proto::name::IfName;
 use proto::report::PortReport;
 
+use super::elsewhere::{counted_elsewhere, protected_macs};
 use super::flow::{is_full, predefined_fields};
 use super::model::{AccessList, Entries, Entry, FlowExporter, Model, MonitorSession};
 use super::relay::Places;
@@ -154,27 +154,6 @@ fn meters(model: &Model, inventory: &Inventory, slot: u8, monitors: &[Monitor]) 
     (!meters.is_empty()).then_some(meters)
 }
 
-/// Addresses of the VMs of other modules whose frames `monitor` counts there: where they enter, or where they leave for
-/// the wire.
-fn counted_elsewhere(model: &Model, inventory: &Inventory, slot: u8, monitor: &str) -> Vec<MacAddr> {
-    let mut macs = BTreeSet::new();
-    for (other, module) in inventory.modules.iter().filter(|(other, _)| **other != slot) {
-        let settings = |port: &PortReport| {
-            let name = interface_of(inventory, *other, port)?;
-            Some(model.interface_settings(&model.interface_for(name, port)))
-        };
-        let is = |name: &Option<String>| name.as_deref() == Some(monitor);
-        let uplinks = module.ports.iter().filter(|port| port.kind == ProfileType::Ethernet);
-        let at_the_wire: Vec<bool> = uplinks.map(|port| settings(port).is_some_and(|s| is(&s.flow_out))).collect();
-        let leaves = !at_the_wire.is_empty() && at_the_wire.into_iter().all(|counts| counts);
-        for port in module.ports.iter().filter(|port| port.kind == ProfileType::Vethernet) {
-            let counts = leaves || settings(port).is_some_and(|s| is(&s.flow_in));
-            macs.extend(port.mac.filter(|_| counts));
-        }
-    }
-    macs.into_iter().collect()
-}
-
 /// An exporter without collectors has nothing to do and is left out, here and in its monitors.
 fn monitors(model: &Model, wanted: &BTreeSet<&String>) -> Vec<Monitor> {
     let sends = |name: &&String| model.exporters.get(*name).is_some_and(|e| !e.destinations.is_empty());
@@ -232,23 +211,10 @@ fn sessions(model: &Model, inventory: &Inventory, slot: u8) -> Vec<Session> {
     let running = model.sessions.iter().filter(|(_, session)| !session.shut);
     let compiled = |(id, session): (&u16, &MonitorSession)| Session {
         relay: places.relay(session, *id, domain, slot),
+        once: places.once(session, slot),
         ..session.compile(*id, domain)
     };
     running.map(compiled).collect()
-}
-
-/// Addresses of the protected ports that other modules hold, as far as their attachment told them.
-fn protected_macs(model: &Model, inventory: &Inventory, slot: u8) -> Vec<MacAddr> {
-    let mut macs = BTreeSet::new();
-    for (other, module) in inventory.modules.iter().filter(|(other, _)| **other != slot) {
-        for port in &module.ports {
-            let name = interface_of(inventory, *other, port);
-            let protected =
-                name.is_some_and(|name| model.interface_settings(&model.interface_for(name, port)).protected);
-            macs.extend(port.mac.filter(|_| protected));
-        }
-    }
-    macs.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -256,7 +222,7 @@ pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use proto::acl::{Action, AddrMatch, IpRule, PortMatch};
-    use proto::addr::VlanId;
+    use proto::addr::{MacAddr, VlanId};
     use proto::msg::{ConfigHash, HostUuid};
     use proto::vlan::PortMode;
 
@@ -353,27 +319,6 @@ pub(crate) mod tests {
         assert_eq!(host.protected_macs, [MacAddr::from_u64(3)]);
         assert_eq!(compile(&model, &inventory, 4).protected_macs, [MacAddr::from_u64(1), MacAddr::from_u64(2)]);
         assert!(compile(&model, &inventory, 66).ports.is_empty());
-    }
-
-    /// `scope once`: a module is told the VMs of the others whose frames are counted there, and the filter's list travels.
-    #[test]
-    fn a_monitor_is_told_what_others_count() {
-        let (mut model, inventory) = example();
-        assert_eq!(compile(&model, &inventory, 3).meters, None);
-        let monitor = model.monitors.get_mut("m").unwrap();
-        (monitor.once, monitor.filter) = (true, Some("unused".into()));
-        let meter = |model: &Model, slot| compile(model, &inventory, slot).meters.unwrap().remove(0);
-        let macs = |meter: proto::flow::Meter| meter.elsewhere.iter().map(|mac| mac.to_u64()).collect::<Vec<_>>();
-        let three = meter(&model, 3);
-        assert_eq!((three.monitor.as_str(), three.filter.as_deref()), ("m", Some("unused")));
-        // d/0 has no usable profile, so nothing of it is counted on module 4.
-        assert_eq!((macs(three), macs(meter(&model, 4))), (vec![3], vec![1, 2]));
-        let lists: Vec<String> = compile(&model, &inventory, 3).acls.into_iter().map(|acl| acl.name).collect();
-        assert_eq!(lists, ["thin", "unused"]);
-        // At the uplink of module 3 everything is counted that leaves it.
-        let own = Settings { flow_out: Some("m".into()), ..Settings::default() };
-        model.interfaces.insert(IfName::Ethernet { slot: 3, port: 1 }, Interface { own, ..Interface::default() });
-        assert_eq!(macs(meter(&model, 4)), [1, 2, 9]);
     }
 
     #[test]

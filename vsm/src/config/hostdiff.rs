@@ -8,8 +8,8 @@ use std::net::Ipv4Addr;
 use hashbrown::HashMap;
 use proto::acl::Rules;
 use proto::config::{
-    Capability, Erspan, ErspanHeader, HostConfig, PortBinding, PortSettings, Profile, ProfileType, Receive, Relay,
-    Session, SourceKind,
+    Capability, Erspan, ErspanHeader, HostConfig, Once, PortBinding, PortSettings, Profile, ProfileType, Receive,
+    Relay, Session, SourceKind,
 };
 use proto::flow::{Exporter, Meter, Monitor, Record, Transport};
 use proto::vlan::{PortMode, VlanSet};
@@ -169,6 +169,10 @@ fn meter(it: &Meter) -> Vec<(String, String)> {
     ]
 }
 
+fn once(it: &Once) -> String {
+    format!("own {}; of lower modules {}; of higher modules {}", list(&it.own), list(&it.before), list(&it.after))
+}
+
 fn session(it: &Session) -> Vec<(String, String)> {
     let source = |source: &proto::config::SessionSource| {
         let what = match &source.what {
@@ -197,6 +201,7 @@ fn session(it: &Session) -> Vec<(String, String)> {
         own("erspan", it.erspan.as_ref().map_or_else(|| "none".to_owned(), erspan)),
         own("received", it.receive.as_ref().map_or_else(|| "none".to_owned(), receive)),
         own("relayed", it.relay.as_ref().map_or_else(|| "none".to_owned(), relay)),
+        own("shared out", it.once.as_ref().map_or_else(|| "no".to_owned(), once)),
         own("mtu", it.truncate.map_or_else(|| "none".to_owned(), |octets| octets.to_string())),
     ]
 }
@@ -212,7 +217,7 @@ fn relay(it: &Relay) -> String {
         |address: Option<u32>| address.map_or_else(|| "unknown".to_owned(), |at| Ipv4Addr::from(at).to_string());
     let to = list(it.to.iter().map(|peer| format!("module {} ({})", peer.module, or_unknown(peer.address))));
     let (origin, from) = (or_unknown(it.origin), addresses(&it.from));
-    format!("key {}, as {origin}, to {to}, from {from}, copied on other modules {}", it.key, list(&it.elsewhere))
+    format!("key {}, as {origin}, to {to}, from {from}", it.key)
 }
 
 fn addresses(them: &[u32]) -> String {

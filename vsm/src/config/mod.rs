@@ -3,6 +3,7 @@
 pub mod aaa;
 pub mod checkpoint;
 pub mod compile;
+mod elsewhere;
 pub mod flow;
 pub mod hostdiff;
 pub mod ifindex;

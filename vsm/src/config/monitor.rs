@@ -62,6 +62,8 @@ pub struct MonitorSession {
     pub sampling: Option<u32>,
     /// `mtu`: copies are cut to that many octets.
     pub mtu: Option<u16>,
+    /// `scope all`: of what several hosts see each sends its copy.
+    pub every_host: bool,
     /// What is said of ERSPAN.
     pub erspan: ErspanSettings,
     /// `source ip` of a session of type erspan-destination: the address of a host that copies are sent to.
@@ -178,6 +180,7 @@ impl Default for MonitorSession {
             filter_bpf: None,
             sampling: None,
             mtu: None,
+            every_host: false,
             erspan: ErspanSettings::default(),
             receive_at: None,
             origins: Vec::new(),
@@ -241,6 +244,7 @@ impl MonitorSession {
         lines.extend(said("filter bpf", self.filter_bpf.as_ref().map(|filter| format!("\"{}\"", filter.text))));
         lines.extend(said("sampling", self.sampling.map(|n| n.to_string())));
         lines.extend(said("mtu", self.mtu.map(|octets| octets.to_string())));
+        lines.extend(self.every_host.then(|| "scope all".to_owned()));
         lines.push(if self.shut { "shut" } else { "no shut" }.to_owned());
         lines
     }
@@ -266,6 +270,7 @@ impl MonitorSession {
                     .filter(|_| !self.origins.is_empty()),
             }),
             relay: None,
+            once: None,
         }
     }
 }

@@ -35,7 +35,7 @@ fn sources() -> impl Strategy<Value = Vec<SessionSource>> {
 }
 
 fn address() -> impl Strategy<Value = Option<Ipv4Addr>> {
-    of((0x0100_0000u32..0x7eff_ffff).prop_map(Ipv4Addr::from))
+    of((0x0100_0000u32..0x7f00_0000).prop_map(Ipv4Addr::from))
 }
 
 fn erspan() -> impl Strategy<Value = ErspanSettings> {
@@ -51,8 +51,8 @@ fn erspan() -> impl Strategy<Value = ErspanSettings> {
 pub fn session() -> impl Strategy<Value = MonitorSession> {
     let to = (vec(if_name(), 0..4), btree_map(name(), Just(()), 0..2));
     let vlans = of(vec(vlan(), 1..5).prop_map(VlanSet::from_iter));
-    let bpf = of(select(vec!["tcp port 80", "not vlan", "ip6"]));
-    let filters = (vlans, of(name()), bpf, of(2u32..100), of(64u16..9217));
+    let bpf = of(select(vec!["tcp port 80", "not port 53", "ip6"]));
+    let filters = (vlans, of(name()), bpf, of(2u32..100), of(64u16..9217), any::<bool>());
     let said = (of("[a-z]([ -~]{0,20}[a-z])?"), select(SessionType::ALL.to_vec()), erspan(), any::<bool>());
     (said, sources(), to, filters).prop_map(|((description, kind, erspan, shut), sources, to, filters)| {
         let (mut destinations, profiles) = to;
@@ -62,7 +62,7 @@ pub fn session() -> impl Strategy<Value = MonitorSession> {
         destinations.retain(|name| !watches(&SourceKind::Interface(*name)));
         let profiles = profiles.into_keys().filter(|name| !watches(&SourceKind::Profile(name.clone())));
         let destination_profiles = profiles.collect();
-        let (filter_vlans, filter_acl, bpf, sampling, mtu) = filters;
+        let (filter_vlans, filter_acl, bpf, sampling, mtu, every_host) = filters;
         let program = |text: &str| Filter { text: text.to_owned(), program: compile(text).unwrap() };
         let said = MonitorSession { kind, description, shut, ..MonitorSession::default() };
         let watching = MonitorSession {
@@ -72,6 +72,7 @@ pub fn session() -> impl Strategy<Value = MonitorSession> {
             filter_bpf: bpf.map(program),
             sampling,
             mtu,
+            every_host,
             ..said.clone()
         };
         match kind {

@@ -2,16 +2,17 @@
 //!
 //! A module copies to the destinations of a session that it has. One that has none, and watches something, sends its copies to
 //! every module that has. So a session whose destination is on another host works, and one with a sensor on each host stays on
-//! each host. A frame between two VMs is copied where it enters the switch: the modules that copy for the same destination are
-//! told the addresses of each other's watched VMs, and take no frame of these from the wire again.
+//! each host. The modules that copy for the same destination, which all do for a session by ERSPAN, are told whom each of them
+//! watches both ways, so that a conversation of two of them is copied by one.
 //!
 //! Where a module is, is known from its control session; the last address counts while it is away. Pure.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use proto::addr::MacAddr;
-use proto::config::{Peer, Relay, SourceKind};
+use proto::config::{Once, Peer, Relay, SourceKind};
 use proto::name::IfName;
 use proto::vlan::PortMode;
 
@@ -40,7 +41,7 @@ impl<'a> Places<'a> {
     /// Those of every module; none when no session could need them.
     pub fn new(model: &Model, inventory: &'a Inventory) -> Places<'a> {
         let mut places = Places { inventory, ports: Vec::new(), by_name: BTreeMap::new(), by_profile: BTreeMap::new() };
-        if !model.sessions.values().any(|session| !session.shut && session.kind == SessionType::Local) {
+        if !model.sessions.values().any(|session| !session.shut && session.kind != SessionType::ErspanDestination) {
             return places;
         }
         for (slot, module) in &inventory.modules {
@@ -101,28 +102,59 @@ impl<'a> Places<'a> {
             true => (Vec::new(), senders.iter().filter_map(|sender| self.address(*sender)).collect()),
             false => (homes.iter().map(peer).collect(), Vec::new()),
         };
+        Some(Relay { key: u32::from(domain) << 16 | u32::from(id), origin: self.address(slot), to, from })
+    }
+
+    /// Which module copies what, of those that copy for the same destination as `slot`; `None` where that is all that it sees.
+    pub fn once(&self, session: &MonitorSession, slot: u8) -> Option<Once> {
         // A home's copies go to itself alone, a sender's to all homes: only two homes have no destination in common.
-        let shares = |other: u8| other != slot && !(homes.contains(&slot) && homes.contains(&other));
-        let copied = |place: &&Place| shares(place.slot) && watches_what_enters(session, place);
-        let mut elsewhere: Vec<MacAddr> = self.ports.iter().filter(copied).filter_map(|place| place.mac).collect();
-        elsewhere.sort_unstable();
-        elsewhere.dedup();
-        if !watchers.contains(&slot) {
-            elsewhere.clear();
+        let homes = self.homes(session);
+        let shares = |other: u8| match session.kind {
+            SessionType::ErspanSource => true,
+            SessionType::Local => !(homes.is_empty() || homes.contains(&slot) && homes.contains(&other)),
+            SessionType::ErspanDestination => false,
+        };
+        if session.every_host {
+            return None;
         }
-        Some(Relay { key: u32::from(domain) << 16 | u32::from(id), origin: self.address(slot), to, from, elsewhere })
+        let mut once = Once::default();
+        let whole = self.wholly_watched(session);
+        let copied = self.ports.iter().filter(|place| matches!(place.name, IfName::Vethernet(_)));
+        for place in copied.filter(|place| whole.contains(&place.slot) || watches_both_ways(session, place)) {
+            let Some(mac) = place.mac else { continue };
+            match place.slot.cmp(&slot) {
+                Ordering::Equal => once.own.push(mac),
+                Ordering::Less if shares(place.slot) => once.before.push(mac),
+                Ordering::Greater if shares(place.slot) => once.after.push(mac),
+                _ => {}
+            }
+        }
+        for macs in [&mut once.own, &mut once.before, &mut once.after] {
+            macs.sort_unstable();
+            macs.dedup();
+        }
+        (!once.before.is_empty() || !once.after.is_empty()).then_some(once)
+    }
+
+    /// Modules all of whose uplinks are watched, and so all that their VMs say to others.
+    fn wholly_watched(&self, session: &MonitorSession) -> BTreeSet<u8> {
+        let mut slots: BTreeMap<u8, bool> = BTreeMap::new();
+        for uplink in self.ports.iter().filter(|place| place.name.is_ethernet()) {
+            *slots.entry(uplink.slot).or_insert(true) &= watches_both_ways(session, uplink);
+        }
+        slots.into_iter().filter_map(|(slot, watched)| watched.then_some(slot)).collect()
     }
 }
 
-/// Whatever a VM sends there is copied. Of a trunk and a watched VLAN that is not so.
-fn watches_what_enters(session: &MonitorSession, place: &Place) -> bool {
-    let watches = session.sources.iter().filter(|source| source.rx).any(|source| match &source.what {
-        SourceKind::Interface(name) => *name == place.name,
-        SourceKind::Profile(profile) => place.profile.as_ref() == Some(profile),
-        SourceKind::Vlan(vlan) => matches!(place.mode, PortMode::Access(of) if of == *vlan),
+/// What passes there is copied in both directions. What enters a VLAN does so at the uplinks too; who is in it beside other
+/// VLANs is watched in part.
+fn watches_both_ways(session: &MonitorSession, place: &Place) -> bool {
+    session.sources.iter().any(|source| match &source.what {
+        SourceKind::Interface(name) => *name == place.name && source.rx && source.tx,
+        SourceKind::Profile(profile) => place.profile.as_ref() == Some(profile) && source.rx && source.tx,
+        SourceKind::Vlan(vlan) => matches!(place.mode, PortMode::Access(of) if of == *vlan) && source.rx,
         SourceKind::Drops(_) => false,
-    });
-    watches && matches!(place.name, IfName::Vethernet(_))
+    })
 }
 
 #[cfg(test)]
@@ -173,8 +205,8 @@ mod tests {
         let mut switch = switch(session(SourceKind::Interface(IfName::Vethernet(3)), &[1]));
         let key = 100 << 16 | 7;
         let to = |address| vec![Peer { module: 3, address }];
-        let at_home = Relay { key, origin: Some(ip(3)), to: Vec::new(), from: vec![ip(4)], elsewhere: Vec::new() };
-        let sender = Relay { key, origin: Some(ip(4)), to: to(Some(ip(3))), from: Vec::new(), elsewhere: Vec::new() };
+        let at_home = Relay { key, origin: Some(ip(3)), to: Vec::new(), from: vec![ip(4)] };
+        let sender = Relay { key, origin: Some(ip(4)), to: to(Some(ip(3))), from: Vec::new() };
         assert_eq!(relays(&switch), [Some(at_home), Some(sender.clone()), None]);
         // The destination's card moves to module 5.
         let moved = switch.1.modules.get_mut(&3).unwrap().ports.remove(2);
@@ -200,15 +232,36 @@ mod tests {
         assert_eq!(relays(&switch(erspan)), [None, None, None]);
     }
 
+    fn shared(switch: &(Model, Inventory)) -> [Option<[Vec<u64>; 3]>; 3] {
+        let numbers = |macs: Vec<MacAddr>| macs.iter().map(|mac| mac.to_u64()).collect();
+        [3, 4, 5].map(|slot| {
+            let once = compile(&switch.0, &switch.1, slot).sessions.remove(0).once;
+            once.map(|once| [once.own, once.before, once.after].map(numbers))
+        })
+    }
+
     /// Veth1 and Veth2 on module 3, Veth3 on 4 are of the watched profile.
     #[test]
-    fn frames_are_copied_where_they_enter() {
-        let mut web = session(SourceKind::Profile("web".into()), &[1]);
-        let macs = |relay: &Option<Relay>| relay.as_ref().map(|r| r.elsewhere.iter().map(|mac| mac.to_u64()).collect());
-        let said = |session: &MonitorSession| relays(&switch(session.clone())).each_ref().map(macs);
-        let none: Option<Vec<u64>> = None;
-        assert_eq!(said(&web), [Some(vec![3]), Some(vec![1, 2]), none.clone()]);
-        web.sources[0].rx = false;
-        assert_eq!(said(&web), [Some(Vec::new()), Some(Vec::new()), none], "only what leaves is copied");
+    fn a_conversation_of_two_modules_is_copied_by_one() {
+        let web = || session(SourceKind::Profile("web".into()), &[1]);
+        let said = |session| shared(&switch(session));
+        let all = [Some([vec![1, 2], vec![], vec![3]]), Some([vec![3], vec![1, 2], vec![]])];
+        assert_eq!(said(web())[..2], all);
+        assert_eq!(said(MonitorSession { every_host: true, ..web() }), [None, None, None]);
+        // Each with a sensor of its own.
+        let sensors = MonitorSession { destinations: session(vlan(), &[1, 3]).destinations, ..web() };
+        assert_eq!(said(sensors)[..2], [None, None]);
+        let erspan = || MonitorSession { kind: SessionType::ErspanSource, destinations: Vec::new(), ..web() };
+        assert_eq!(said(erspan())[..2], all);
+        assert_eq!(said(erspan())[2], Some([vec![], vec![1, 2, 3], vec![]]));
+        // What is watched one way is copied once by itself; of a VLAN it is seen at the uplinks too.
+        let one_way = |source| vec![SessionSource { what: source, rx: true, tx: false }];
+        let web_in = MonitorSession { sources: one_way(SourceKind::Profile("web".into())), ..erspan() };
+        assert_eq!(said(web_in), [None, None, None]);
+        assert_eq!(said(MonitorSession { sources: one_way(vlan()), ..erspan() })[..2], all);
+        // All that leaves module 3.
+        let uplink = SourceKind::Interface(IfName::Ethernet { slot: 3, port: 1 });
+        let at_the_wire = MonitorSession { sources: session(uplink, &[]).sources, ..erspan() };
+        assert_eq!(said(at_the_wire)[1], Some([vec![], vec![1, 2], vec![]]));
     }
 }

@@ -68,15 +68,6 @@ impl Rewrite {
         }
     }
 
-    /// A frame has an outer tag after it, if it had one before.
-    pub fn leaves_tag(self, had: bool) -> bool {
-        match self {
-            Rewrite::Keep => had,
-            Rewrite::Push(_) | Rewrite::Replace(_) => true,
-            Rewrite::Pop => false,
-        }
-    }
-
     /// The front that makes `frame`, as received, leave as asked.
     #[inline]
     pub fn head(self, frame: &[u8]) -> Head {

@@ -8,12 +8,21 @@ use super::{PortPolicy, SessionSet, Snapshot, limit};
 use crate::config::{Error, Known, ReceiveConfig, RemoteConfig, SESSION_ID_MAX, SessionConfig};
 use crate::observe::bpf::Program;
 use crate::observe::erspan::{Received, TypeSeen};
-use crate::observe::mirror::filter::{Filter, Way};
+use crate::observe::mirror::filter::{Fate, Filter, Way};
 use crate::parse::Parsed;
 use crate::port::PortId;
 use crate::table::acl::list::Lists;
 use crate::verdict::DropReason;
 use crate::wire::ethernet::TAG;
+
+/// How a frame is seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// The VLAN that it is switched in, if there is one.
+    pub vlan: Option<VlanId>,
+    /// It goes no further than this host.
+    pub dropped: bool,
+}
 
 /// A monitor session, running.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,12 +103,12 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Those of `sessions` that look for a frame which is switched in `vlan`.
+    /// Those of `sessions` that look for a frame which is seen so.
     #[inline]
-    pub fn looking_for(&self, sessions: SessionSet, vlan: Option<VlanId>, frame: &Parsed) -> SessionSet {
+    pub fn looking_for(&self, sessions: SessionSet, seen: Seen, frame: &Parsed) -> SessionSet {
         match sessions & self.choosy {
             0 => sessions,
-            choosy => self.choose(sessions, choosy, vlan, frame),
+            choosy => sessions & !choosy | self.choose(choosy, seen, frame),
         }
     }
 
@@ -158,12 +167,13 @@ impl Snapshot {
         most.saturating_add(TAG)
     }
 
-    fn choose(&self, sessions: SessionSet, choosy: SessionSet, vlan: Option<VlanId>, frame: &Parsed) -> SessionSet {
+    fn choose(&self, choosy: SessionSet, seen: Seen, frame: &Parsed) -> SessionSet {
+        let by_uplink = self.port(PortId(frame.key.in_port)).is_some_and(|port| port.config.uplink);
+        let fate = Fate { by_uplink, dropped: seen.dropped };
+        let takes = |session: &Session| session.filter.takes(seen.vlan, &frame.key, fate);
         let all = self.sessions.iter().enumerate();
-        let by_uplink = self.port(frame.key.in_port()).is_some_and(|from| from.config.uplink);
-        let refusing =
-            all.filter(|(i, session)| choosy >> i & 1 == 1 && !session.filter.takes(vlan, &frame.key, by_uplink));
-        sessions & !refusing.fold(0, |set: SessionSet, (i, _)| set | 1 << i)
+        let refusing = all.filter(|(i, session)| choosy >> i & 1 == 1 && !takes(session));
+        choosy & !refusing.fold(0, |set: SessionSet, (i, _)| set | 1 << i)
     }
 
     /// Sessions that look for other frames than the one in their place in `previous`.

@@ -2,8 +2,10 @@
 //! session must deliver and holds every octet against it, scapy reads the headers, and tshark looks for what is malformed
 //! and at every checksum.
 //!
-//! `MIRROR_FRAMES` is the number of frames, 4,000 without it; `make mirror-truth` sends a million.
+//! `MIRROR_FRAMES` is the number of frames, 4,000 without it; `make mirror-truth` sends a million. Where `SURICATA` names a
+//! Suricata it reads the files too (`make ids`).
 
+mod detector;
 mod make;
 #[path = "../net/mod.rs"]
 mod net;
@@ -188,6 +190,10 @@ fn every_copy_is_what_it_must_be_to_judges_that_know_nothing_of_us() {
         let count: usize = said("/usr/bin/python3", &args).trim().parse().unwrap();
         assert_eq!([copies.len(), far[0].len(), far[1].len()], [count; 3]);
         ["span.pcap", "two.pcap", "three.pcap"].iter().for_each(|name| tshark(&file(name), count, wrong));
+        if let Some(program) = detector::program() {
+            let read = |name| detector::read(&program, &file(name), folder.path());
+            detector::agree(&read("span.pcap"), &read("two.pcap"), count as u64);
+        }
         number += count as u64;
         judged += count;
         println!("{} frames left, {judged} copies of each session judged", left);

@@ -291,7 +291,8 @@ impl Plain {
             }
             let octets = match (&to.mode, vlan) {
                 (PortMode::Trunk { .. }, Some(vlan)) => tag(frame, vlan),
-                _ => seen.clone(),
+                (PortMode::Access(_), Some(_)) => strip(frame),
+                (_, None) => seen.clone(),
             };
             self.sessions.entry(session).or_default()[0] += frame.segments;
             let frames = finish(frame, octets, true);

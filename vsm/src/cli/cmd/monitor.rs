@@ -76,6 +76,8 @@ pub(super) const WORDS: &[(&str, &str)] = &[
     ("one-of", "One of so many"),
     ("mtu", "Longest copy"),
     ("octets", "Octets of the frame"),
+    ("scope", "Which host copies what several see"),
+    ("which", "One of them, a whole conversation, or all"),
 ];
 
 /// Sessions of every type.
@@ -172,6 +174,19 @@ pub fn commands() -> Vec<Command> {
                 let octets = args.number("octets").filter(|_| !args.negated).and_then(|mtu| u16::try_from(mtu).ok());
                 edit_session(session, move |session, _| {
                     session.mtu = octets;
+                    Ok(Vec::new())
+                })
+            },
+        ),
+        sub(
+            ALL,
+            "scope <which=once|all>",
+            "Whether a conversation of two hosts is copied on one of them or on both",
+            "scope [<which=once|all>]",
+            |session, args| {
+                let every_host = !args.negated && args.text("which") == Some("all");
+                edit_session(session, move |session, _| {
+                    session.every_host = every_host;
                     Ok(Vec::new())
                 })
             },
@@ -410,6 +425,11 @@ fn filter_bpf(session: &mut Session, args: &Args) -> Result<Output, Error> {
         true => None,
         false => {
             let text = text(args, "filter")?;
+            // Both directions of a conversation are looked at alike, so no frame has a tag to look for.
+            if text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == "vlan") {
+                let why = "filter: frames are looked at without the tag of their VLAN; 'filter vlan' says which VLANs";
+                return Err(Error::Refused(why.to_owned()));
+            }
             let program = compile(&text).map_err(|why| Error::Refused(format!("filter: {why}")))?;
             Some(Filter { text, program })
         }

@@ -32,15 +32,23 @@ pub(super) struct Frame<'a> {
 }
 
 impl Frame<'_> {
+    /// What makes both directions of a conversation look the same: the tag of its VLAN comes off. A frame whose VLAN nobody
+    /// has found stays as it was seen.
+    pub fn bare(&self) -> Rewrite {
+        match self.head.vlan() {
+            Some(_) => outer_tag(self.octets).map_or(Rewrite::Keep, |_| Rewrite::Pop),
+            None => self.head.seen(),
+        }
+    }
+
     /// What is done to its tag for a remote destination, and what the header says of it.
     pub fn told(&self, remote: &RemoteConfig, snapshot: &Snapshot, epoch: Duration) -> (Rewrite, Sighting) {
         let (vlan, tci) = (self.head.vlan(), outer_tag(self.octets));
         let vid = |tci: u16| vlan.map_or(tci, |vlan| tci & 0xf000 | vlan.get());
         let (rewrite, tag) = match (remote.keep_tag, tci) {
             _ if matches!(remote.encapsulation.form, Form::Relay(_)) => {
-                // As a trunk gets it, and whether a port in access mode would get it with a tag.
-                let had = self.head.seen().leaves_tag(tci.is_some());
-                (vlan.map_or(Rewrite::Keep, |vlan| tagged(vlan, self.octets)), Tag::Whole(vlan, had || vlan.is_none()))
+                // As a trunk gets it; a port in access mode gets it without that tag, where its VLAN is known.
+                (vlan.map_or(Rewrite::Keep, |vlan| tagged(vlan, self.octets)), Tag::Whole(vlan, vlan.is_none()))
             }
             (true, _) if vlan.is_some() => (vlan.map_or(Rewrite::Keep, |vlan| tagged(vlan, self.octets)), Tag::Kept),
             (true, Some(_)) => (Rewrite::Keep, Tag::Kept),

@@ -298,7 +298,7 @@ impl Work {
 
     /// The session's program matches the frame, and it is the turn of such a frame to be copied.
     fn singles_out(&mut self, session: &Session, frame: &Frame<'_>) -> bool {
-        let front = frame.head.seen().head(frame.octets);
+        let front = frame.bare().head(frame.octets);
         let view = front.with(frame.octets, VnetHdr::PLAIN);
         if session.bpf.as_ref().is_some_and(|program| !program.matches(view.head, view.rest)) {
             return false;
@@ -323,7 +323,7 @@ impl Work {
     ) {
         let rewrite = match (&to.config.mode, frame.head.vlan()) {
             (PortMode::Trunk { .. }, Some(vlan)) => tagged(vlan, frame.octets),
-            _ => frame.head.seen(),
+            _ => frame.bare(),
         };
         let (id, outs) = (to.config.id, &mut self.outs);
         if rewrite == Rewrite::Keep && frame.vnet.asks_nothing() && frame.length <= session.truncate {

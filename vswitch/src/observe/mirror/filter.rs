@@ -1,14 +1,16 @@
 //! Which frames a session looks for, as far as their flow decides it.
 //!
-//! A VLAN list and an access list read nothing of a frame that is not in its flow key. So the judges ask them once for each
-//! flow, and the flow entry remembers the sessions that want it: a filter costs a frame nothing.
+//! A VLAN list and an access list read nothing of a frame that is not in its flow key, and its stations, which another host may
+//! copy, are there too. So the judges ask them once for each flow, and the flow entry remembers the sessions that want it: a
+//! filter costs a frame nothing.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use proto::addr::{MacAddr, VlanId};
 use proto::vlan::VlanSet;
 
-use crate::config::{Config, SessionConfig};
+use crate::config::{Config, OnceConfig, SessionConfig};
 use crate::flow::key::FlowKey;
 use crate::observe::erspan::PROTOCOL_GRE;
 use crate::table::acl::AclPair;
@@ -21,8 +23,8 @@ pub struct Filter {
     acl: AclPair,
     /// Copies that this host sends or receives, which no session looks for.
     own: Vec<Way>,
-    /// Sources of frames that are copied on another host, when they come by an uplink; in rising order.
-    elsewhere: Vec<u64>,
+    /// What other hosts copy.
+    once: Option<Arc<Once>>,
 }
 
 impl Filter {
@@ -39,9 +41,8 @@ impl Filter {
                 None => return Err(format!("access list {i}")),
             },
         };
-        let mut elsewhere: Vec<u64> = session.elsewhere.iter().map(|mac| mac.to_u64()).collect();
-        elsewhere.sort_unstable();
-        Ok(Filter { vlans: session.filter_vlans.clone(), acl, own: own.to_vec(), elsewhere })
+        let once = session.once.as_ref().map(|once| Arc::new(Once::new(once)));
+        Ok(Filter { vlans: session.filter_vlans.clone(), acl, own: own.to_vec(), once })
     }
 
     /// It looks for every frame.
@@ -49,9 +50,9 @@ impl Filter {
         *self == Filter::default()
     }
 
-    /// It looks for frames of flow `key` that are switched in `vlan`, and have come by an uplink or not.
-    pub fn takes(&self, vlan: Option<VlanId>, key: &FlowKey, by_uplink: bool) -> bool {
-        if by_uplink && self.elsewhere.binary_search(&MacAddr(key.src_mac).to_u64()).is_ok() {
+    /// It looks for frames of flow `key` that are switched in `vlan`, and come so.
+    pub fn takes(&self, vlan: Option<VlanId>, key: &FlowKey, fate: Fate) -> bool {
+        if self.once.as_ref().is_some_and(|once| once.leaves_to_others(key, fate)) {
             return false;
         }
         let in_vlans = self.vlans.as_ref().is_none_or(|vlans| vlan.is_some_and(|vlan| vlans.contains(vlan)));
@@ -61,6 +62,45 @@ impl Filter {
     /// Its list, to be replaced by one that says the same.
     pub(crate) fn lists_mut(&mut self) -> &mut AclPair {
         &mut self.acl
+    }
+}
+
+/// How a frame came, and what becomes of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fate {
+    /// By an uplink.
+    pub by_uplink: bool,
+    /// It is dropped, so that no other host sees it.
+    pub dropped: bool,
+}
+
+/// Stations that a session watches on their own hosts, as numbers in rising order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Once {
+    own: Vec<u64>,
+    before: Vec<u64>,
+    after: Vec<u64>,
+}
+
+impl Once {
+    fn new(once: &OnceConfig) -> Self {
+        let sorted = |macs: &[MacAddr]| {
+            let mut numbers: Vec<u64> = macs.iter().map(|mac| mac.to_u64()).collect();
+            numbers.sort_unstable();
+            numbers
+        };
+        Once { own: sorted(&once.own), before: sorted(&once.before), after: sorted(&once.after) }
+    }
+
+    /// Another host copies it. What one of two hosts is to copy leaves its source in the order of the conversation, and
+    /// arrives there in that order too: so one host copies both directions, the one that comes first.
+    fn leaves_to_others(&self, key: &FlowKey, fate: Fate) -> bool {
+        let has = |list: &[u64], mac| list.binary_search(&MacAddr(mac).to_u64()).is_ok();
+        let (src, dst) = (key.src_mac, key.dst_mac);
+        match fate.by_uplink {
+            true => has(&self.before, src) || has(&self.after, src) && !has(&self.own, dst),
+            false => has(&self.before, dst) && has(&self.own, src) && !fate.dropped,
+        }
     }
 }
 

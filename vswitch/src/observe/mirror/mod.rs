@@ -9,8 +9,9 @@
 //! * A received frame is copied as it was received, also when a judge then drops it; a sent frame as it was sent. Each
 //!   session gets one copy of a frame, the first sighting, which is the received one. The road keeps the set of sessions
 //!   that have had theirs. Of a flood, a sent copy is as the first port that took the frame sent it.
-//! * A destination in access mode gets the tags of that moment. To a destination trunk every copy goes with the tag of its
-//!   VLAN, so that both directions of a conversation look the same to an intrusion detector that keys on VLANs.
+//! * To a destination trunk every copy goes with the tag of its VLAN, to a destination in access mode without: so both
+//!   directions of a conversation look the same to an intrusion detector that keys on VLANs, and to a filter of libpcap,
+//!   which sees them without. What was dropped before its VLAN was known has the tags that it came with.
 //! * Copies are complete: checksums that the guest left to its device are computed, super-frames are cut into segments.
 //!   A checksum that is wrong stays wrong.
 //! * Production pays for one copy of the octets into a ring of its worker ([`outlet`]), whatever the sessions do with it and

@@ -123,12 +123,12 @@ fn deliver(
     }
 }
 
-/// What becomes of the tag: a port in access mode gets the frame as it was, as far as the header says so, a trunk gets it
-/// with the tag of its VLAN, where that is known.
+/// What becomes of the tag: a trunk gets the frame with the tag of its VLAN, where the header names that, and a port in
+/// access mode without what the header has taken out of it or a module has put in. So both directions look the same.
 fn rewrite(copy: &Received<'_>, trunk: bool) -> Rewrite {
     match (copy.tag, copy.tci) {
-        (TagSeen::Removed, Some(tci)) => Rewrite::Push(tci),
-        // Of another module: it has its tag, although it had none.
+        (TagSeen::Removed, Some(tci)) if trunk => Rewrite::Push(tci),
+        // Of another module: it has the tag of its VLAN.
         (TagSeen::Unsaid, Some(_)) if copy.key.is_some() && !trunk => Rewrite::Pop,
         (TagSeen::Unsaid, Some(tci)) if trunk && outer_tag(copy.frame).is_none() => Rewrite::Push(tci),
         _ => Rewrite::Keep,

@@ -160,6 +160,7 @@ pub fn full(sessions: &Sessions, rows: &[(u8, SessionRow)]) -> Output {
             ("filter bpf".to_owned(), "filter_bpf", bpf),
             ("sampling".to_owned(), "sampling", session.sampling.map_or_else(String::new, |n| format!("1 of {n}"))),
             ("mtu".to_owned(), "mtu", session.mtu.map_or_else(String::new, |octets| octets.to_string())),
+            ("scope".to_owned(), "scope", if session.every_host { "all" } else { "once" }.to_owned()),
         ];
         lines.extend(selects.into_iter().filter(|_| session.kind != SessionType::ErspanDestination));
         let ports = [
