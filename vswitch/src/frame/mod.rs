@@ -45,6 +45,24 @@ impl Buffer {
         self.memory.get(self.start..self.start.wrapping_add(self.len)).unwrap_or_default()
     }
 
+    /// Its length, octets.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// There is no frame, or one of no octets.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The memory from where the frame begins: its first octets, and behind a shorter one whatever was there before. For who
+    /// copies in blocks.
+    #[inline(always)]
+    pub fn block<const BLOCK: usize>(&self) -> Option<&[u8; BLOCK]> {
+        self.memory.get(self.start..)?.first_chunk()
+    }
+
     /// The same octets, to be changed.
     pub fn frame_mut(&mut self) -> &mut [u8] {
         self.memory.get_mut(self.start..self.start + self.len).unwrap_or_default()

@@ -95,6 +95,20 @@ pub fn prefetch<T>(place: &T) {
     std::hint::black_box(place);
 }
 
+/// Asks for the cache line `lines` of 64 octets behind the one in which `place` begins, to be written; a hint. Nothing need be there.
+#[inline(always)]
+pub fn prefetch_to_write<T>(place: &T, lines: usize) {
+    let place = std::ptr::from_ref(place).cast::<u8>().wrapping_add(lines * 64);
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch changes nothing that the program can see, and never faults. Processors that don't know this one
+    // take it for no operation.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) place, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    std::hint::black_box(place);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +125,7 @@ mod tests {
                 assert_eq!(pages.as_ptr().align_offset(HUGE), 0);
             }
             pages.first().into_iter().for_each(prefetch);
+            pages.first().into_iter().for_each(|place| prefetch_to_write(place, 64));
         }
     }
 

@@ -36,6 +36,7 @@ mod outs;
 pub mod received;
 pub mod remote;
 pub mod ring;
+mod spout;
 mod thread;
 
 pub use engine::Mirror;

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proto::addr::VlanId;
 
 use super::CopyLoss;
-use super::ring::{Head, NO_PORT, Room, Spout};
+use super::ring::{Head, NO_PORT};
+use super::spout::Spout;
 use crate::config::SESSIONS_MAX;
 use crate::egress::vlan::Rewrite;
 use crate::emit::{Batch, Cx, bit, pop};
@@ -108,30 +109,22 @@ impl Outlet {
     }
 
     fn write(&mut self, cx: &Cx<'_>, batch: &Batch, set: u64, sighting: &Sighting) {
+        let open = self.spout.as_mut().is_some_and(Spout::is_open);
+        let lost = if open { self.copy(cx, batch, set, sighting) } else { set };
+        if lost != 0 {
+            lose(cx, sighting.sessions, lost.count_ones() * batch.parsed(lost.trailing_zeros() as u8).segments);
+        }
+    }
+
+    /// Returns the frames for which there was no room.
+    fn copy(&mut self, cx: &Cx<'_>, batch: &Batch, set: u64, sighting: &Sighting) -> u64 {
         let plain = sighting.raw || batch.parsed(set.trailing_zeros() as u8).vnet.asks_nothing();
         // What will be cut anyway need not be copied.
         let most = if plain { cx.snapshot.octets_wanted(sighting.sessions) } else { usize::MAX };
         let head = self.head(cx, batch, sighting, set, plain);
         let mut rest = set;
-        let mut frames = |room: &mut Room<'_>| {
-            let mut full = 0;
-            while let Some(at) = pop(&mut rest) {
-                let frame = cx.frame(at);
-                let kept = if frame.len() <= most { frame } else { frame.get(..most).unwrap_or_default() };
-                if !room.frame(kept, frame.len()) {
-                    // Those behind it must not overtake it.
-                    full = rest | bit(at);
-                    break;
-                }
-            }
-            rest = full;
-            full != 0
-        };
-        self.written |= self.spout.as_mut().is_some_and(|spout| spout.write(&head, &mut frames));
-        let mut lost = rest;
-        while let Some(at) = pop(&mut lost) {
-            lose(cx, sighting.sessions, batch.parsed(at).segments);
-        }
+        self.written |= self.spout.as_mut().is_some_and(|spout| spout.write(&head, cx.buffers, &mut rest, most));
+        rest
     }
 
     fn head(&mut self, cx: &Cx<'_>, batch: &Batch, sighting: &Sighting, set: u64, plain: bool) -> Head {
@@ -151,7 +144,7 @@ impl Outlet {
     }
 }
 
-/// Counts copies that found no room.
+/// Counts copies that found no room, of frames that are so many segments.
 fn lose(cx: &Cx<'_>, mut sessions: SessionSet, segments: u32) {
     while sessions != 0 {
         let session = sessions.trailing_zeros() as usize;

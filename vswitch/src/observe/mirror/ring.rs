@@ -1,27 +1,28 @@
-//! What a worker's ring to the mirror holds: octets, in items.
+//! What a worker's ring to the mirror holds: runs of frames, in lines of the cache.
 //!
 //! ```text
-//!   word: mark and octets kept · word: length · octets          a head, then the frames that it describes, then the next head
+//!   start: head, count, first front · lines of eight further fronts · octets of the first frame · of the second · ...
 //! ```
 //!
-//! A head says of its frames what they have in common: who wants them, when and where they were seen, what is left to do.
-//! Frames of a run share one. What is committed begins with a head and is committed at once, so whatever the reader finds
-//! is whole; only an item may go round the end of the ring, and is put together then.
-
-use std::mem::MaybeUninit;
+//! A head says of its frames what they have in common: who wants them, when and where they were seen, what is left to do. A
+//! front says how long a frame is, and how much of it is there. All begins at a line of its own and is written in whole lines,
+//! which is what a store costs least: a frame of 64 octets is four stores to one line. Behind the last octet of a frame its line has
+//! whatever was there in the worker's buffer; nobody looks at that. A run is committed at once, so whatever the reader
+//! finds is whole; but its lines may go round the end of the ring, and a frame that does is put together then.
 
 use proto::addr::VlanId;
-use rtrb::{Consumer, CopyToUninit, Producer, RingBuffer};
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+use rtrb::{Consumer, RingBuffer};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, transmute_ref};
 
+use super::spout::Spout;
 use crate::egress::vlan::Rewrite;
 use crate::frame::vnet::VnetHdr;
 use crate::snapshot::SessionSet;
 
-/// Octets in front of each item.
-pub(super) const FRONT: usize = 8;
-/// In the first word: a head.
-const HEAD: u32 = 1 << 31;
+/// Octets of a line.
+pub(super) const LINE: usize = 64;
+/// Fronts in a line.
+pub(super) const FRONTS: usize = LINE / size_of::<u64>();
 /// No such port.
 pub(super) const NO_PORT: u16 = u16::MAX;
 
@@ -108,120 +109,34 @@ impl Head {
     }
 }
 
-/// Room that is enough for most batches: with less, the writer looks how far the reader has come.
-const PLENTY: usize = 256 << 10;
+/// What the rings are made of.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub(super) struct Line(pub [u64; FRONTS]);
 
-/// Writes a head and behind it what `frames` puts, and lets the reader have it when there is a frame. Returns whether there is
-/// one, and whether `frames` has more, for which there is no room.
-#[inline]
-fn write(ring: &mut Producer<u8>, head: &Head, frames: &mut dyn FnMut(&mut Room<'_>) -> bool) -> (bool, bool) {
-    let left = if ring.cached_slots() >= PLENTY { ring.cached_slots() } else { ring.slots() };
-    let Ok(mut chunk) = ring.write_chunk_uninit(left) else { return (false, true) };
-    let (first, second) = chunk.as_mut_slices();
-    let mut room = Room { first, second, left, written: 0 };
-    if !room.put(HEAD, head.as_bytes(), size_of::<Head>()) {
-        return (false, true);
-    }
-    let head = room.written;
-    let more = frames(&mut room);
-    let written = room.written;
-    if written > head {
-        // SAFETY: `Room` has filled the first `written` octets of the chunk, one after the other.
-        unsafe { chunk.commit(written) };
-    }
-    (written > head, more)
+/// The first line of a run.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(super) struct Start {
+    pub head: Head,
+    /// Frames, at most [`BATCH`].
+    pub count: u32,
+    /// Lines of fronts.
+    pub fronts: u32,
+    /// The front of the first frame.
+    pub first: u64,
 }
 
-/// What is left of a ring.
-pub(super) struct Room<'a> {
-    first: &'a mut [MaybeUninit<u8>],
-    second: &'a mut [MaybeUninit<u8>],
-    left: usize,
-    written: usize,
+/// A front: octets that are there, and above them those that the frame has.
+pub(super) fn front(kept: usize, length: usize) -> u64 {
+    kept as u64 | (length as u64) << 32
 }
 
-impl Room<'_> {
-    /// A frame of `length` octets, of which `kept` are kept; `false` when there is no room for it.
-    #[inline(always)]
-    pub fn frame(&mut self, kept: &[u8], length: usize) -> bool {
-        self.put(0, kept, length)
-    }
-
-    #[inline(always)]
-    fn put(&mut self, mark: u32, kept: &[u8], length: usize) -> bool {
-        let octets = FRONT.wrapping_add(kept.len());
-        if self.left < octets {
-            return false;
-        }
-        let front = (u64::from(mark | kept.len() as u32) | (length as u64) << 32).to_le_bytes();
-        let first = std::mem::take(&mut self.first);
-        if octets <= first.len() {
-            let (place, room) = first.split_at_mut(FRONT);
-            let (room, rest) = room.split_at_mut(kept.len());
-            front.copy_to_uninit(place);
-            kept.copy_to_uninit(room);
-            self.first = rest;
-        } else {
-            self.first = first;
-            self.go_round(&front);
-            self.go_round(kept);
-        }
-        self.left = self.left.wrapping_sub(octets);
-        self.written = self.written.wrapping_add(octets);
-        true
-    }
-
-    /// Where the first slice is not long enough, the second follows it.
-    #[cold]
-    fn go_round(&mut self, octets: &[u8]) {
-        let first = std::mem::take(&mut self.first);
-        let (before, behind) = octets.split_at(octets.len().min(first.len()));
-        let (room, rest) = first.split_at_mut(before.len());
-        before.copy_to_uninit(room);
-        self.first = rest;
-        if !behind.is_empty() {
-            let (room, rest) = std::mem::take(&mut self.second).split_at_mut(behind.len());
-            behind.copy_to_uninit(room);
-            self.first = rest;
-        }
-    }
-}
-
-/// Two rings for a worker: a small one, and a large one for bursts; see [`spill`].
+/// Two rings for a worker of so many octets: a small one, and a large one for bursts; see [`Spout`].
 pub fn rings(small: usize, large: usize) -> (Spout, Reader) {
-    let ((near, near_end), (far, far_end)) = (RingBuffer::new(small), RingBuffer::new(large));
-    (Spout { near, far, spilling: false }, Reader { near: Half::new(near_end), far: Half::new(far_end), in_far: false })
-}
-
-/// A worker's end of its rings.
-///
-/// It writes to the small ring, which stays in its cache, until that has no room; then to the large one, until the mirror has
-/// read all of that. So what is in the small ring is older than what is in the large one, whenever both have something.
-pub struct Spout {
-    near: Producer<u8>,
-    far: Producer<u8>,
-    spilling: bool,
-}
-
-impl Spout {
-    /// Writes a head and what `frames` puts behind it; it is asked again for what found no room. `true` when anything was
-    /// written.
-    #[inline]
-    pub(super) fn write(&mut self, head: &Head, frames: &mut dyn FnMut(&mut Room<'_>) -> bool) -> bool {
-        if self.spilling && self.far.slots() == self.far.buffer().capacity() {
-            self.spilling = false;
-        }
-        let mut more = true;
-        let mut written = false;
-        if !self.spilling {
-            (written, more) = write(&mut self.near, head, frames);
-            self.spilling = more;
-        }
-        if more {
-            written |= write(&mut self.far, head, frames).0;
-        }
-        written
-    }
+    let ring = |octets: usize| RingBuffer::new(octets / LINE);
+    let ((near, near_end), (far, far_end)) = (ring(small), ring(large));
+    (Spout::new(near, far), Reader { near: Half::new(near_end), far: Half::new(far_end), in_far: false })
 }
 
 /// The mirror's end of a worker's rings.
@@ -233,12 +148,12 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Octets that were written since the start.
+    /// Lines that were written since the start.
     pub(super) fn written(&self) -> u64 {
         self.near.written() + self.far.written()
     }
 
-    /// Octets that were read since the start.
+    /// Lines that were read since the start.
     pub(super) fn read(&self) -> u64 {
         self.near.read + self.far.read
     }
@@ -259,7 +174,7 @@ impl Reader {
     }
 
     /// Shows frames of the batch `serial` to `see`, with their heads and their lengths, as [`Reader::peek`] has found it;
-    /// after `most` of them it ends. Returns how many there were.
+    /// it ends with the run in which there are `most` of them. Returns how many there were.
     pub(super) fn drain(&mut self, serial: u64, most: usize, see: &mut dyn FnMut(&Head, &[u8], usize)) -> usize {
         let half = if self.in_far { &mut self.far } else { &mut self.near };
         half.drain(serial, most, see)
@@ -268,129 +183,200 @@ impl Reader {
 
 /// The mirror's end of one ring.
 struct Half {
-    ring: Consumer<u8>,
-    head: Head,
-    split: Vec<u8>,
-    /// Octets read since the start.
+    ring: Consumer<Line>,
+    split: Vec<Line>,
+    /// Lines read since the start.
     read: u64,
 }
 
 impl Half {
     /// At the begin of a ring.
-    fn new(ring: Consumer<u8>) -> Self {
-        Half { ring, head: Head::zero(), split: Vec::new(), read: 0 }
+    fn new(ring: Consumer<Line>) -> Self {
+        Half { ring, split: Vec::new(), read: 0 }
     }
 
-    /// Octets that were written since the start.
+    /// Lines that were written since the start.
     fn written(&self) -> u64 {
         self.read + self.ring.slots() as u64
     }
 
-    /// The serial of the next frame.
-    fn peek(&mut self) -> Option<u64> {
-        loop {
-            let mut front = [0; FRONT];
-            let chunk = self.ring.read_chunk(FRONT).ok()?;
-            let (first, second) = chunk.as_slices();
-            front.iter_mut().zip(first.iter().chain(second)).for_each(|(to, octet)| *to = *octet);
-            let (kept, _) = words(front);
-            if kept & HEAD == 0 {
-                return Some(self.head.serial);
-            }
-            // Nothing but the head: it was written with a frame behind it.
-            self.drain(self.head.serial, 0, &mut |_, _, _| ());
-        }
+    /// The serial of the next run.
+    fn peek(&self) -> Option<u64> {
+        let line: &Start = transmute_ref!(self.ring.peek().ok()?);
+        Some(line.head.serial)
     }
 
-    /// Shows frames of the batch `serial` to `see`, with their heads and their lengths; after `most` of them it ends. Returns
-    /// how many there were.
+    /// As [`Reader::drain`].
     fn drain(&mut self, serial: u64, most: usize, see: &mut dyn FnMut(&Head, &[u8], usize)) -> usize {
         let Ok(chunk) = self.ring.read_chunk(self.ring.slots()) else { return 0 };
         let (first, second) = chunk.as_slices();
+        let lines = Lines { first, second };
         let (mut at, mut seen) = (0, 0);
-        let all = chunk.len();
-        while let Some(front) = view(first, second, at, FRONT, &mut self.split) {
-            let (kept, length) = words(front.first_chunk().copied().unwrap_or_default());
-            let octets = (kept & !HEAD) as usize;
-            if kept & HEAD == 0 && seen >= most {
+        while seen < most
+            && let Some(line) = lines.get(at)
+        {
+            let start: &Start = transmute_ref!(line);
+            if start.head.serial != serial {
                 break;
             }
-            // It was committed whole.
-            let Some(item) = view(first, second, at + FRONT, octets, &mut self.split) else { break };
-            at += FRONT + octets;
-            if kept & HEAD == 0 {
-                see(&self.head, item, length as usize);
-                seen += 1;
-            } else if let Ok((head, _)) = Head::read_from_prefix(item) {
-                self.head = head;
-                if head.serial != serial {
-                    break;
-                }
+            let fronts = at + 1;
+            at = fronts + start.fronts as usize;
+            let mut front = start.first;
+            for n in 0..start.count as usize {
+                let (kept, length) = (front as u32 as usize, (front >> 32) as usize);
+                // It was committed whole.
+                let Some(octets) = lines.octets(at, kept, &mut self.split) else { break };
+                see(&start.head, octets, length);
+                at += kept.div_ceil(LINE);
+                front = lines.get(fronts + n / FRONTS).and_then(|line| line.0.get(n % FRONTS)).copied().unwrap_or(0);
             }
+            seen += start.count as usize;
         }
-        chunk.commit(at.min(all));
+        let at = at.min(chunk.len());
+        chunk.commit(at);
         self.read += at as u64;
         seen
     }
 }
 
-fn words(front: [u8; FRONT]) -> (u32, u32) {
-    let both = u64::from_le_bytes(front);
-    (both as u32, (both >> 32) as u32)
+/// Lines in two slices that belong together.
+struct Lines<'a> {
+    first: &'a [Line],
+    second: &'a [Line],
 }
 
-/// `len` octets from `at` of two slices that belong together; put together in `split` when they are in both.
-fn view<'a>(first: &'a [u8], second: &'a [u8], at: usize, len: usize, split: &'a mut Vec<u8>) -> Option<&'a [u8]> {
-    match at.checked_sub(first.len()) {
-        Some(behind) => second.get(behind..behind + len),
-        None if at + len <= first.len() => first.get(at..at + len),
-        None => {
-            split.clear();
-            split.extend_from_slice(first.get(at..)?);
-            split.extend_from_slice(second.get(..at + len - first.len())?);
-            Some(split)
+impl<'a> Lines<'a> {
+    #[inline]
+    fn get(&self, at: usize) -> Option<&'a Line> {
+        match self.first.get(at) {
+            None => self.second.get(at - self.first.len()),
+            line => line,
         }
+    }
+
+    /// `octets` octets from line `at` on; put together in `split` when they are in both.
+    #[inline]
+    fn octets(&self, at: usize, octets: usize, split: &'a mut Vec<Line>) -> Option<&'a [u8]> {
+        let end = at + octets.div_ceil(LINE);
+        let lines = match at.checked_sub(self.first.len()) {
+            Some(behind) => self.second.get(behind..end - self.first.len())?,
+            None if end <= self.first.len() => self.first.get(at..end)?,
+            None => {
+                split.clear();
+                split.extend_from_slice(self.first.get(at..)?);
+                split.extend_from_slice(self.second.get(..end - self.first.len())?);
+                split
+            }
+        };
+        lines.as_bytes().get(..octets)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::Buffer;
 
-    /// Frames of all lengths go round two small rings many times, in heads of several, and come out as they went in.
+    fn frame(n: usize) -> Vec<u8> {
+        (0..n % 131).map(|i| (i * 7 + n) as u8).collect()
+    }
+
+    /// A worker that writes the frames of a count, `most` octets of each, and a mirror that reads them.
+    struct Ends {
+        writer: Spout,
+        reader: Reader,
+        buffers: Vec<Buffer>,
+        most: usize,
+        next: usize,
+        /// The numbers of those that found room and were not read yet.
+        waiting: std::collections::VecDeque<(u64, usize)>,
+        seen: usize,
+        refused: usize,
+    }
+
+    impl Ends {
+        fn new((writer, reader): (Spout, Reader), most: usize) -> Self {
+            let buffers = (0..4).map(Buffer::new).collect();
+            Ends { writer, reader, buffers, most, next: 0, waiting: Default::default(), seen: 0, refused: 0 }
+        }
+
+        fn write(&mut self, serial: u64, count: usize) {
+            for (n, buffer) in (self.next..).zip(&mut self.buffers).take(count) {
+                buffer.fill(&frame(n), VnetHdr::PLAIN);
+            }
+            let head = Head { serial, segments: count as u16, ..Head::zero() };
+            let all = (1u64 << count) - 1;
+            let mut rest = all;
+            let written = self.writer.is_open() && self.writer.write(&head, &self.buffers, &mut rest, self.most);
+            assert_eq!(written, rest != all);
+            assert_eq!((all & !rest) & ((all & !rest) + 1), 0, "the first of them");
+            let went = count - rest.count_ones() as usize;
+            self.waiting.extend((self.next..).take(went).map(|n| (serial, n)));
+            (self.next, self.refused) = (self.next + count, self.refused + count - went);
+        }
+
+        fn read(&mut self) -> bool {
+            let Some(serial) = self.reader.peek() else { return false };
+            let (most, waiting) = (self.most, &mut self.waiting);
+            let shown = self.reader.drain(serial, 3, &mut |head, octets, length| {
+                let (written, n) = waiting.pop_front().unwrap();
+                let frame = frame(n);
+                assert_eq!((head.serial, octets), (written, &frame[..frame.len().min(most)]));
+                assert_eq!((length, written), (frame.len(), serial));
+            });
+            assert!((1..7).contains(&shown), "a run is of four frames at most");
+            self.seen += shown;
+            true
+        }
+    }
+
+    /// Frames of all lengths go round two small rings many times, in runs of several, and come out as they went in.
     #[test]
     fn what_goes_in_comes_out_wherever_the_rings_end() {
-        let (mut writer, mut reader) = rings(1021, 3011);
-        let frame = |n: usize| -> Vec<u8> { (0..n % 131).map(|i| (i * 7 + n) as u8).collect() };
-        let (mut next, mut seen, mut refused) = (0, 0usize, 0);
-        for round in 0..4_000u64 {
-            let count = 1 + round as usize % 4;
-            let frames: Vec<Vec<u8>> = (next..next + count).map(frame).collect();
-            let head = Head { serial: round, segments: count as u16, ..Head::zero() };
-            let mut went = 0;
-            let written = writer.write(&head, &mut |room| {
-                went += frames[went..].iter().take_while(|frame| room.frame(frame, frame.len() + 1000)).count();
-                went < count
-            });
-            assert_eq!(written, went > 0);
-            (next, refused) = (next + went, refused + count - went);
-            // Now and then the reader is gone for a while, or catches up.
-            let rounds = match round % 200 {
-                0..120 => 0,
-                120..150 => 9,
-                _ => 1,
-            };
-            for _ in 0..rounds {
-                let Some(serial) = reader.peek() else { break };
-                let mut number = seen;
-                seen += reader.drain(serial, 3, &mut |head, octets, length| {
-                    assert_eq!((head.serial, octets), (serial, &*frame(number)));
-                    assert_eq!(length, octets.len() + 1000);
-                    number += 1;
-                });
-                assert_eq!(seen, number);
+        for most in [usize::MAX, 40] {
+            let mut ends = Ends::new(rings(21 * LINE, 47 * LINE), most);
+            for round in 0..4_000 {
+                ends.write(round, 1 + round as usize % 4);
+                // Now and then the reader is gone for a while, or catches up.
+                let reads = match round % 200 {
+                    0..120 => 0,
+                    120..150 => 9,
+                    _ => 1,
+                };
+                let _ = (0..reads).take_while(|_| ends.read()).count();
+            }
+            assert!(ends.seen > 1_000 && ends.refused > 100, "{} seen, {} refused", ends.seen, ends.refused);
+            while ends.read() {}
+            assert!(ends.waiting.is_empty());
+        }
+    }
+
+    /// A reader that is too slow for good gets what comes by the small ring, soon; once it has caught up a burst finds the large
+    /// one again.
+    #[test]
+    fn a_large_ring_is_for_bursts_and_not_for_good() {
+        let mut ends = Ends::new(rings(64 * LINE, 4096 * LINE), 40);
+        (0..3_000).for_each(|serial| ends.write(serial, 1));
+        let burst = ends.waiting.len();
+        assert!(burst > 2_000, "two lines each, in both rings: {burst}");
+        let mut lag = 0;
+        for serial in 3_000..20_000 {
+            ends.write(serial, 1);
+            if serial % 2 == 0 {
+                ends.read();
+            }
+            if serial > 15_000 {
+                lag = lag.max(ends.waiting.len());
             }
         }
-        assert!(seen > 1_000 && refused > 100, "{seen} seen, {refused} refused");
+        assert!((8..=32).contains(&lag), "{lag} frames wait, and the small ring holds 32");
+        while ends.read() {}
+        for serial in 20_000..21_000 {
+            ends.write(serial, 1);
+            ends.read();
+        }
+        let refused = ends.refused;
+        (21_000..23_000).for_each(|serial| ends.write(serial, 1));
+        assert_eq!(ends.refused, refused);
     }
 }
