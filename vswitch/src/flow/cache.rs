@@ -257,15 +257,36 @@ impl FlowCache {
         Some(at)
     }
 
+    /// Entry `at` is soon to be looked at as a whole.
+    #[inline]
+    pub fn expect_entry(&self, at: u32) {
+        if let Some(entry) = self.get(at) {
+            entry.expect();
+            prefetch(&entry.hash);
+        }
+    }
+
+    /// Entry `at`, which is at hand, is perhaps soon to be removed.
+    #[inline]
+    pub fn expect_removal(&self, at: u32) {
+        let Some(entry) = self.get(at) else { return };
+        let [first, _] = self.homes(entry.hash);
+        if let Some(bucket) = self.buckets.get(first) {
+            prefetch(bucket);
+        }
+    }
+
     /// Removes entry `at`.
     pub fn remove(&mut self, at: u32) {
         let Some(hash) = self.get(at).filter(|entry| entry.is(state::LIVE)).map(|entry| entry.hash) else { return };
+        // It has one way, most often in its first bucket.
         for home in self.homes(hash) {
             let Some(bucket) = self.buckets.get_mut(home) else { continue };
-            for (signature, entry) in bucket.signatures.iter_mut().zip(&mut bucket.entries) {
-                if *entry == at + 1 {
-                    (*signature, *entry) = (0, 0);
-                }
+            if let Some(way) = bucket.entries.iter().position(|entry| *entry == at + 1)
+                && let (Some(signature), Some(entry)) = (bucket.signatures.get_mut(way), bucket.entries.get_mut(way))
+            {
+                (*signature, *entry) = (0, 0);
+                break;
             }
         }
         let free = self.free;

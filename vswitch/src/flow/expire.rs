@@ -10,6 +10,8 @@
 
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
+
 use super::Flows;
 use super::entry::state;
 use super::record::EndReason;
@@ -20,6 +22,8 @@ use crate::time::Instant;
 
 /// Timers that a turn looks at.
 pub const BUDGET: usize = 64;
+/// Timers that are looked at together, so that the memory's delays overlap: an entry was last touched a timeout ago.
+const TOGETHER: usize = 16;
 /// Entries of a walk that a turn looks at.
 pub const SLICE: u32 = 1024;
 /// How long a flow lives on after its TCP FIN or RST, for what is still on its way.
@@ -77,10 +81,18 @@ impl Flows {
             // A full ring is tried again in the next turn.
             self.overflow.offer(&mut self.records, BUDGET);
         }
-        for _ in 0..BUDGET {
-            match self.wheel.due(now.ms()) {
-                Some(at) => self.expire_one(at, now, snapshot),
-                None => return false,
+        for _ in 0..BUDGET / TOGETHER {
+            let mut due = ArrayVec::<u32, TOGETHER>::new();
+            while !due.is_full()
+                && let Some(at) = self.wheel.due(now.ms())
+            {
+                self.cache.expect_entry(at);
+                due.push(at);
+            }
+            due.iter().for_each(|at| self.cache.expect_removal(*at));
+            due.iter().for_each(|at| self.expire_one(*at, now, snapshot));
+            if !due.is_full() {
+                return false;
             }
         }
         true
