@@ -29,7 +29,7 @@ pub struct Wanted {
 }
 
 /// An instruction of classic BPF.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
 pub struct Insn {
     /// What it does.
     #[n(0)]

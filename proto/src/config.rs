@@ -10,7 +10,7 @@ use minicbor::{Decode, Encode};
 use crate::acl::Acl;
 use crate::addr::{MacAddr, NicId, VlanId};
 use crate::capture::Insn;
-use crate::flow::{Exporter, Meter, Monitor, Record};
+use crate::flow::{Exporter, Meter, Monitor, Record, Sampler};
 use crate::name::IfName;
 use crate::vlan::{PortMode, VlanSet};
 
@@ -62,6 +62,9 @@ pub struct HostConfig {
     /// What monitors count, of those that don't count everything.
     #[n(14)]
     pub meters: Option<Vec<Meter>>,
+    /// Samplers that a profile or a port refers to.
+    #[n(16)]
+    pub samplers: Option<Vec<Sampler>>,
 }
 
 /// `mac address-table static MAC vlan V {drop | interface IF}`
@@ -167,6 +170,12 @@ pub struct PortSettings {
     /// What the port is made for, beyond a VM.
     #[n(11)]
     pub capability: Option<Capability>,
+    /// `ip flow monitor NAME input sampler NAME`; one that is not in [`HostConfig::samplers`] leaves nothing out.
+    #[n(12)]
+    pub sampler_in: Option<String>,
+    /// See `sampler_in`.
+    #[n(13)]
+    pub sampler_out: Option<String>,
 }
 
 /// What a port is made for.
@@ -193,6 +202,8 @@ impl Default for PortSettings {
             flow_out: None,
             mtu: 1500,
             capability: None,
+            sampler_in: None,
+            sampler_out: None,
         }
     }
 }
@@ -299,7 +310,7 @@ pub struct Once {
 }
 
 /// A filter, as it was written and as it runs.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Encode, Decode)]
 pub struct Filter {
     /// As libpcap reads it.
     #[n(0)]

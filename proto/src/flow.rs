@@ -1,10 +1,14 @@
-//! Flow export: the words of records, exporters and monitors.
+//! Flow export: the words of records, exporters, monitors and samplers.
+
+mod sampler;
 
 use std::net::Ipv4Addr;
 
 use minicbor::{Decode, Encode};
 
 use crate::addr::MacAddr;
+use crate::config::Filter;
+pub use sampler::{OUT_OF, SAMPLERS_MAX, Sampler, Sampling};
 
 /// The format that an exporter speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Encode, Decode)]
@@ -379,6 +383,9 @@ pub struct Meter {
     /// Most flows of the monitor in the cache of the host; `None` for as many as fit.
     #[n(3)]
     pub entries: Option<u32>,
+    /// Only packets that this matches are counted.
+    #[n(4)]
+    pub filter_bpf: Option<Filter>,
 }
 
 /// Which way a monitor looks at a port.

@@ -215,6 +215,9 @@ pub struct FlowRow {
     /// Why it is dropped.
     #[n(17)]
     pub dropped: Option<String>,
+    /// Of so many packets one was counted; 0 when the figures are estimates of all. `None` when every one was counted.
+    #[n(18)]
+    pub sampled: Option<u16>,
 }
 
 /// A row of [`Answer::AclCounters`].
@@ -429,17 +432,21 @@ pub struct ReconciledRow {
     /// In flows whose reports nobody took.
     #[n(9)]
     pub unmetered: Amount,
+    /// Packets that no sampler picked.
+    #[n(10)]
+    pub unsampled: Option<Amount>,
 }
 
 impl ReconciledRow {
     /// Every class, with its name.
-    pub fn classes(&self) -> [(&'static str, Amount); 8] {
+    pub fn classes(&self) -> [(&'static str, Amount); 9] {
         [
             ("ip", self.ip),
             ("other", self.other),
             ("in_cache", self.in_cache),
             ("unwatched", self.unwatched),
             ("filtered", self.filtered),
+            ("unsampled", self.unsampled.unwrap_or_default()),
             ("elsewhere", self.elsewhere),
             ("malformed", self.malformed),
             ("unmetered", self.unmetered),

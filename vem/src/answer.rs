@@ -218,6 +218,7 @@ fn flow_row(flow: &LiveFlow, now: vswitch::time::Instant, name: &dyn Fn(PortId) 
         first_ms_ago: ms_ago(record.first),
         last_ms_ago: ms_ago(record.last),
         dropped,
+        sampled: record.sampling.is_some().then(|| record.sampling.out_of()),
     }
 }
 
@@ -316,6 +317,7 @@ fn reconciled(switch: &Switch) -> Asked {
             elsewhere: both(Class::Elsewhere),
             malformed: both(Class::Malformed),
             unmetered: both(Class::Unmetered),
+            unsampled: Some(both(Class::Unsampled)),
         })
     };
     Ok(Answer::Reconciled(switch.ports().filter_map(row).collect()))

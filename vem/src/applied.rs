@@ -6,12 +6,13 @@
 //! as a fault: a stored file that is not what runs, a device that is gone or bounds its port.
 
 use proto::config::{Capability, HostConfig, PortBinding, PortSettings};
+use proto::flow::Sampling;
 use proto::msg::MESSAGE_MAX;
 use proto::name::IfName;
 use proto::report::Applied;
 use vswitch::snapshot::{PortPolicy, Snapshot};
 
-use crate::apply::PortPlan;
+use crate::apply::{self, PortPlan};
 use crate::attach::Attachment;
 use crate::headless::LastGood;
 use crate::switch::{Live, Switch};
@@ -87,7 +88,18 @@ fn settings(switch: &Switch, plan: &PortPlan, policy: &PortPolicy) -> PortSettin
     let set = &plan.settings;
     let list = |runs: Option<&str>, named: &Option<String>| or_named(runs.map(str::to_owned), named, is_list(named));
     let flow = |runs: u32, named: &Option<String>| or_named(monitor(runs), named, is_monitor(named));
+    // Another one that does the same is no difference either.
+    let sampler = |runs: Sampling, named: &Option<String>| {
+        let samplers = || host.into_iter().flat_map(|host| host.samplers.iter().flatten());
+        match host.map(|host| apply::sampling(host, named)) {
+            Some(wanted) if wanted == runs => named.clone(),
+            _ => samplers().find(|sampler| sampler.sampling() == runs).map(|sampler| sampler.name.clone()),
+        }
+    };
+    let [sampling_in, sampling_out] = policy.config.sampling;
     PortSettings {
+        sampler_in: sampler(sampling_in, &set.sampler_in),
+        sampler_out: sampler(sampling_out, &set.sampler_out),
         mode: policy.config.mode.clone(),
         protected: policy.config.protected,
         ip_acl_in: list(ip_in, &set.ip_acl_in),

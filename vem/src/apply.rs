@@ -11,7 +11,7 @@
 //!   since ([`Attached::fresh`]): an old binding must not undo a choice that the supervisor has not heard of.
 //! * What refers to an interface of another host is left out here. A monitor session copies to its destinations on this host,
 //!   and if it has none here, to the modules that have. A static address on another host leads to the uplink when there is one; with several it is left to learning.
-//! * An access list or flow monitor that does not exist has no effect, as on NX-OS; one of the wrong kind is an error.
+//! * An access list, flow monitor or sampler that does not exist has no effect, as on NX-OS; one of the wrong kind is an error.
 //! * A monitor session counts under its id, monitors and rules keep their places ([`crate::numbers`]): counters stay with
 //!   what they count.
 //!
@@ -23,6 +23,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use proto::addr::NicId;
 use proto::config::{Capability, HostConfig, PortBinding, PortSettings, ProfileType};
+use proto::flow::{Sampler, Sampling};
 use proto::name::IfName;
 use proto::report::PortState;
 use vswitch::config::{Config, Error, Filter, MonitorConfig, PortConfig, Selecting, StaticMac};
@@ -158,6 +159,7 @@ pub fn plan(version: u64, host: Option<&HostConfig>, attached: &[Attached], befo
             mac_acl_out: acl(&set.mac_acl_out),
             flow_in: set.flow_in.as_ref().and_then(|name| monitors.index(name)),
             flow_out: set.flow_out.as_ref().and_then(|name| monitors.index(name)),
+            sampling: [sampling(host, &set.sampler_in), sampling(host, &set.sampler_out)],
         }
     });
     let config = Config {
@@ -167,7 +169,7 @@ pub fn plan(version: u64, host: Option<&HostConfig>, attached: &[Attached], befo
         static_macs: static_macs(host, attached, &ports),
         acls,
         monitors: monitors.iter().map(|name| monitor_config(host, name)).collect(),
-        selecting: monitors.iter().map(|name| selecting(host, name)).collect(),
+        selecting: monitors.iter().map(|name| selecting(host, name)).collect::<Result<_, _>>()?,
         sessions: session_configs,
         ports: port_configs.collect(),
         port_numbers: attached.iter().map(|port| (port.id, port.if_index.into())).collect(),
@@ -225,15 +227,23 @@ fn monitor_config(host: &HostConfig, name: Option<&str>) -> MonitorConfig {
     MonitorConfig { active: Duration::from_secs(active.into()), inactive: Duration::from_secs(inactive.into()) }
 }
 
-fn selecting(host: &HostConfig, name: Option<&str>) -> Selecting {
+fn selecting(host: &HostConfig, name: Option<&str>) -> Result<Selecting, Error> {
     let meter = host.meters.iter().flatten().find(|meter| Some(meter.monitor.as_str()) == name);
-    let Some(meter) = meter else { return Selecting::default() };
+    let Some(meter) = meter else { return Ok(Selecting::default()) };
     let list = meter.filter.as_ref().and_then(|filter| host.acls.iter().position(|acl| acl.name == *filter));
-    Selecting {
+    let program = meter.filter_bpf.as_ref().map(sessions::program).transpose();
+    Ok(Selecting {
         filter: list.map(Filter::Acl),
+        program: program.map_err(|why| Error::Program(meter.monitor.clone(), why))?,
         elsewhere: meter.elsewhere.clone(),
         entries: meter.entries.unwrap_or(0) as usize,
-    }
+    })
+}
+
+/// What a sampler does; one that does not exist leaves nothing out.
+pub fn sampling(host: &HostConfig, name: &Option<String>) -> Sampling {
+    let mut known = host.samplers.iter().flatten();
+    known.find(|sampler| Some(&sampler.name) == name.as_ref()).map(Sampler::sampling).unwrap_or_default()
 }
 
 fn static_macs(host: &HostConfig, attached: &[Attached], ports: &[PortPlan]) -> Vec<StaticMac> {

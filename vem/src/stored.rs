@@ -89,6 +89,8 @@ fn flow_row(row: &Row, wall_ms: u64, name: &dyn Fn(u32) -> Option<IfName>) -> Fl
         first_ms_ago: wall_ms.saturating_sub(row.first_ms),
         last_ms_ago: wall_ms.saturating_sub(row.last_ms),
         dropped: dropped(row).then(|| reason(row.status).to_owned()),
+        // They are multiplied already.
+        sampled: row.sampled.then_some(0),
     }
 }
 

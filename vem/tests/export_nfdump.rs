@@ -52,6 +52,8 @@ fn records() -> Vec<Record> {
         tcp_flags: 0x1b,
         outcome: Outcome::Forwarded(PortId(5)),
         end: EndReason::EndDetected,
+        sampling: Default::default(),
+        again: false,
         monitors_in: 1,
         monitors_out: 0,
     };
@@ -115,7 +117,7 @@ fn config(version: Version, ports: &[u16]) -> Config {
             ..Monitor::default()
         }],
         interfaces: vec![interface(4, 104), interface(5, 70_00)],
-        store: None,
+        ..Config::default()
     }
 }
 

@@ -46,6 +46,8 @@ fn record(n: u16) -> Record {
         tcp_flags: 0x1b,
         outcome: Outcome::Forwarded(PortId(5)),
         end: EndReason::EndDetected,
+        sampling: Default::default(),
+        again: false,
         monitors_in: 1,
         monitors_out: 0,
     }

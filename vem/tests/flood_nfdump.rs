@@ -57,6 +57,7 @@ fn port(id: u16, flow_in: Option<usize>) -> PortConfig {
         mac_acl_out: None,
         flow_in,
         flow_out: None,
+        sampling: Default::default(),
     }
 }
 

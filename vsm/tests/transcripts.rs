@@ -207,6 +207,7 @@ fn command_of(tree: &'static Tree, line: &str) -> Option<&'static str> {
         Mode::FlowExporter,
         Mode::FlowExporterVersion,
         Mode::FlowMonitor,
+        Mode::FlowSampler,
         Mode::Monitor,
         Mode::ErspanSource,
         Mode::ErspanDestination,

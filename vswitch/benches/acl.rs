@@ -176,6 +176,7 @@ fn config(ports: u16, acls: Vec<AclConfig>) -> Config {
         mac_acl_out: None,
         flow_in: None,
         flow_out: None,
+        sampling: Default::default(),
     };
     Config { version: 1, vlans: VlanSet::all(), acls, ports: (1..=ports).map(port).collect(), ..Config::default() }
 }

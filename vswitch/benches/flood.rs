@@ -64,6 +64,7 @@ fn config(inactive_s: u64) -> Config {
         mac_acl_out: None,
         flow_in: Some(0),
         flow_out: None,
+        sampling: Default::default(),
     };
     Config {
         version: 1,

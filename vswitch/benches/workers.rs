@@ -61,6 +61,7 @@ fn port(id: u16) -> PortConfig {
         mac_acl_out: None,
         flow_in: Some(0),
         flow_out: None,
+        sampling: Default::default(),
     }
 }
 

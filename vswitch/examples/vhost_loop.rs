@@ -120,5 +120,6 @@ fn access(id: PortId, vlan: VlanId) -> PortConfig {
         mac_acl_out: None,
         flow_in: None,
         flow_out: None,
+        sampling: Default::default(),
     }
 }

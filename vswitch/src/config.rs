@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use proto::acl::Acl;
 use proto::addr::{MacAddr, VlanId};
+use proto::flow::Sampling;
 use proto::vlan::{PortMode, VlanSet};
 
-use crate::observe::bpf::Program;
+use crate::observe::bpf::{self, Program};
 use crate::observe::erspan::Encapsulation;
 use crate::port::PortId;
 use crate::verdict::DropReason;
@@ -88,6 +89,9 @@ pub struct MonitorConfig {
 pub struct Selecting {
     /// Frames that this wants; all without one.
     pub filter: Option<Filter>,
+    /// Packets that this program matches; all without one. It is asked for every packet, and sees it without its outer tag; a
+    /// super-frame is one.
+    pub program: Option<Arc<Program>>,
     /// Sources of frames that are counted on another host and not again here, when they come by an uplink.
     pub elsewhere: Vec<MacAddr>,
     /// Most flows of it in the cache, all workers together; 0 for as many as fit.
@@ -218,6 +222,8 @@ pub struct PortConfig {
     pub flow_in: Option<usize>,
     /// Index in [`Config::monitors`].
     pub flow_out: Option<usize>,
+    /// Which packets the two monitors count, of those that they would; at most [`proto::flow::SAMPLERS_MAX`] ways on all ports.
+    pub sampling: [Sampling; 2],
 }
 
 /// Why a configuration can't be built.
@@ -229,6 +235,9 @@ pub enum Error {
     /// An IP list where a MAC list belongs, or the reverse.
     #[error("access list '{0}' is of the wrong kind")]
     AclKind(String),
+    /// The filter of a flow monitor is no program that may run.
+    #[error("flow monitor '{0}': the filter does not run: {1}")]
+    Program(String, bpf::Error),
     /// Two of something that must be one.
     #[error("{0} is given twice")]
     Twice(String),

@@ -4,8 +4,7 @@ use std::sync::mpsc::SyncSender;
 
 use proto::addr::{MacAddr, VlanId};
 
-use crate::account::classes::{Amount, Class, Classes};
-use crate::account::meter::report;
+use crate::account::classes::Classes;
 use crate::control::{Error, FlowFilter, LiveFlow, MacEntry};
 use crate::flow::entry::{Entry, state};
 use crate::flow::expire::SLICE;
@@ -97,9 +96,9 @@ impl Job {
             }
             Job::Flows { filter, top, mut into, mut matched, from, reply } => {
                 let to = from.saturating_add(SLICE).min(road.flows.cache.used());
-                for entry in (from..to).filter_map(|at| road.flows.cache.get(at)) {
-                    let record = report(entry, EndReason::Active);
-                    if fits(&filter, entry, &record) {
+                for (at, entry) in (from..to).filter_map(|at| Some((at, road.flows.cache.get(at)?))) {
+                    let fitting = |record: &Record| fits(&filter, entry, record);
+                    for record in road.flows.reports(at, EndReason::Active).into_iter().filter(fitting) {
                         matched += 1;
                         into.push(LiveFlow { record });
                         if into.len() >= 2 * top {
@@ -116,11 +115,11 @@ impl Job {
             }
             Job::Live { mut into, from, reply } => {
                 let to = from.saturating_add(SLICE).min(road.flows.cache.used());
-                for entry in (from..to).filter_map(|at| road.flows.cache.get(at)) {
+                for (at, entry) in (from..to).filter_map(|at| Some((at, road.flows.cache.get(at)?))) {
                     if let Some(classes) = into.get_mut(entry.key().in_port().index()).filter(|_| entry.is(state::LIVE))
                     {
-                        let amount = Amount { packets: entry.packets, octets: entry.l2_octets };
-                        classes.add(Class::of(entry), amount);
+                        let counted = road.flows.classes(at);
+                        counted.into_iter().for_each(|(class, amount)| classes.add(class, amount));
                     }
                 }
                 if to < road.flows.cache.used() {
@@ -144,7 +143,10 @@ fn fits(filter: &FlowFilter, entry: &Entry, record: &Record) -> bool {
     let out = entry.judgement().out;
     entry.is(state::LIVE)
         && record.packets > 0
-        && (filter.monitors == 0 || filter.monitors & (record.monitors_in | record.monitors_out) != 0)
+        && match filter.monitors {
+            0 => !record.again,
+            wanted => wanted & (record.monitors_in | record.monitors_out) != 0,
+        }
         && filter.host.is_none_or(|host| host == key.src || host == key.dst)
         && filter.protocol.is_none_or(|protocol| protocol == key.protocol)
         && filter.port.is_none_or(|port| port == key.src_port || port == key.dst_port)

@@ -40,6 +40,7 @@ fn all(snapshot: &Snapshot, macs: &mut MacTable, frame: &Parsed, now: Instant) -
         tx_sessions: 0,
         monitors_in: 0,
         monitors_out: 0,
+        picked: 0,
         skipped: Skipped::No,
     };
     let admission = ingress::judge(snapshot, from, frame);
@@ -49,6 +50,7 @@ fn all(snapshot: &Snapshot, macs: &mut MacTable, frame: &Parsed, now: Instant) -
     };
     if let Some(from) = from {
         (j.monitors_in, j.skipped) = snapshot.watching(from.monitors_in, from.config.id, &frame.key, j.vlan);
+        j.picked = j.monitors_in & from.picks_in;
     }
     j.rx_sessions = received(snapshot, &j, frame);
     let vlan = match admission {
@@ -124,6 +126,7 @@ impl Judgement {
         self.tx_sessions = snapshot.looking_for(watching, Seen { vlan: Some(vlan), dropped: false }, frame);
         let (monitors, _) = snapshot.watching(to.monitors_out, frame.key.in_port(), &frame.key, self.vlan);
         self.monitors_out = monitors & !self.monitors_in;
+        self.picked |= self.monitors_out & to.picks_out;
     }
 }
 

@@ -20,6 +20,7 @@ use crate::flow::Flows;
 use crate::flow::cache::NONE;
 use crate::flow::entry::{Entry, state};
 use crate::flow::key::FlowKey;
+use crate::flow::tally::Counted;
 use crate::frame::{BATCH, Buffer};
 use crate::observe::drops::Drops;
 use crate::observe::mirror::outlet::Sighting;
@@ -225,7 +226,8 @@ impl Road {
             self.leave(cx, devices, at, Leave { leaves, to, vlan, sessions, untagged: out.untagged }, runs);
         }
         if turn_page {
-            self.flows.turn_page(known, now);
+            let counted = Counted { snapshot: cx.snapshot, parsed: self.batch.parsed(at), frame: cx.frame(at) };
+            self.flows.turn_page(known, &counted, now);
         }
         true
     }
@@ -308,7 +310,8 @@ impl Road {
             watch.judged(at, cached, &j);
         }
         if j.verdict != Verdict::Flood {
-            self.flows.count(entry, parsed, now);
+            let counted = Counted { snapshot: cx.snapshot, parsed, frame: cx.frame(at) };
+            self.flows.count(entry, &counted, now);
         }
         // A flood counts the rule of each port.
         let rule_out = if j.verdict == Verdict::Flood { RuleRef::NONE } else { j.rule_out };
@@ -357,7 +360,7 @@ impl Road {
         let parsed = *self.batch.parsed(at);
         let (Some(from), Some(vlan)) = (cx.snapshot.port(parsed.key.in_port()), j.vlan) else { return };
         let vlan_sessions = cx.snapshot.vlan_tx_sessions(vlan);
-        let (mut monitors, mut reached) = (0, false);
+        let (mut monitors, mut picked, mut reached) = (0, 0, false);
         for to in flood(cx.snapshot, from, vlan) {
             let cells = cx.counters.port(to.config.id);
             let judged = match j.out {
@@ -382,7 +385,11 @@ impl Road {
                 continue;
             }
             reached = true;
-            monitors |= cx.snapshot.watching(to.monitors_out, parsed.key.in_port(), &parsed.key, j.vlan).0;
+            // The first port that has a monitor decides for it.
+            let new = cx.snapshot.watching(to.monitors_out, parsed.key.in_port(), &parsed.key, j.vlan).0 & !monitors;
+            monitors |= new;
+            picked |= new & to.picks_out;
+            self.flows.picks.decide(new & to.picks_out, to.config.id);
             let watching = (to.tx_sessions | vlan_sessions) & !j.rx_sessions;
             let sessions = cx.snapshot.looking_for(watching, Seen { vlan: j.vlan, dropped: false }, &parsed);
             if sessions != 0 {
@@ -397,8 +404,8 @@ impl Road {
             true => None,
             false => self.batch.fate(at).and_then(|fate| fate.reason),
         };
-        self.flows.flooded(entry, monitors, lost, now);
-        self.flows.count(entry, &parsed, now);
+        self.flows.flooded(entry, (monitors, picked), lost, now);
+        self.flows.count(entry, &Counted { snapshot: cx.snapshot, parsed: &parsed, frame: cx.frame(at) }, now);
     }
 
     /// Copies a dropped frame for sessions that have no copy of it yet; `sane`: it is what it claims.

@@ -18,12 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::addr::VlanId;
+use proto::flow::{SAMPLERS_MAX, Sampling};
 use proto::vlan::{PortMode, VlanSet};
 
 use crate::account::select::{self, Selection, Skipped};
 use crate::config::{Config, Error, MonitorConfig, PortConfig, RULES_MAX, SESSIONS_MAX, SessionConfig, StaticMac};
 use crate::flow::key::FlowKey;
 use crate::flow::record::{MONITORS_MAX, MonitorSet};
+use crate::observe::bpf::Program;
 use crate::observe::mirror::filter::ways;
 use crate::port::{PORTS_MAX, PortId};
 use crate::table::acl::list::{AclPair, List, Lists};
@@ -53,6 +55,10 @@ pub struct PortPolicy {
     pub monitors_in: MonitorSet,
     /// Monitors of flows that leave here.
     pub monitors_out: MonitorSet,
+    /// Those of flows that enter here that count some packets only.
+    pub picks_in: MonitorSet,
+    /// Those of flows that leave here that count some packets only.
+    pub picks_out: MonitorSet,
     /// Sessions that copy what is received here.
     pub rx_sessions: SessionSet,
     /// Sessions that copy what is sent here.
@@ -106,8 +112,12 @@ pub struct Snapshot {
     selections: Vec<Selection>,
     /// Most flows of each in the cache, all workers together; 0 for as many as fit.
     pub quotas: Vec<usize>,
-    /// Those that do not count every frame.
+    /// Those that do not count every flow.
     selective: MonitorSet,
+    /// Those that look for something in each packet.
+    programmed: MonitorSet,
+    /// How packets are sampled somewhere, in rising order.
+    samplings: Vec<Sampling>,
     /// Monitor sessions.
     pub sessions: Vec<Session>,
     ports: Vec<PortPolicy>,
@@ -171,11 +181,13 @@ impl Snapshot {
         for (index, selecting) in config.selecting.iter().enumerate() {
             let selection = Selection::compile(index, selecting, &lists)?;
             snapshot.selective |= MonitorSet::from(selection.is_selective()) << index;
+            snapshot.programmed |= MonitorSet::from(selection.program().is_some()) << index;
             snapshot.selections.push(selection);
         }
         for port in &config.ports {
             snapshot.add_port(port, config, &lists)?;
         }
+        limit("samplers", snapshot.samplings.len(), SAMPLERS_MAX)?;
         let own = ways(config);
         for (i, session) in config.sessions.iter().enumerate() {
             snapshot.add_session(i, session, &lists, &own)?;
@@ -220,6 +232,11 @@ impl Snapshot {
                 Some(i) => Err(Error::Dangling(name(), format!("flow monitor {i}"))),
             }
         };
+        let (monitors_in, monitors_out) = (monitor(port.flow_in)?, monitor(port.flow_out)?);
+        let [picks_in, picks_out] = [(monitors_in, 0), (monitors_out, 1)].map(|(set, way)| {
+            let sampled = port.sampling.get(way).is_some_and(|sampling| sampling.is_some());
+            if sampled { set } else { set & self.programmed }
+        });
         self.ports.push(PortPolicy {
             config: port.clone(),
             generation: 1,
@@ -227,12 +244,17 @@ impl Snapshot {
             sensor: config.sensors.contains(&port.id),
             acl_in: AclPair::new(list(port.ip_acl_in, true)?, list(port.mac_acl_in, false)?),
             acl_out: AclPair::new(list(port.ip_acl_out, true)?, list(port.mac_acl_out, false)?),
-            monitors_in: monitor(port.flow_in)?,
-            monitors_out: monitor(port.flow_out)?,
+            monitors_in,
+            monitors_out,
+            picks_in,
+            picks_out,
             rx_sessions: 0,
             tx_sessions: 0,
         });
         *index = self.ports.len() as u16;
+        self.samplings.extend(port.sampling.into_iter().filter(|sampling| sampling.is_some()));
+        self.samplings.sort_unstable();
+        self.samplings.dedup();
         Ok(())
     }
 
@@ -402,6 +424,22 @@ impl Snapshot {
         (counts, if counts == 0 { why } else { Skipped::No })
     }
 
+    /// What monitor `index` looks for in each packet, if it does.
+    #[inline]
+    pub fn program(&self, index: usize) -> Option<&Program> {
+        self.selections.get(index).and_then(Selection::program)
+    }
+
+    /// How packets are sampled at port `id`, way 0 where they enter and 1 where they leave.
+    pub fn sampling(&self, id: PortId, way: usize) -> Sampling {
+        self.port(id).and_then(|port| port.config.sampling.get(way).copied()).unwrap_or_default()
+    }
+
+    /// Packets are sampled so at some port, if they are sampled at all.
+    pub fn samples(&self, sampling: Sampling) -> bool {
+        !sampling.is_some() || self.samplings.binary_search(&sampling).is_ok()
+    }
+
     /// The monitors whose selection is not that of `previous`.
     fn selected_anew(&self, previous: &Snapshot) -> MonitorSet {
         let at = |selections: &[Selection], index: usize| selections.get(index).cloned().unwrap_or_default();
@@ -414,7 +452,9 @@ impl Snapshot {
         if self.selected_anew(previous) != 0 {
             return false;
         }
-        let watchers = |port: &PortPolicy| (port.monitors_in, port.monitors_out);
+        let watchers = |port: &PortPolicy| {
+            (port.monitors_in, port.monitors_out, port.picks_in, port.picks_out, port.config.sampling)
+        };
         previous.ports.iter().all(|old| self.port(old.config.id).map(watchers) == Some(watchers(old)))
     }
 

@@ -20,6 +20,7 @@ fn port(id: u16) -> PortConfig {
         mac_acl_out: None,
         flow_in: None,
         flow_out: None,
+        sampling: Default::default(),
     }
 }
 

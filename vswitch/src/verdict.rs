@@ -202,6 +202,8 @@ pub struct Judgement {
     pub monitors_in: crate::flow::record::MonitorSet,
     /// Monitors that look at it where it leaves, and not where it enters.
     pub monitors_out: crate::flow::record::MonitorSet,
+    /// Those of the two that count some of its packets only.
+    pub picked: crate::flow::record::MonitorSet,
     /// Why no monitor of the port that it came from counts it, if there is one.
     pub skipped: crate::account::select::Skipped,
 }

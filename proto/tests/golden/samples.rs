@@ -7,7 +7,9 @@ use proto::config::{
     Capability, Erspan, ErspanHeader, Filter, HostConfig, Once, Peer, PortBinding, PortSettings, Profile, ProfileType,
     Receive, Relay, Session, SessionSource, SourceKind, StaticMac,
 };
-use proto::flow::{Aggregation, Destination, Exporter, Field, Meter, Monitor, Record, Store, Transport, Version};
+use proto::flow::{
+    Aggregation, Destination, Exporter, Field, Meter, Monitor, Record, Sampler, Store, Transport, Version,
+};
 use proto::msg::{ConfigHash, Enroll, Event, FromVem, FromVsm, Hello, HostUuid};
 use proto::name::IfName;
 use proto::query::{FlowQuery, Query};
@@ -232,6 +234,7 @@ fn flow_row() -> FlowRow {
         first_ms_ago: 60_000,
         last_ms_ago: 10,
         dropped: Some("acl-deny".to_owned()),
+        sampled: None,
     }
 }
 
@@ -332,6 +335,7 @@ fn answers() -> Vec<Answer> {
             elsewhere: Amount { packets: 13, octets: 14 },
             malformed: Amount { packets: 15, octets: 16 },
             unmetered: Amount { packets: 17, octets: u64::MAX },
+            unsampled: None,
         }]),
     ]
 }
@@ -392,6 +396,11 @@ pub fn from_vem() -> Vec<(String, FromVem)> {
     samples.push(("vem-answer-sessions-receiving".to_owned(), FromVem::Answer { id: 44, answer }));
     let answer = Answer::Sessions(vec![counted]);
     samples.push(("vem-answer-sessions-counted".to_owned(), FromVem::Answer { id: 43, answer }));
+    let answer = Answer::Flows(vec![FlowRow { sampled: Some(100), ..flow_row() }], 1);
+    samples.push(("vem-answer-flows-sampled".to_owned(), FromVem::Answer { id: 44, answer }));
+    let unsampled = Some(Amount { packets: 99, octets: 9900 });
+    let answer = Answer::Reconciled(vec![ReconciledRow { unsampled, ..ReconciledRow::default() }]);
+    samples.push(("vem-answer-reconciled-sampled".to_owned(), FromVem::Answer { id: 45, answer }));
     samples
 }
 
@@ -459,6 +468,8 @@ fn settings() -> PortSettings {
         flow_out: Some("n".to_owned()),
         mtu: 9000,
         capability: None,
+        sampler_in: None,
+        sampler_out: None,
     }
 }
 
@@ -639,14 +650,20 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         protected_macs: vec![mac(9)],
         store: None,
         meters: None,
+        samplers: None,
     };
     let ways = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Relay];
     let ways = ways.map(|transport| Exporter { transport: Some(transport), ..exporter(Version::Ipfix) });
     let transports = HostConfig { exporters: ways.to_vec(), ..HostConfig::default() };
     let store = Some(Store { size_mib: 1024, keep_h: 168, ecs: true });
     let stored = HostConfig { store, ..HostConfig::default() };
-    let meter =
-        Meter { monitor: "m".to_owned(), filter: Some("thin".to_owned()), elsewhere: vec![mac(3)], entries: None };
+    let meter = Meter {
+        monitor: "m".to_owned(),
+        filter: Some("thin".to_owned()),
+        elsewhere: vec![mac(3)],
+        entries: None,
+        filter_bpf: None,
+    };
     let bounded = Meter { entries: Some(4096), ..meter.clone() };
     let bounded = HostConfig { meters: Some(vec![bounded]), ..HostConfig::default() };
     let meters = HostConfig { meters: Some(vec![meter]), ..HostConfig::default() };
@@ -707,6 +724,7 @@ pub fn configs() -> Vec<(String, HostConfig)> {
     vec![
         ("config-session-far".to_owned(), HostConfig { sessions: far, ..HostConfig::default() }),
         ("config-session-once".to_owned(), HostConfig { sessions: vec![once], ..HostConfig::default() }),
+        ("config-samplers".to_owned(), sampled()),
         ("config-store".to_owned(), stored),
         ("config-transports".to_owned(), transports),
         ("config-full".to_owned(), full),
@@ -718,4 +736,29 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         ("config-sensor".to_owned(), HostConfig { profiles: vec![sensor], ..HostConfig::default() }),
         ("config-session-filtered".to_owned(), HostConfig { sessions: vec![filtered], ..HostConfig::default() }),
     ]
+}
+
+/// Samplers at a profile, and a monitor with a filter by program.
+fn sampled() -> HostConfig {
+    let settings = PortSettings {
+        flow_in: Some("m".to_owned()),
+        flow_out: Some("m".to_owned()),
+        sampler_in: Some("every".to_owned()),
+        sampler_out: Some("some".to_owned()),
+        ..PortSettings::default()
+    };
+    let profile = Profile { name: "web".to_owned(), kind: ProfileType::Vethernet, enabled: true, settings };
+    let program = vec![Insn { code: 6, jt: 0, jf: 0, k: 65_535 }];
+    let meter = Meter {
+        monitor: "m".to_owned(),
+        filter_bpf: Some(Filter { text: "greater 0".to_owned(), program }),
+        ..Meter::default()
+    };
+    let sampler = |name: &str, random, out_of| Sampler { name: name.to_owned(), random, out_of };
+    HostConfig {
+        samplers: Some(vec![sampler("every", false, 10), sampler("some", true, 16_383)]),
+        profiles: vec![profile],
+        meters: Some(vec![meter]),
+        ..HostConfig::default()
+    }
 }

@@ -91,7 +91,7 @@ fn filtered(host: &HostConfig, session: &Session, config: SessionConfig) -> Resu
         drops,
         filter_vlans: session.filter_vlans.clone(),
         filter_acl: session.filter_acl.as_ref().and_then(acl),
-        filter_bpf: session.filter_bpf.as_ref().map(program).transpose()?,
+        filter_bpf: session.filter_bpf.as_ref().map(checked).transpose()?,
         sampling: session.sampling,
         once: session.once.clone().map(|Once { own, before, after }| OnceConfig { own, before, after }),
         truncate: session.truncate,
@@ -143,10 +143,15 @@ fn bit(reason: DropReason) -> DropSet {
     1 << (reason as u32)
 }
 
-fn program(filter: &Filter) -> Result<Arc<Program>, String> {
+fn checked(filter: &Filter) -> Result<Arc<Program>, String> {
+    program(filter).map_err(|why| format!("Filter '{}' does not run: {why}", filter.text))
+}
+
+/// A filter as it runs.
+pub(super) fn program(filter: &Filter) -> Result<Arc<Program>, bpf::Error> {
     let insn = |i: &Insn| bpf::Insn { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
     let insns: Vec<bpf::Insn> = filter.program.iter().map(insn).collect();
-    Program::new(&insns).map(Arc::new).map_err(|why| format!("Filter '{}' does not run: {why}", filter.text))
+    Program::new(&insns).map(Arc::new)
 }
 
 fn remote(erspan: &Erspan) -> RemoteConfig {

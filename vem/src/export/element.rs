@@ -65,6 +65,7 @@ pub enum Value {
     AbsoluteLast,
     ObservationPoint,
     BiflowDirection,
+    Sampler,
     Padding,
 }
 
@@ -182,6 +183,9 @@ pub fn element(value: Value, version: Version, family: Family) -> Option<Element
         Value::AbsoluteLast => (153, 8),
         Value::ObservationPoint => (138, 8),
         Value::BiflowDirection if ipfix => (239, 1),
+        // The length that is registered: nfacctd reads no other.
+        Value::Sampler if ipfix => (302, 8),
+        Value::Sampler => (48, 2),
         _ => return None,
     };
     Some(Element { id, length, value })
@@ -215,6 +219,14 @@ pub fn with_reverse(mut elements: Vec<Element>) -> Vec<Element> {
     if !reverse.is_empty() {
         elements.extend(reverse);
         elements.extend(element(Value::BiflowDirection, Version::Ipfix, Family::Ipv4));
+    }
+    elements
+}
+
+/// `elements` for a monitor of which packets are sampled somewhere.
+pub fn with_sampler(mut elements: Vec<Element>, version: Version) -> Vec<Element> {
+    if !elements.is_empty() {
+        elements.extend(element(Value::Sampler, version, Family::Ipv4));
     }
     elements
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use proto::flow::Version;
-use vswitch::time::Instant;
 
 use super::clock::Moment;
 use super::flow::Flow;
@@ -36,7 +35,7 @@ pub struct Setup {
 #[derive(Debug)]
 pub enum Encoder {
     /// Version 1, 5 or 7.
-    Fixed(fixed::Stream),
+    Fixed(fixed::Streams),
     /// Version 9 or IPFIX.
     Templates(Box<stream::Stream>),
 }
@@ -46,7 +45,7 @@ impl Encoder {
     pub fn new(version: Version, module: u8) -> Self {
         match version {
             Version::V9 | Version::Ipfix => Encoder::Templates(Box::new(stream::Stream::new(version, module))),
-            Version::V1 | Version::V5 | Version::V7 => Encoder::Fixed(fixed::Stream::new(version, module)),
+            Version::V1 | Version::V5 | Version::V7 => Encoder::Fixed(fixed::Streams::new(version, module)),
         }
     }
 
@@ -72,12 +71,7 @@ impl Encoder {
     /// Sends what is due.
     pub fn tick(&mut self, at: Moment, out: &mut Vec<Datagram>) {
         match self {
-            Encoder::Fixed(stream) => {
-                let waited = |since: Instant| at.now.since(since) >= PATIENCE;
-                if stream.since().is_some_and(waited) {
-                    stream.flush(at, out);
-                }
-            }
+            Encoder::Fixed(streams) => streams.tick(PATIENCE, at, out),
             Encoder::Templates(stream) => stream.tick(PATIENCE, at, out),
         }
     }

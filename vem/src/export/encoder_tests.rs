@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use netflow_parser::{NetflowPacket, NetflowParser};
 use proto::flow::{Field, Record as UserRecord};
 use vswitch::flow::record::Record;
+use vswitch::time::Instant;
 
 use super::super::flow::tests::{arp, flow, overflow, tcp4, tcp6};
 use super::super::options::{InterfaceRow, TimeoutRow};

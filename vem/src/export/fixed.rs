@@ -6,10 +6,16 @@
 //! | 5       | 24     | 48     | 30              | records sent before  |                                             |
 //! | 7       | 24     | 52     | 27              | records sent before  | address of a router, 0.0.0.0; no engine      |
 //!
+//! Only the header of version 5 has a place for how packets were sampled, one for the whole datagram, and collectors take the
+//! first that they see of an engine for all that follow. So what is sampled at another rate is of another engine: the type says the
+//! rate, and each has a sequence of its own. Versions 1 and 7 can't say it: their counters are multiplied.
+//!
 //! Counters have 32 bits: a record that holds more is cut into several, whose sums are the same. What is not IPv4 can't be
 //! sent and is counted.
 
-use proto::flow::Version;
+use std::time::Duration;
+
+use proto::flow::{Sampling, Version};
 use vswitch::flow::key::shape;
 use vswitch::time::Instant;
 
@@ -51,6 +57,9 @@ const PARTS_MAX: u64 = 4096;
 pub struct Stream {
     form: Form,
     engine: u8,
+    /// Engine type: 0 where every packet is counted.
+    engine_type: u8,
+    sampling: Sampling,
     records_max: usize,
     sequence: u32,
     base: Base,
@@ -67,6 +76,8 @@ impl Stream {
         Stream {
             form,
             engine,
+            engine_type: 0,
+            sampling: Sampling::NONE,
             records_max: form.records_max,
             sequence: 0,
             base: Base::default(),
@@ -100,7 +111,8 @@ impl Stream {
 
     /// Takes a flow; datagrams that are full go to `out`.
     pub fn push(&mut self, flow: &Flow<'_>, at: Moment, out: &mut Vec<Datagram>) {
-        let (packets, octets) = (flow.record.packets, flow.record.octets);
+        let scaled = if self.form.version == Version::V5 { *flow.record } else { flow.record.scaled() };
+        let (packets, octets) = (scaled.packets, scaled.octets);
         let parts = packets.div_ceil(COUNT_MAX).max(octets.div_ceil(COUNT_MAX)).max(1);
         if !is_ipv4(flow) || parts > PARTS_MAX {
             self.not_exportable.add(Weight::flow(packets, octets));
@@ -167,12 +179,114 @@ impl Stream {
         }
         if self.form.version != Version::V1 {
             bytes.extend(self.sequence.to_be_bytes());
-            // Engine type and id; sampling mode and interval 0: every packet. In version 7 all of it is reserved.
-            bytes.extend([0, if self.form.version == Version::V5 { self.engine } else { 0 }, 0, 0]);
+            // Engine type and id; sampling mode and interval, 0 for every packet. In version 7 all of it is reserved.
+            let is_v5 = self.form.version == Version::V5;
+            bytes.extend([self.engine_type, if is_v5 { self.engine } else { 0 }]);
+            bytes.extend(header_sampling(self.sampling).to_be_bytes());
         }
         bytes.append(&mut self.records);
         self.sequence = self.sequence.wrapping_add(weight.flows);
         out.push(Datagram { bytes, weight });
+    }
+}
+
+/// The upper two bits say that it is deterministic (1) or random (2), the others of how many packets one is counted.
+fn header_sampling(sampling: Sampling) -> u16 {
+    match sampling {
+        Sampling::NONE => 0,
+        sampling => sampling.out_of() & 0x3fff | if sampling.is_random() { 2 << 14 } else { 1 << 14 },
+    }
+}
+
+/// The engine type that is tried first for a sampler: the same after a restart, so that collectors that know it go on.
+fn engine_type(sampling: Sampling) -> u8 {
+    1 + (sampling.number() % 255) as u8
+}
+
+/// The records for one exporter: a [`Stream`] for each rate at which packets are sampled.
+#[derive(Debug)]
+pub struct Streams {
+    version: Version,
+    engine: u8,
+    payload_max: usize,
+    /// The first is that of flows of which every packet is counted.
+    streams: Vec<Stream>,
+    /// Flows at more rates than there are engine types.
+    nameless: Lost,
+}
+
+impl Streams {
+    /// Empty ones of module `engine`, in a version without templates.
+    pub fn new(version: Version, engine: u8) -> Self {
+        Streams {
+            version,
+            engine,
+            payload_max: usize::MAX,
+            streams: vec![Stream::new(version, engine)],
+            nameless: Lost::default(),
+        }
+    }
+
+    /// Sets the payload of a datagram, octets.
+    pub fn set_payload_max(&mut self, octets: usize) {
+        self.payload_max = octets;
+        self.streams.iter_mut().for_each(|stream| stream.set_payload_max(octets));
+    }
+
+    /// Number that the next datagram has, of those of the first stream if there are several; version 1 has none.
+    pub fn sequence(&self) -> Option<u32> {
+        let used = self.streams.iter().filter(|stream| stream.sequence != 0);
+        used.chain(&self.streams).next().and_then(Stream::sequence)
+    }
+
+    /// Flows that the format can't carry.
+    pub fn not_exportable(&self) -> Lost {
+        let own = self.streams.iter().map(Stream::not_exportable).chain([self.nameless]);
+        own.fold(Lost::default(), |sum, lost| Lost {
+            flows: sum.flows + lost.flows,
+            packets: sum.packets.saturating_add(lost.packets),
+            octets: sum.octets.saturating_add(lost.octets),
+        })
+    }
+
+    /// Takes a flow; datagrams that are full go to `out`.
+    pub fn push(&mut self, flow: &Flow<'_>, at: Moment, out: &mut Vec<Datagram>) {
+        let sampling = if self.version == Version::V5 { flow.record.sampling } else { Sampling::NONE };
+        match self.stream(sampling) {
+            Some(stream) => stream.push(flow, at, out),
+            None => self.nameless.add(Weight::flow(flow.record.packets, flow.record.octets)),
+        }
+    }
+
+    fn stream(&mut self, sampling: Sampling) -> Option<&mut Stream> {
+        let found = self.streams.iter().position(|stream| stream.sampling == sampling);
+        let index = match found {
+            Some(index) => index,
+            None => {
+                let taken = |kind: u8| self.streams.iter().any(|stream| stream.engine_type == kind);
+                let first = engine_type(sampling);
+                let engine_type = (first..=u8::MAX).chain(1..first).find(|kind| !taken(*kind))?;
+                let mut stream = Stream { engine_type, sampling, ..Stream::new(self.version, self.engine) };
+                stream.set_payload_max(self.payload_max);
+                self.streams.push(stream);
+                self.streams.len() - 1
+            }
+        };
+        self.streams.get_mut(index)
+    }
+
+    /// Sends what has waited for `patience`.
+    pub fn tick(&mut self, patience: Duration, at: Moment, out: &mut Vec<Datagram>) {
+        for stream in &mut self.streams {
+            if stream.since().is_some_and(|since| at.now.since(since) >= patience) {
+                stream.flush(at, out);
+            }
+        }
+    }
+
+    /// Sends what waits.
+    pub fn flush(&mut self, at: Moment, out: &mut Vec<Datagram>) {
+        self.streams.iter_mut().for_each(|stream| stream.flush(at, out));
     }
 }
 
@@ -188,6 +302,8 @@ fn share(total: u64, part: u64, parts: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use vswitch::flow::record::Record;
+
     use super::super::flow::tests::{arp, flow, overflow, tcp4, tcp6};
     use super::*;
 
@@ -264,6 +380,38 @@ mod tests {
         assert_eq!(sequences, [0, 30, 60]);
         assert_eq!(out[0].bytes.len(), 24 + 30 * 48);
         assert_eq!(out[2].weight.flows, 5);
+    }
+
+    #[test]
+    fn each_rate_has_an_engine_and_a_sequence_of_its_own() {
+        let mut streams = Streams::new(Version::V5, 3);
+        let rates = [Sampling::NONE, Sampling::new(false, 100).unwrap(), Sampling::new(true, 16_383).unwrap()];
+        let mut out = Vec::new();
+        for n in 0..100 {
+            streams.push(&flow(&Record { sampling: rates[n % 3], ..tcp4() }), AT, &mut out);
+        }
+        streams.flush(AT, &mut out);
+        let mut next = std::collections::BTreeMap::new();
+        for datagram in &out {
+            let header = &datagram.bytes[..24];
+            let (engine, sampling) = ([header[20], header[21]], u16::from_be_bytes([header[22], header[23]]));
+            let sequence: &mut u32 = next.entry((engine, sampling)).or_default();
+            assert_eq!(words(header)[4], *sequence);
+            *sequence += datagram.weight.flows;
+        }
+        let engines: Vec<_> = next.into_iter().collect();
+        assert_eq!(engines, [(([0, 3], 0), 34), (([101, 3], 0x4064), 33), (([192, 3], 0xbfff), 33)]);
+    }
+
+    #[test]
+    fn versions_that_cannot_say_it_multiply() {
+        for version in [Version::V1, Version::V7] {
+            let mut streams = Streams::new(version, 3);
+            let mut out = Vec::new();
+            streams.push(&flow(&Record { sampling: Sampling::new(true, 100).unwrap(), ..tcp4() }), AT, &mut out);
+            streams.flush(AT, &mut out);
+            assert_eq!(out[0].weight, Weight::flow(300, 150_000), "{version:?}");
+        }
     }
 
     #[test]

@@ -156,6 +156,7 @@ impl Flow<'_> {
             Value::ObservationPoint => if self.egress { self.output } else { self.input }.into(),
             // The source of the record is the initiator.
             Value::BiflowDirection => 1,
+            Value::Sampler => record.sampling.number().into(),
             Value::Padding => 0,
         };
         number_in(number, element.length, out);
@@ -253,6 +254,8 @@ pub(super) mod tests {
             tcp_flags: 0x1b,
             outcome: Outcome::Forwarded(PortId(2)),
             end: EndReason::EndDetected,
+            sampling: Default::default(),
+            again: false,
             monitors_in: 1,
             monitors_out: 0,
         }

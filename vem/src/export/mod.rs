@@ -42,6 +42,7 @@ mod time_tests;
 pub mod transport;
 pub mod v9;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
@@ -50,7 +51,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use crossbeam::queue::ArrayQueue;
-use proto::flow::{Exporter, Monitor};
+use proto::flow::{Exporter, Monitor, Sampler, Sampling};
 use proto::report::ExporterRow;
 use vswitch::flow::record::{MonitorSet, Record};
 use vswitch::port::PortId;
@@ -119,6 +120,10 @@ pub struct Config {
     pub exporters: Vec<Exporter>,
     /// Monitors, in the order of the bits of [`Record::monitors_in`].
     pub monitors: Vec<Monitor>,
+    /// By monitor, how packets are sampled for it, at one port or another.
+    pub samplings: Vec<BTreeSet<Sampling>>,
+    /// Samplers, for their names.
+    pub samplers: Vec<Sampler>,
     /// Interfaces of the host.
     pub interfaces: Vec<Interface>,
     /// How much of the flows is kept on the host; `None`: nothing.
@@ -366,7 +371,9 @@ impl Worker {
         for (ring, left) in self.records.iter_mut().zip(left) {
             for _ in 0..BATCH.min(*left) {
                 let Ok(record) = ring.pop() else { break };
-                if let Some(store) = &mut self.store {
+                if let Some(store) = &mut self.store
+                    && !record.again
+                {
                     store.push(&plan.flow(&record), at);
                 }
                 let unknown = plan.push(&record, at);

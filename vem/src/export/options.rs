@@ -3,17 +3,23 @@
 //! | id  | table      | scope (v9, IPFIX)                | fields                                                       |
 //! |-----|------------|----------------------------------|--------------------------------------------------------------|
 //! | 512 | interfaces | interface 2, ingressInterface 10 | name 82, description 83                                      |
-//! | 513 | sampling   | system 1, domain 149             | "every packet": 34 = 1, 35 = 1; 304 = 1, 305 = 1, 306 = 0    |
+//! | 513 | sampling   | system 1, domain 149             | of records that name no sampler: 34, 35; 304, 305, 306       |
 //! | 514 | statistics | system 1, exporting process 144  | sent octets, messages, flows 40-42; not sent flows, packets, octets 166-168 |
 //! | 515 | timeouts   | cache 4, metering process 143    | active 36, inactive 37, one record for each monitor          |
+//! | 516 | samplers   | system 1, domain 149             | 34, 48-50, name 84; 302, 34, 304-306, probability 311, name 335 |
 //!
-//! Version 9's fields 48-50 describe a sampler that flow records name by field 48. There is none, so they are not sent.
+//! Table 513 says "every packet" (34 = 1, 35 = 1; 304 = 1, 305 = 1, 306 = 0) unless all that the exporter sends is sampled at
+//! one rate: then it says that, for collectors that know of no other place. A flow record of a monitor that is sampled
+//! somewhere names its sampler (48, 302), or 0, and 516 has those. nfdump 1.7.1 reads no more than one record of a set, so each has
+//! its own; and it takes a sampler only where there is a field 34 - before 306, which it keeps in the same place - and no field 35,
+//! and reads no number of a selector in a scope.
+//! Of random samplers (304 = 4, RFC 5477 section 8.2.2.1) 305 and 306 say the rate too, as that is where collectors look.
 //! Texts have a fixed length in IPFIX too: nfdump 1.7.1 takes the mark of a variable one for a length of 65,535.
 //! Each table has a timeout of its own; a large one is spread over time: see `stream`. Not sent is what no destination was given: refused by the host for all of them, or without a template for its kind.
 
 use std::time::Duration;
 
-use proto::flow::Version;
+use proto::flow::{Sampling, Version};
 
 use super::message::Weight;
 
@@ -36,22 +42,30 @@ const INTERFACES: u16 = 512;
 const SAMPLING: u16 = 513;
 const STATISTICS: u16 = 514;
 const TIMEOUTS: u16 = 515;
+/// Records of this table have sets of their own.
+pub const SAMPLERS: u16 = 516;
 const INTERFACES_FIELDS: &[(u16, u16)] = &[(82, NAME as u16), (83, DESCRIPTION as u16)];
 const STATISTICS_FIELDS: &[(u16, u16)] = &[(40, 8), (41, 8), (42, 8), (166, 8), (167, 8), (168, 8)];
 const TIMEOUTS_FIELDS: &[(u16, u16)] = &[(36, 2), (37, 2)];
 
-const V9: [OptionsTemplate; 4] = [
+const V9: [OptionsTemplate; 5] = [
     OptionsTemplate { id: INTERFACES, scope: (2, 4), fields: INTERFACES_FIELDS },
     OptionsTemplate { id: SAMPLING, scope: (1, 4), fields: &[(34, 4), (35, 1)] },
     OptionsTemplate { id: STATISTICS, scope: (1, 4), fields: STATISTICS_FIELDS },
     OptionsTemplate { id: TIMEOUTS, scope: (4, 4), fields: TIMEOUTS_FIELDS },
+    OptionsTemplate { id: SAMPLERS, scope: (1, 4), fields: &[(34, 4), (48, 2), (49, 1), (50, 4), (84, NAME as u16)] },
 ];
 
-const IPFIX: [OptionsTemplate; 4] = [
+const IPFIX: [OptionsTemplate; 5] = [
     OptionsTemplate { id: INTERFACES, scope: (10, 4), fields: INTERFACES_FIELDS },
     OptionsTemplate { id: SAMPLING, scope: (149, 4), fields: &[(304, 2), (305, 4), (306, 4)] },
     OptionsTemplate { id: STATISTICS, scope: (144, 4), fields: STATISTICS_FIELDS },
     OptionsTemplate { id: TIMEOUTS, scope: (143, 4), fields: TIMEOUTS_FIELDS },
+    OptionsTemplate {
+        id: SAMPLERS,
+        scope: (149, 4),
+        fields: &[(302, 8), (34, 4), (304, 2), (305, 4), (306, 4), (311, 8), (335, NAME as u16)],
+    },
 ];
 
 /// The tables of a version with templates.
@@ -152,6 +166,15 @@ impl Lost {
     }
 }
 
+/// A row of the samplers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SamplerRow {
+    /// What it does.
+    pub sampling: Sampling,
+    /// Its name.
+    pub name: String,
+}
+
 /// The contents of the tables that the configuration decides.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Tables {
@@ -159,6 +182,10 @@ pub struct Tables {
     pub interfaces: Vec<InterfaceRow>,
     /// Monitors that use the exporter.
     pub timeouts: Vec<TimeoutRow>,
+    /// How packets were picked of flows that name no sampler.
+    pub sampling: Sampling,
+    /// Samplers that flows name.
+    pub samplers: Vec<SamplerRow>,
 }
 
 impl Tables {
@@ -167,7 +194,8 @@ impl Tables {
         let module = u32::from(module).to_be_bytes();
         match table {
             Table::Interfaces => self.interfaces.iter().map(|row| (INTERFACES, row.record())).collect(),
-            Table::Sampling => std::iter::once((SAMPLING, sampling(version, module)))
+            Table::Sampling => std::iter::once((SAMPLING, sampling(version, module, self.sampling)))
+                .chain(self.samplers.iter().map(|row| (SAMPLERS, row.record(version, module))))
                 .chain(self.timeouts.iter().map(|row| (TIMEOUTS, row.record())))
                 .collect(),
             Table::Statistics => vec![(STATISTICS, statistics(module, totals))],
@@ -194,17 +222,47 @@ impl TimeoutRow {
     }
 }
 
-fn sampling(version: Version, module: [u8; 4]) -> Vec<u8> {
+impl SamplerRow {
+    fn record(&self, version: Version, module: [u8; 4]) -> Vec<u8> {
+        let (number, out_of) = (self.sampling.number(), u32::from(self.sampling.out_of()));
+        let mut out = module.to_vec();
+        if version == Version::Ipfix {
+            out.extend(u64::from(number).to_be_bytes());
+            out.extend(out_of.to_be_bytes());
+            out.extend(selection(self.sampling));
+            out.extend((1.0 / f64::from(out_of)).to_be_bytes());
+        } else {
+            out.extend(out_of.to_be_bytes());
+            out.extend(number.to_be_bytes());
+            out.push(mode(self.sampling));
+            out.extend(out_of.to_be_bytes());
+        }
+        fixed(&self.name, NAME, &mut out);
+        out
+    }
+}
+
+/// Version 9's mode: deterministic 1, random 2.
+fn mode(sampling: Sampling) -> u8 {
+    1 + u8::from(sampling.is_random())
+}
+
+/// selectorAlgorithm, samplingPacketInterval, samplingPacketSpace (RFC 5477 section 8.2): systematic count-based selection of 1
+/// packet and then a gap, or uniform probabilistic sampling.
+fn selection(sampling: Sampling) -> Vec<u8> {
+    let mut out = if sampling.is_random() { 4_u16 } else { 1 }.to_be_bytes().to_vec();
+    out.extend(1_u32.to_be_bytes());
+    out.extend((u32::from(sampling.out_of()) - 1).to_be_bytes());
+    out
+}
+
+fn sampling(version: Version, module: [u8; 4], sampling: Sampling) -> Vec<u8> {
     let mut out = module.to_vec();
     if version == Version::Ipfix {
-        // Systematic count-based selection of 1 packet, then a gap of 0.
-        out.extend(1_u16.to_be_bytes());
-        out.extend(1_u32.to_be_bytes());
-        out.extend(0_u32.to_be_bytes());
+        out.extend(selection(sampling));
     } else {
-        // One of 1, deterministic.
-        out.extend(1_u32.to_be_bytes());
-        out.push(1);
+        out.extend(u32::from(sampling.out_of()).to_be_bytes());
+        out.push(mode(sampling));
     }
     out
 }
@@ -242,6 +300,8 @@ mod tests {
         Tables {
             interfaces: vec![InterfaceRow { if_index: 7, name: "Vethernet7".into(), description: "ä".repeat(40) }],
             timeouts: vec![TimeoutRow { monitor: 1, active_s: 1800, inactive_s: 100_000 }],
+            sampling: Sampling::NONE,
+            samplers: vec![SamplerRow { sampling: Sampling::new(true, 1000).unwrap(), name: "thousandth".into() }],
         }
     }
 
@@ -250,7 +310,7 @@ mod tests {
         for version in [Version::V9, Version::Ipfix] {
             let records = |table| tables().records(table, version, 3, &Totals::default());
             let records: Vec<_> = Table::ALL.into_iter().flat_map(records).collect();
-            assert_eq!(records.len(), 4);
+            assert_eq!(records.len(), 5);
             for (id, record) in records {
                 let template = templates(version).iter().find(|template| template.id == id).unwrap();
                 assert_eq!(record.len(), length(template), "{version:?} {id}");
@@ -260,8 +320,26 @@ mod tests {
 
     #[test]
     fn sampling_says_unsampled() {
-        assert_eq!(sampling(Version::V9, [0, 0, 0, 3]), [0, 0, 0, 3, 0, 0, 0, 1, 1]);
-        assert_eq!(sampling(Version::Ipfix, [0, 0, 0, 3]), [0, 0, 0, 3, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0]);
+        let none = Sampling::NONE;
+        assert_eq!(sampling(Version::V9, [0, 0, 0, 3], none), [0, 0, 0, 3, 0, 0, 0, 1, 1]);
+        assert_eq!(sampling(Version::Ipfix, [0, 0, 0, 3], none), [0, 0, 0, 3, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn samplers_say_their_rate() {
+        let row = tables().samplers.remove(0);
+        let v9 = row.record(Version::V9, [0, 0, 0, 3]);
+        assert_eq!(v9[..15], [0, 0, 0, 3, 0, 0, 3, 0xe8, 0x83, 0xe8, 2, 0, 0, 3, 0xe8]);
+        assert_eq!(&v9[15..26], b"thousandth\0");
+        let ipfix = row.record(Version::Ipfix, [0, 0, 0, 3]);
+        assert_eq!(
+            ipfix[..26],
+            [0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0x83, 0xe8, 0, 0, 3, 0xe8, 0, 4, 0, 0, 0, 1, 0, 0, 3, 0xe7]
+        );
+        assert_eq!(f64::from_be_bytes(ipfix[26..34].try_into().unwrap()), 0.001);
+        let every = Sampling::new(false, 100).unwrap();
+        assert_eq!(sampling(Version::V9, [0; 4], every), [0, 0, 0, 0, 0, 0, 0, 100, 1]);
+        assert_eq!(sampling(Version::Ipfix, [0; 4], every), [0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 99]);
     }
 
     #[test]

@@ -4,11 +4,12 @@
 //! its sequence, its sockets and its counters; another version or module begins a new sequence. One that goes, because no
 //! port's monitor uses it any more, rests: when it comes back its sequence goes on, so that no collector misses anything.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use proto::flow::{Exporter, Monitor, Version};
+use proto::flow::{Exporter, Monitor, Sampling, Version};
 use proto::report::ExporterRow;
 use vswitch::flow::key::shape;
 use vswitch::flow::record::{MONITORS_MAX, MonitorSet, Outcome, Record};
@@ -18,9 +19,9 @@ use super::clock::Moment;
 use super::encoder::{Encoder, Setup};
 use super::flow::Flow;
 use super::message::{Datagram, Weight};
-use super::options::{InterfaceRow, OptionTimeouts, Tables, TimeoutRow};
+use super::options::{InterfaceRow, OptionTimeouts, SamplerRow, Tables, TimeoutRow};
 use super::sender::{Delivery, Sender};
-use super::template::Layout;
+use super::template::{Form, Layout};
 use super::transport::Credentials;
 use super::{Config, Error};
 
@@ -84,6 +85,8 @@ struct Watch {
     name: String,
     exporters: Vec<String>,
     routes: Vec<Route>,
+    /// Its records have a field for the sampler.
+    sampled: bool,
     /// Flows share records.
     aggregator: Option<Aggregator>,
 }
@@ -146,7 +149,7 @@ impl Plan {
         for (index, watch) in new.iter_mut().enumerate() {
             let Some(aggregator) = &mut watch.aggregator else { continue };
             let Some(old) = self.monitors.get_mut(index) else { continue };
-            let stays = old.name == watch.name && old.exporters == watch.exporters;
+            let stays = (&old.name, &old.exporters, old.sampled) == (&watch.name, &watch.exporters, watch.sampled);
             let same = |old: &mut Aggregator| stays && old.spec() == aggregator.spec();
             if let Some(mut kept) = old.aggregator.take_if(same) {
                 kept.set_room(aggregator.room());
@@ -174,6 +177,14 @@ impl Plan {
             if !entered && record.monitors_out & bit == 0 {
                 continue;
             }
+            // Counted at a rate of a configuration that is gone, which nothing here can name.
+            let scaled;
+            let record = if record.sampling.is_some() && !watch.sampled {
+                scaled = record.scaled();
+                &scaled
+            } else {
+                record
+            };
             let flow = Flow { record, input, output, egress: !entered, sum: None, reverse: None };
             match &mut watch.aggregator {
                 // An overflow is a sum already, of flows that nothing else is known of.
@@ -349,8 +360,25 @@ fn setup(exporter: &Exporter, config: &Config) -> Setup {
             statistics: seconds(exporter.statistics_timeout_s),
         },
         layouts,
-        tables: Tables { interfaces: interfaces.collect(), timeouts: timeouts.collect() },
+        tables: tables(exporter, config, interfaces.collect(), timeouts.collect()),
     }
+}
+
+fn tables(exporter: &Exporter, config: &Config, interfaces: Vec<InterfaceRow>, timeouts: Vec<TimeoutRow>) -> Tables {
+    let used = config.monitors.iter().zip(&config.samplings).filter(|(m, _)| m.exporters.contains(&exporter.name));
+    let samplings: BTreeSet<Sampling> = used.flat_map(|(_, samplings)| samplings).copied().collect();
+    let only = samplings.first().copied().filter(|_| samplings.len() == 1);
+    let name = |sampling: Sampling| {
+        let found = config.samplers.iter().find(|sampler| sampler.sampling() == sampling);
+        SamplerRow { sampling, name: found.map(|sampler| sampler.name.clone()).unwrap_or_default() }
+    };
+    let samplers = samplings.into_iter().filter(|sampling| sampling.is_some()).map(name).collect();
+    Tables { interfaces, timeouts, sampling: only.unwrap_or_default(), samplers }
+}
+
+/// Of the `index`-th monitor some packets are left out at some port.
+fn is_sampled(config: &Config, index: usize) -> bool {
+    config.samplings.get(index).is_some_and(|samplings| samplings.iter().any(|sampling| sampling.is_some()))
 }
 
 /// The monitors, with what they do to flows.
@@ -359,26 +387,28 @@ fn watches(config: &Config) -> Vec<Watch> {
         let name = monitor.record.as_ref()?;
         config.records.iter().find(|record| record.name == *name)
     };
-    let watch = |monitor: &Monitor| {
+    let watch = |(number, monitor): (usize, &Monitor)| {
         let exporter = |name: &String| config.exporters.iter().position(|exporter| exporter.name == *name);
         let streams: Vec<usize> = monitor.exporters.iter().filter_map(exporter).collect();
         let version = |stream: &usize| config.exporters.get(*stream).map(|exporter| exporter.version);
         let by_family = |version: Version| !version.has_templates() || apart(version, record(monitor));
         let by_family = streams.iter().filter_map(version).any(by_family);
-        let index = layout_index(monitor, config);
+        let sampled = is_sampled(config, number);
+        let layout = |biflow| layout_index(monitor, Form { biflow, sampled }, config);
         let route = |stream: &usize| Route {
             stream: *stream,
-            layout: index,
-            biflow: (version(stream) == Some(Version::Ipfix)).then_some(index + config.records.len() + 1),
+            layout: layout(false),
+            biflow: (version(stream) == Some(Version::Ipfix)).then(|| layout(true)),
         };
         Watch {
             name: monitor.name.clone(),
             exporters: monitor.exporters.clone(),
             routes: streams.iter().map(route).collect(),
+            sampled,
             aggregator: Spec::of(monitor, record(monitor), by_family).map(|spec| Aggregator::new(spec, 0)),
         }
     };
-    let mut watches: Vec<Watch> = config.monitors.iter().map(watch).collect();
+    let mut watches: Vec<Watch> = config.monitors.iter().enumerate().map(watch).collect();
     let count = watches.iter().filter(|watch| watch.aggregator.is_some()).count().max(1);
     watches.iter_mut().filter_map(|watch| watch.aggregator.as_mut()).for_each(|own| own.set_room(ROOM / count));
     watches
@@ -390,31 +420,36 @@ fn apart(version: Version, record: Option<&proto::flow::Record>) -> bool {
     layouts.is_none_or(|layouts| layouts.iter().any(Layout::tells_families_apart))
 }
 
-/// By [`layout_index`], and then the same for both directions of conversations; empty where no monitor of the exporter
-/// uses it.
+/// By [`layout_index`]; empty where no monitor of the exporter uses it.
 fn layouts(exporter: &Exporter, config: &Config) -> Vec<Layout> {
-    let used = |index: usize, biflow: bool| {
-        let of = |monitor: &Monitor| monitor.exporters.contains(&exporter.name);
-        let says = |monitor: &Monitor| !biflow || monitor.biflow == Some(true);
-        config.monitors.iter().any(|monitor| of(monitor) && says(monitor) && layout_index(monitor, config) == index)
+    let version = exporter.version;
+    let in_form = |form: Form| {
+        let monitors = config.monitors.iter().enumerate().filter(|(_, m)| m.exporters.contains(&exporter.name));
+        let of_form = monitors.filter(|(index, monitor)| {
+            let directions = !form.biflow || version == Version::Ipfix && monitor.biflow == Some(true);
+            directions && is_sampled(config, *index) == form.sampled
+        });
+        let used: BTreeSet<usize> = of_form.map(|(_, monitor)| layout_index(monitor, form, config)).collect();
+        let first = first_layout(form, config);
+        let all =
+            std::iter::once(Layout::full_in(form, version)).chain(Layout::custom_in(form, version, &config.records));
+        let known = (first..).zip(all).map(move |(index, layout)| match used.contains(&index) {
+            true => layout,
+            false => Layout::default(),
+        });
+        known.collect::<Vec<_>>()
     };
-    let of_one = std::iter::once(Layout::full(exporter.version))
-        .chain(Layout::custom(exporter.version, &config.records))
-        .enumerate()
-        .map(|(index, layout)| if used(index, false) { layout } else { Layout::default() });
-    if exporter.version != Version::Ipfix {
-        return of_one.collect();
-    }
-    let of_both = std::iter::once(Layout::full_biflow())
-        .chain(Layout::custom_biflow(&config.records))
-        .enumerate()
-        .map(|(index, layout)| if used(index, true) { layout } else { Layout::default() });
-    of_one.chain(of_both).collect()
+    Form::ALL.into_iter().flat_map(in_form).collect()
 }
 
-fn layout_index(monitor: &Monitor, config: &Config) -> usize {
+/// Of each form there is one of the built-in record, and one of each user's record.
+fn first_layout(form: Form, config: &Config) -> usize {
+    (usize::from(form.biflow) + 2 * usize::from(form.sampled)) * (config.records.len() + 1)
+}
+
+fn layout_index(monitor: &Monitor, form: Form, config: &Config) -> usize {
     let position = |name: &String| config.records.iter().position(|record| record.name == *name);
-    monitor.record.as_ref().and_then(position).map_or(0, |index| index + 1)
+    first_layout(form, config) + monitor.record.as_ref().and_then(position).map_or(0, |index| index + 1)
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ fn config(exporters: Vec<Exporter>, monitors: Vec<Monitor>) -> Config {
         exporters,
         monitors,
         interfaces: vec![interface(1, 0x0101), interface(2, 0x0202)],
-        store: None,
+        ..Config::default()
     }
 }
 

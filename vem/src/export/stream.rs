@@ -31,6 +31,10 @@ const EARLY_INTERVAL: Duration = Duration::from_secs(30);
 /// Length of the beginning.
 const EARLY: Duration = Duration::from_secs(300);
 
+fn is_due(sent: Option<Instant>, every: Duration, at: Moment) -> bool {
+    sent.is_none_or(|sent| at.now.since(sent) >= every)
+}
+
 /// Records of one template that wait.
 #[derive(Debug)]
 struct Waiting {
@@ -139,7 +143,14 @@ impl Stream {
             !waiting.records.is_empty() && length.next_multiple_of(4) > room
         };
         if self.waiting.get(index).is_some_and(full) {
-            self.emit(Some(index), false, at, out);
+            // Who reads the flows is to know how they were sampled.
+            if self.options_sent.iter().all(Option::is_none) {
+                self.take_due_options(at);
+                let options = !self.options_due.is_empty();
+                self.emit(None, options, at, out);
+            } else {
+                self.emit(Some(index), false, at, out);
+            }
         }
         if self.since.is_none() {
             self.since = Some(at.now);
@@ -157,18 +168,21 @@ impl Stream {
     /// Sends what is due: templates, options, records that have waited for `patience`.
     pub fn tick(&mut self, patience: Duration, at: Moment, out: &mut Vec<Datagram>) {
         let waited = self.since.is_some_and(|since| at.now.since(since) >= patience);
-        let due = |sent: Option<Instant>, every| sent.is_none_or(|sent| at.now.since(sent) >= every);
+        self.take_due_options(at);
+        let options = !self.options_due.is_empty();
+        let templates = is_due(self.templates_sent, self.template_interval(at.now), at);
+        if waited || options || templates {
+            self.emit(None, options, at, out);
+        }
+    }
+
+    fn take_due_options(&mut self, at: Moment) {
         for (table, sent) in Table::ALL.into_iter().zip(&mut self.options_sent) {
-            if due(*sent, self.setup.option_timeouts.of(table)) {
+            if is_due(*sent, self.setup.option_timeouts.of(table), at) {
                 *sent = Some(at.now);
                 let records = self.setup.tables.records(table, self.version, self.module, &self.totals);
                 self.options_due.extend(records);
             }
-        }
-        let options = !self.options_due.is_empty();
-        let templates = due(self.templates_sent, self.template_interval(at.now));
-        if waited || options || templates {
-            self.emit(None, options, at, out);
         }
     }
 
@@ -206,6 +220,9 @@ impl Stream {
             let count = self.options_due.len().min(OPTIONS_PER_TICK);
             for (id, record) in self.options_due.drain(..count).collect::<Vec<_>>() {
                 self.put(&mut message, id, &record, Weight::OPTIONS, at, out);
+                if id == options::SAMPLERS {
+                    message.close_set();
+                }
             }
         }
         for index in 0..self.waiting.len() {
@@ -249,7 +266,8 @@ impl Stream {
 
     fn templates(&self) -> Vec<(u16, Vec<u8>)> {
         let templates = self.waiting.iter().map(|waiting| &waiting.template);
-        let tables = options::templates(self.version).iter();
+        let none = self.setup.tables.samplers.is_empty();
+        let tables = options::templates(self.version).iter().filter(|table| table.id != options::SAMPLERS || !none);
         if self.version == Version::Ipfix {
             let templates = templates.map(|template| (ipfix::TEMPLATES, ipfix::template(template)));
             let tables = tables.map(|table| (ipfix::OPTIONS_TEMPLATES, ipfix::options_template(table)));

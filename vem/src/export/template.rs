@@ -2,7 +2,8 @@
 //!
 //! A flow is IPv4, IPv6 or neither, and a monitor has one [`Layout`] with a template for each. The built-in layout has the
 //! ids 256, 257 and 258. What the meter could only sum up, because there were too many flows, has 259 in every layout: it
-//! knows no fields but these. A user's record has ids from 1024, made of a hash of the fields: the same fields have the same id
+//! knows no fields but these. Conversations have 260 to 262; a monitor of which packets are sampled somewhere has one field
+//! more, the sampler, and so 264 to 267, and 268 to 270 for conversations. A user's record has ids from 1024, made of a hash of the fields: the same fields have the same id
 //! after a restart and on another host, and other fields have another id, so an id never changes its meaning under a
 //! collector that missed a template. (Two lists with the same hash share a configuration only by accident of one in
 //! 64,512; then the list that sorts second gets the next free id.)
@@ -18,12 +19,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::flow::{Record, Version};
 
-use super::element::{Element, FULL, Family, Value, element, value_of, with_reverse};
+use super::element::{Element, FULL, Family, Value, element, value_of, with_reverse, with_sampler};
 
 /// Id of the template for IPv4 of the built-in layout; IPv6 and other packets have the two that follow.
 const FULL_ID: u16 = 256;
 /// As [`FULL_ID`], with both directions of a conversation.
 const BIFLOW_ID: u16 = 260;
+/// As [`FULL_ID`] and [`BIFLOW_ID`], of monitors of which packets are sampled.
+const SAMPLED_ID: u16 = 264;
+const SAMPLED_BIFLOW_ID: u16 = 268;
 /// First id of users' records.
 const CUSTOM_ID: u16 = 1024;
 /// A record is at least this long: what is shorter can't be told from padding.
@@ -63,37 +67,74 @@ pub struct Layout {
     overflow: Option<Template>,
 }
 
+/// What records tell beside their fields.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Form {
+    /// Both directions of a conversation; IPFIX only.
+    pub biflow: bool,
+    /// Which packets were counted.
+    pub sampled: bool,
+}
+
+impl Form {
+    /// Every form.
+    pub const ALL: [Form; 4] = [
+        Form { biflow: false, sampled: false },
+        Form { biflow: true, sampled: false },
+        Form { biflow: false, sampled: true },
+        Form { biflow: true, sampled: true },
+    ];
+
+    fn finish(self, elements: Vec<Element>, version: Version) -> Vec<Element> {
+        let elements = if self.biflow { with_reverse(elements) } else { elements };
+        if self.sampled { with_sampler(elements, version) } else { elements }
+    }
+
+    fn id(self) -> u16 {
+        match (self.biflow, self.sampled) {
+            (false, false) => FULL_ID,
+            (true, false) => BIFLOW_ID,
+            (false, true) => SAMPLED_ID,
+            (true, true) => SAMPLED_BIFLOW_ID,
+        }
+    }
+}
+
 impl Layout {
     /// The built-in record.
     pub fn full(version: Version) -> Self {
-        Layout::of(|family| Some(Template { id: FULL_ID + family as u16, elements: full_elements(version, family) }))
+        Layout::full_in(Form::default(), version)
     }
 
-    /// As [`Self::full`], with both directions of a conversation in a record; IPFIX only.
-    pub fn full_biflow() -> Self {
-        let elements = |family| with_reverse(full_elements(Version::Ipfix, family));
-        let template = |family| Template { id: BIFLOW_ID + family as u16, elements: elements(family) };
-        let overflow = Layout::full(Version::Ipfix).overflow;
-        Layout { overflow, ..Layout::of(|family| Some(template(family))) }
+    /// The built-in record in a form.
+    pub fn full_in(form: Form, version: Version) -> Self {
+        let template = |family| Template {
+            id: form.id() + family as u16,
+            elements: form.finish(full_elements(version, family), version),
+        };
+        Layout { overflow: Some(Layout::overflow(form, version)), ..Layout::of(|family| Some(template(family))) }
+    }
+
+    /// A sum has no directions.
+    fn overflow(form: Form, version: Version) -> Template {
+        let form = Form { biflow: false, ..form };
+        let elements = form.finish(full_elements(version, Family::Overflow), version);
+        Template { id: form.id() + Family::Overflow as u16, elements }
     }
 
     /// Layouts of users' records, in their order.
     pub fn custom(version: Version, records: &[Record]) -> Vec<Self> {
-        Layout::users(version, records, |elements| elements)
+        Layout::custom_in(Form::default(), version, records)
     }
 
-    /// As [`Self::custom`], with both directions of a conversation in a record; IPFIX only.
-    pub fn custom_biflow(records: &[Record]) -> Vec<Self> {
-        Layout::users(Version::Ipfix, records, with_reverse)
-    }
-
-    fn users(version: Version, records: &[Record], finish: impl Fn(Vec<Element>) -> Vec<Element>) -> Vec<Self> {
-        let elements = |family, record| finish(custom_elements(version, family, record));
+    /// Layouts of users' records in a form.
+    pub fn custom_in(form: Form, version: Version, records: &[Record]) -> Vec<Self> {
+        let elements = |family, record| form.finish(custom_elements(version, family, record), version);
         let lists = |record| FLOWS.map(|family| elements(family, record));
         let all: BTreeSet<Vec<Element>> = records.iter().flat_map(lists).filter(|list| !list.is_empty()).collect();
         let ids = assign_ids(all, hash);
         let template = |elements: Vec<Element>| ids.get(&elements).map(|id| Template { id: *id, elements });
-        let overflow = Layout::full(version).overflow;
+        let overflow = Some(Layout::overflow(form, version));
         let layout = |record| Layout::of(|family| template(elements(family, record)));
         records.iter().map(|record| Layout { overflow: overflow.clone(), ..layout(record) }).collect()
     }

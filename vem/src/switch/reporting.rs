@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use proto::config::{Capability, HostConfig};
+use proto::flow::Sampling;
 use proto::msg::Event;
 use proto::report::PortState;
 use vswitch::verdict::DropReason;
@@ -48,6 +49,8 @@ impl Switch {
             records: host.records.clone(),
             exporters: host.exporters.clone(),
             monitors: plan.numbers.monitors.iter().map(monitor).collect(),
+            samplings: samplings(plan),
+            samplers: host.samplers.clone().unwrap_or_default(),
             interfaces: self.attachments.iter().map(interface).collect(),
             store: host.store,
         }
@@ -142,6 +145,19 @@ impl Switch {
 /// The host has that address: a socket can be bound to it.
 fn is_here(address: Ipv4Addr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
+}
+
+/// How packets are sampled for each monitor, by the ports that have it.
+fn samplings(plan: &Plan) -> Vec<BTreeSet<Sampling>> {
+    let mut samplings = vec![BTreeSet::new(); plan.config.monitors.len()];
+    for port in &plan.config.ports {
+        for (monitor, sampling) in [port.flow_in, port.flow_out].into_iter().zip(port.sampling) {
+            if let Some(set) = monitor.and_then(|index| samplings.get_mut(index)) {
+                set.insert(sampling);
+            }
+        }
+    }
+    samplings
 }
 
 fn session_event(id: u16, down: Option<&str>) -> Event {

@@ -151,7 +151,7 @@ impl Nfacctd {
         let path = |name: &str| directory.path().join(name);
         let settings = format!(
             "daemonize: false\nplugins: print\nprint_output: csv\nprint_output_file: {}\nprint_refresh_time: 86400\n\
-             print_cache_entries: 1009\naggregate: etype, proto, flows\nnfacctd_port: {port}\nnfacctd_ip: 127.0.0.1\n",
+             print_cache_entries: 1009\nnfacctd_renormalize: true\naggregate: etype, proto, flows\nnfacctd_port: {port}\nnfacctd_ip: 127.0.0.1\n",
             path("sums").display()
         );
         fs::write(path("settings"), settings).unwrap();

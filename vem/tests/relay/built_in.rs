@@ -26,6 +26,8 @@ fn record(port: u16) -> Record {
         tcp_flags: 0,
         outcome: Outcome::Flooded,
         end: EndReason::Idle,
+        sampling: Default::default(),
+        again: false,
         monitors_in: 1,
         monitors_out: 0,
     }

@@ -1,13 +1,14 @@
 //! The judges: for each version an exporter with three destinations, nfcapd, nfacctd, and a socket of the test for the
 //! third decoder and tshark.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use proto::flow::{Destination, Exporter, Monitor, Version};
+use proto::flow::{Destination, Exporter, Monitor, Sampler, Sampling, Version};
 use vem::export::{self, Anchor, Config, ExportHandle, Interface};
 use vswitch::flow::record::Record;
 use vswitch::port::PortId;
@@ -46,6 +47,8 @@ pub struct Heard {
 pub struct Crowd {
     versions: Vec<Version>,
     seats: Vec<Seat>,
+    /// How packets are sampled for the monitor.
+    samplings: BTreeSet<Sampling>,
     handle: Option<ExportHandle>,
 }
 
@@ -89,7 +92,13 @@ impl Crowd {
             nfacctd: read_by_nfacctd(*version).then(Nfacctd::start),
             tap: Tap::start(),
         };
-        Crowd { versions: versions.to_vec(), seats: versions.iter().map(seat).collect(), handle: None }
+        let samplings = BTreeSet::from([Sampling::NONE]);
+        Crowd { versions: versions.to_vec(), seats: versions.iter().map(seat).collect(), samplings, handle: None }
+    }
+
+    /// The monitor is sampled so.
+    pub fn sample(&mut self, samplings: &[Sampling]) {
+        self.samplings = samplings.iter().copied().collect();
     }
 
     /// Starts the export of what comes out of `records`.
@@ -123,7 +132,14 @@ impl Crowd {
             description: String::new(),
             uplink: false,
         };
+        let sampler = |sampling: &Sampling| Sampler {
+            name: format!("one of {}", sampling.out_of()),
+            random: sampling.is_random(),
+            out_of: sampling.out_of(),
+        };
         Config {
+            samplings: vec![self.samplings.clone()],
+            samplers: self.samplings.iter().filter(|sampling| sampling.is_some()).map(sampler).collect(),
             module: 3,
             exporters,
             monitors: vec![Monitor {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proto::addr::{MacAddr, VlanId};
+use proto::flow::Sampling;
 use proto::vlan::PortMode;
 use vswitch::config::{Config, MonitorConfig, PortConfig, StaticMac};
 use vswitch::control::Control;
@@ -33,7 +34,10 @@ const SINK: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 
 /// What was generated.
 pub struct Generated {
+    /// Of what was sampled, as many times as it stands for.
     pub truth: Sums,
+    /// Of what was sampled.
+    pub counted: Sums,
     pub packets: u64,
     pub flows: u64,
 }
@@ -45,6 +49,11 @@ pub struct Generator {
     ends: BTreeMap<u16, MemoryEnd>,
     packets: usize,
     truth: Sums,
+    counted: Sums,
+    /// How packets are sampled at the access port and at the trunk, every so many-th if at all.
+    sampling: [Sampling; 2],
+    /// Packets that passed there.
+    passed: [u64; 2],
     sent: u64,
     /// Reports that the workers' ring had been given when the judges were last waited for.
     reported: u64,
@@ -59,11 +68,13 @@ struct Packet {
     part: u8,
     packets: u64,
     octets: u64,
+    /// Of each packet but the last.
+    each: u64,
     frame: Vec<u8>,
     vnet: VnetHdr,
 }
 
-fn port(id: u16, mode: PortMode, flow_in: Option<usize>) -> PortConfig {
+fn port(id: u16, mode: PortMode, flow_in: Option<usize>, sampling: Sampling) -> PortConfig {
     PortConfig {
         id: PortId(id),
         uplink: false,
@@ -77,17 +88,20 @@ fn port(id: u16, mode: PortMode, flow_in: Option<usize>) -> PortConfig {
         mac_acl_out: None,
         flow_in,
         flow_out: None,
+        sampling: [sampling, Sampling::NONE],
     }
 }
 
 impl Generator {
-    pub fn new(packets: usize) -> Self {
+    /// Its truth is of the packets that are sampled.
+    pub fn new(packets: usize, sampling: [Sampling; 2]) -> Self {
         let flows = 2 * packets.div_ceil(PER_FLOW) + 1000;
         let (mut worker, control, records) = switch(Limits { flows, ..Limits::default() });
         let [ten, twenty] = [10, 20].map(|id| VlanId::new(id).unwrap());
         let trunk = PortMode::Trunk { native: VlanId::DEFAULT, allowed: "1-100".parse().unwrap() };
         let modes = [PortMode::Access(ten), trunk, PortMode::Access(ten), PortMode::Access(twenty)];
-        let ports = (1..).zip(modes).map(|(id, mode)| port(id, mode, (id < 3).then_some(0)));
+        let of = |id: u16| sampling.get(usize::from(id) - 1).copied().unwrap_or_default();
+        let ports = (1..).zip(modes).map(|(id, mode)| port(id, mode, (id < 3).then_some(0), of(id)));
         let config = Config {
             version: 1,
             vlans: "1-100".parse().unwrap(),
@@ -110,7 +124,20 @@ impl Generator {
         }
         worker.publish(Snapshot::build(&config).unwrap());
         let records = Some(records);
-        Generator { worker, control, ends, packets, truth: Sums::new(), sent: 0, reported: 0, records }
+        let (truth, counted) = (Sums::new(), Sums::new());
+        Generator {
+            worker,
+            control,
+            ends,
+            packets,
+            truth,
+            counted,
+            sampling,
+            passed: [0; 2],
+            sent: 0,
+            reported: 0,
+            records,
+        }
     }
 
     /// Sends all, waits until every flow was reported, and says what it was.
@@ -125,11 +152,16 @@ impl Generator {
                 let flow = number % count;
                 // The last one may be cut into more than are left.
                 let packet = packet(flow, number / count, number);
-                let first = seen[flow] & packet.part == 0;
-                seen[flow] |= packet.part;
-                add(&mut self.truth, packet.key, (first.into(), packet.packets, packet.octets));
-                self.sent += packet.packets;
                 let tagged = packet.frame[12..14] == [0x81, 0];
+                let (packets, octets) = self.picked(&packet, tagged.into());
+                if packets > 0 {
+                    let first = seen[flow] & packet.part == 0;
+                    seen[flow] |= packet.part;
+                    let every = u64::from(self.sampling[usize::from(tagged)].out_of());
+                    add(&mut self.truth, packet.key, (first.into(), packets * every, octets * every));
+                    add(&mut self.counted, packet.key, (first.into(), packets, octets));
+                }
+                self.sent += packet.packets;
                 let end = self.ends.get_mut(if tagged { &2 } else { &1 }).unwrap();
                 assert!(end.send(&packet.frame, packet.vnet), "no room");
                 number += 1;
@@ -139,7 +171,18 @@ impl Generator {
         self.expire(crowd);
         let flows = super::total(&self.truth).0;
         assert_eq!(self.control.cache_stats().unmetered, 0);
-        Generated { truth: self.truth, packets: self.sent, flows }
+        Generated { truth: self.truth, counted: self.counted, packets: self.sent, flows }
+    }
+
+    /// Packets and octets that are counted of what comes by the port: of those that a frame is cut into, the last is shorter.
+    fn picked(&mut self, packet: &Packet, port: usize) -> (u64, u64) {
+        let every = u64::from(self.sampling[port].out_of());
+        let before = self.passed[port];
+        self.passed[port] += packet.packets;
+        let picks: Vec<u64> = (1..=packet.packets).filter(|n| (before + n).is_multiple_of(every)).collect();
+        let last = packet.octets - (packet.packets - 1) * packet.each;
+        let octets = picks.iter().map(|n| if *n == packet.packets { last } else { packet.each });
+        (picks.len() as u64, octets.sum())
     }
 
     fn turn(&mut self, now: Instant) {
@@ -159,7 +202,8 @@ impl Generator {
             let reported = stats.added - stats.active;
             if reported - self.reported >= BURST {
                 self.reported = reported;
-                crowd.wait_for(reported);
+                // Of flows of which nothing was picked there is no report.
+                crowd.wait_for(if self.sampling == [Sampling::NONE; 2] { reported } else { 0 });
             }
             if stats.active == 0 {
                 break;
@@ -181,6 +225,7 @@ fn packet(flow: usize, turn: usize, number: usize) -> Packet {
         part,
         packets: 1,
         octets: payload.len() as u64,
+        each: 0,
         frame: ethernet(SINK, STATION, tags, ethertype, &payload),
         vnet: VnetHdr::PLAIN,
     };
@@ -227,7 +272,7 @@ fn link(flow: usize, host: u32, src: [u8; 4], dst: [u8; 4]) -> Packet {
     };
     let frame = ethernet(SINK, source, &[], ethertype, &payload);
     let octets = frame.len() as u64;
-    Packet { key: (Family::Link, 0), part: 1, packets: 1, octets, frame, vnet: VnetHdr::PLAIN }
+    Packet { key: (Family::Link, 0), part: 1, packets: 1, octets, each: 0, frame, vnet: VnetHdr::PLAIN }
 }
 
 /// A TCP packet that is longer than its segments shall be; each has the headers of both again.
@@ -248,6 +293,7 @@ fn super_frame(packet: Vec<u8>, header: usize) -> Packet {
         part: 1,
         packets: segments as u64,
         octets: (payload + segments * (header + 20)) as u64,
+        each: (GSO + header + 20) as u64,
         frame: ethernet(SINK, STATION, &[], ethertype, &packet),
         vnet,
     }

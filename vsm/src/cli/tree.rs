@@ -68,6 +68,8 @@ pub enum Mode {
     FlowExporterVersion,
     /// `switch(config-flow-monitor)#`
     FlowMonitor,
+    /// `switch(config-flow-sampler)#`
+    FlowSampler,
     /// `switch(config-monitor)#`
     Monitor,
     /// `switch(config-erspan-src)#`
@@ -108,6 +110,7 @@ impl Mode {
             Mode::FlowExporter => "(config-flow-exporter)",
             Mode::FlowExporterVersion => "(config-flow-exporter-version-9)",
             Mode::FlowMonitor => "(config-flow-monitor)",
+            Mode::FlowSampler => "(config-flow-sampler)",
             Mode::Monitor => "(config-monitor)",
             Mode::ErspanSource => "(config-erspan-src)",
             Mode::ErspanDestination => "(config-erspan-dst)",

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use proto::acl::{Acl, Rules};
 use proto::config::{HostConfig, PortBinding, PortSettings, Profile, ProfileType, Session, StaticMac};
-use proto::flow::{Destination, Exporter, Field, Meter, Monitor, Record, Transport};
+use proto::flow::{Destination, Exporter, Field, Meter, Monitor, Record, Sampler, Transport};
 use proto::name::IfName;
 use proto::report::PortReport;
 
@@ -52,6 +52,7 @@ pub fn compile(model: &Model, inventory: &Inventory, slot: u8) -> HostConfig {
     let monitors = monitors(model, &names(settings(), |s| [&s.flow_in, &s.flow_out]));
     let records: BTreeSet<&String> = monitors.iter().filter_map(|m| m.record.as_ref()).collect();
     let exporters: BTreeSet<&String> = monitors.iter().flat_map(|m| &m.exporters).collect();
+    let samplers = samplers(model, &names(settings(), |s| [&s.sampler_in, &s.sampler_out]));
     HostConfig {
         module: slot,
         switch_name: model.hostname.clone(),
@@ -68,6 +69,7 @@ pub fn compile(model: &Model, inventory: &Inventory, slot: u8) -> HostConfig {
         sessions: sessions(model, inventory, slot),
         protected_macs: protected_macs(model, inventory, slot),
         meters: meters(model, inventory, slot, &monitors),
+        samplers: (!samplers.is_empty()).then_some(samplers),
         monitors,
         profiles,
         ports,
@@ -146,12 +148,22 @@ fn meters(model: &Model, inventory: &Inventory, slot: u8, monitors: &[Monitor]) 
     let meter = |wanted: &Monitor| {
         let monitor = model.monitors.get(&wanted.name)?;
         let elsewhere = if monitor.once { counted_elsewhere(model, inventory, slot, &wanted.name) } else { Vec::new() };
-        let (filter, entries) = (monitor.filter.clone(), monitor.entries);
-        let meter = Meter { monitor: wanted.name.clone(), filter, elsewhere, entries };
-        (meter.filter.is_some() || !meter.elsewhere.is_empty() || entries.is_some()).then_some(meter)
+        let (filter, filter_bpf, entries) = (monitor.filter.clone(), monitor.filter_bpf.clone(), monitor.entries);
+        let meter = Meter { monitor: wanted.name.clone(), filter, elsewhere, entries, filter_bpf };
+        let says = meter.filter.is_some() || meter.filter_bpf.is_some() || !meter.elsewhere.is_empty();
+        (says || entries.is_some()).then_some(meter)
     };
     let meters: Vec<Meter> = monitors.iter().filter_map(meter).collect();
     (!meters.is_empty()).then_some(meters)
+}
+
+/// Those of `wanted` that have a mode, which all that are in use have.
+fn samplers(model: &Model, wanted: &BTreeSet<&String>) -> Vec<Sampler> {
+    let sampler = |name: &&String| {
+        let mode = model.samplers.get(*name)?.mode?;
+        Some(Sampler { name: (*name).clone(), random: mode.is_random(), out_of: mode.out_of() })
+    };
+    wanted.iter().filter_map(sampler).collect()
 }
 
 /// An exporter without collectors has nothing to do and is left out, here and in its monitors.

@@ -6,7 +6,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use proto::flow::{Aggregation, Field, Transport, Version};
+use proto::config::Filter;
+use proto::flow::{Aggregation, Field, Sampling, Transport, Version};
 
 /// Most collectors of an exporter.
 pub const DESTINATIONS_MAX: usize = 4;
@@ -347,8 +348,25 @@ pub struct FlowMonitor {
     pub entries: Option<u32>,
     /// `match filter access-list NAME`
     pub filter: Option<String>,
+    /// `match filter bpf "EXPRESSION"`
+    pub filter_bpf: Option<Filter>,
     /// `scope once`
     pub once: bool,
+}
+
+/// `sampler NAME`
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FlowSampler {
+    /// Free text.
+    pub description: Option<String>,
+    /// `mode`; none is not in use.
+    pub mode: Option<Sampling>,
+}
+
+/// `mode random 1 out-of 100`
+pub fn mode_line(sampling: Sampling) -> String {
+    let kind = if sampling.is_random() { "random" } else { "deterministic" };
+    format!("mode {kind} 1 out-of {}", sampling.out_of())
 }
 
 /// `aggregate address 10.0.0.0/8 to 16`, `aggregate port 80-89 to 80`.

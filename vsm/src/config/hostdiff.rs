@@ -11,7 +11,7 @@ use proto::config::{
     Capability, Erspan, ErspanHeader, HostConfig, Once, PortBinding, PortSettings, Profile, ProfileType, Receive,
     Relay, Session, SourceKind,
 };
-use proto::flow::{Exporter, Meter, Monitor, Record, Transport};
+use proto::flow::{Exporter, Meter, Monitor, Record, Sampler, Transport};
 use proto::vlan::{PortMode, VlanSet};
 
 use super::flow::{aggregation_line, transport_word};
@@ -52,6 +52,7 @@ pub fn lines(host: &HostConfig) -> Vec<Line> {
     host.exporters.iter().for_each(|it| add(format!("flow exporter {}", it.name), exporter(it)));
     host.monitors.iter().for_each(|it| add(format!("flow monitor {}", it.name), monitor(it)));
     host.meters.iter().flatten().for_each(|it| add(format!("flow monitor {}", it.monitor), meter(it)));
+    host.samplers.iter().flatten().for_each(|it| add(format!("sampler {}", it.name), sampler(it)));
     host.sessions.iter().for_each(|it| add(format!("monitor session {}", it.id), session(it)));
     host.profiles.iter().for_each(|it| add(format!("port-profile {}", it.name), profile(it)));
     host.ports.iter().for_each(|it| add(it.name.to_string(), port(it)));
@@ -165,12 +166,17 @@ fn meter(it: &Meter) -> Vec<(String, String)> {
     vec![
         own("cache entries", entries),
         own("filter", or_none(&it.filter)),
+        own("filter bpf", it.filter_bpf.as_ref().map_or("none", |filter| &filter.text)),
         own("counted on other modules", list(&it.elsewhere)),
     ]
 }
 
 fn once(it: &Once) -> String {
     format!("own {}; of lower modules {}; of higher modules {}", list(&it.own), list(&it.before), list(&it.after))
+}
+
+fn sampler(it: &Sampler) -> Vec<(String, String)> {
+    vec![own("mode", format!("{}, 1 out of {}", if it.random { "random" } else { "deterministic" }, it.out_of))]
 }
 
 fn session(it: &Session) -> Vec<(String, String)> {
@@ -267,6 +273,8 @@ pub fn settings(it: &PortSettings) -> Vec<(String, String)> {
         own("MAC access list out", or_none(&it.mac_acl_out)),
         own("flow monitor input", or_none(&it.flow_in)),
         own("flow monitor output", or_none(&it.flow_out)),
+        own("sampler input", or_none(&it.sampler_in)),
+        own("sampler output", or_none(&it.sampler_out)),
         own("mtu", it.mtu.to_string()),
         own("capability", it.capability.map_or("none", |Capability::IdsSensor| "ids-sensor")),
     ]
@@ -309,7 +317,7 @@ mod tests {
         /// Two configurations with the same lines are the same, and the other way round, also when only one part of them
         /// differs: nothing is left out.
         #[test]
-        fn every_part_shows(a in random::model(), b in random::model(), part in 0..14u8) {
+        fn every_part_shows(a in random::model(), b in random::model(), part in 0..16u8) {
             let inventory = sample::inventory();
             let (from, b) = (compile(&a, &inventory, 3), compile(&b, &inventory, 3));
             let mut to = from.clone();
@@ -327,6 +335,8 @@ mod tests {
                 10 => to.ports = b.ports,
                 11 => to.protected_macs = b.protected_macs,
                 12 => to.store = b.store,
+                13 => to.meters = b.meters,
+                14 => to.samplers = b.samplers,
                 _ => to.module += 1,
             }
             prop_assert_eq!(compare([&lines(&from), &lines(&to)]).is_empty(), from == to);

@@ -23,7 +23,7 @@ use proto::report::PortReport;
 use proto::vlan::VlanSet;
 
 pub use super::flow::{
-    COLLECTOR_PORT, DESTINATIONS_MAX, FlowExporter, FlowMonitor, FlowRecord, INTERNAL_PREFIXES_MAX,
+    COLLECTOR_PORT, DESTINATIONS_MAX, FlowExporter, FlowMonitor, FlowRecord, FlowSampler, INTERNAL_PREFIXES_MAX,
     MONITOR_EXPORTERS_MAX, Prefix, RECORD_ITEMS, RecordItem,
 };
 
@@ -80,6 +80,8 @@ pub struct Model {
     pub exporters: BTreeMap<String, FlowExporter>,
     /// `flow monitor NAME`
     pub monitors: BTreeMap<String, FlowMonitor>,
+    /// `sampler NAME`
+    pub samplers: BTreeMap<String, FlowSampler>,
     /// `flow internal-prefix PREFIX`; when there are none, the VMs are inside.
     pub internal_prefixes: BTreeSet<Prefix>,
     /// `flow-store`
@@ -188,6 +190,10 @@ pub struct Settings {
     pub flow_in: Option<String>,
     /// `ip flow monitor NAME output`
     pub flow_out: Option<String>,
+    /// `ip flow monitor NAME input sampler NAME`; belongs to `flow_in`.
+    pub sampler_in: Option<String>,
+    /// `ip flow monitor NAME output sampler NAME`; belongs to `flow_out`.
+    pub sampler_out: Option<String>,
     /// Largest IP packet, octets.
     pub mtu: Option<u16>,
     /// `capability ids-sensor`
@@ -203,6 +209,11 @@ impl Settings {
     /// Names of the flow monitors.
     pub fn flow_monitors(&self) -> [Option<&String>; 2] {
         [self.flow_in.as_ref(), self.flow_out.as_ref()]
+    }
+
+    /// Names of their samplers.
+    pub fn samplers(&self) -> [Option<&String>; 2] {
+        [self.sampler_in.as_ref(), self.sampler_out.as_ref()]
     }
 }
 
@@ -277,6 +288,7 @@ impl Default for Model {
             records: BTreeMap::new(),
             exporters: BTreeMap::new(),
             monitors: BTreeMap::new(),
+            samplers: BTreeMap::new(),
             internal_prefixes: BTreeSet::new(),
             flow_store: None,
             profiles: BTreeMap::from([

@@ -37,7 +37,9 @@ const REPLACED: &[&str] = &[
     "dscp ",
     "timeout active ",
     "timeout inactive ",
-    "match filter ",
+    "match filter access-list ",
+    "match filter bpf ",
+    "mode ",
     "cache entries ",
     "sndbuf ",
     "template data timeout ",
@@ -271,10 +273,14 @@ const APPLIED: &[&str] = &["ip port access-group ", "mac port access-group ", "i
 fn negated(line: &str) -> String {
     // Without the name: a list that is called `in` would be taken for the way.
     if let Some(head) = APPLIED.iter().find(|head| line.starts_with(**head)) {
-        return format!("no {head}{}", line.rsplit(' ').next().unwrap_or_default());
+        // What comes behind the way is taken back with it.
+        return format!("no {head}{}", line.split(' ').nth(4).unwrap_or_default());
     }
-    if line.starts_with("filter bpf ") {
-        return "no filter bpf".to_owned();
+    if let Some((head, _)) = line.split_once("filter bpf ") {
+        return format!("no {head}filter bpf");
+    }
+    if line.starts_with("mode ") {
+        return "no mode".to_owned();
     }
     if line.starts_with("header-type ") {
         return "no header-type".to_owned();

@@ -50,6 +50,10 @@ impl Settings {
     /// These settings, and those of `parent` where nothing is said here.
     pub fn over(&self, parent: &Settings) -> Settings {
         let name = |own: &Option<String>, parent: &Option<String>| own.as_ref().or(parent.as_ref()).cloned();
+        // A sampler comes with its monitor.
+        let sampler_of = |is_own: bool, own: &Option<String>, parent: &Option<String>| {
+            if is_own { own.clone() } else { parent.clone() }
+        };
         Settings {
             admin_up: self.admin_up.or(parent.admin_up),
             trunk: self.trunk.or(parent.trunk),
@@ -64,6 +68,8 @@ impl Settings {
             mac_acl_out: name(&self.mac_acl_out, &parent.mac_acl_out),
             flow_in: name(&self.flow_in, &parent.flow_in),
             flow_out: name(&self.flow_out, &parent.flow_out),
+            sampler_in: sampler_of(self.flow_in.is_some(), &self.sampler_in, &parent.sampler_in),
+            sampler_out: sampler_of(self.flow_out.is_some(), &self.sampler_out, &parent.sampler_out),
             mtu: self.mtu.or(parent.mtu),
             capability: self.capability.or(parent.capability),
         }
@@ -90,6 +96,8 @@ impl Settings {
             mac_acl_out: self.mac_acl_out,
             flow_in: self.flow_in,
             flow_out: self.flow_out,
+            sampler_in: self.sampler_in,
+            sampler_out: self.sampler_out,
             mtu: self.mtu.unwrap_or(MTU),
             capability: self.capability,
         }
@@ -179,6 +187,19 @@ mod tests {
         assert_eq!((port.admin_up, port.mtu, port.description.as_str()), (false, 1400, "x"));
         assert_eq!(port.ip_acl_in.as_deref(), Some("a"));
         assert!(!model.profile_settings("nobody").admin_up);
+    }
+
+    #[test]
+    fn a_sampler_comes_with_its_monitor() {
+        let said = |monitor: &str, sampler: Option<&str>| Settings {
+            flow_in: Some(monitor.into()),
+            sampler_in: sampler.map(str::to_owned),
+            ..Settings::default()
+        };
+        let of = |own: Settings, parent: Settings| own.over(&parent).sampler_in;
+        assert_eq!(of(said("m", None), said("m", Some("s"))), None);
+        assert_eq!(of(Settings::default(), said("m", Some("s"))).as_deref(), Some("s"));
+        assert_eq!(of(said("m", Some("t")), said("n", Some("s"))).as_deref(), Some("t"));
     }
 
     #[test]

@@ -10,8 +10,8 @@ use proptest::sample::{Index, select, subsequence};
 
 use proto::acl::{Action, AddrMatch, IpRule, MacMatch, MacRule, PortMatch};
 use proto::addr::{MacAddr, VlanId};
-use proto::config::{Capability, ProfileType};
-use proto::flow::{Aggregation, Transport, Version};
+use proto::config::{Capability, Filter, ProfileType};
+use proto::flow::{Aggregation, Sampling, Transport, Version};
 use proto::msg::HostUuid;
 use proto::name::IfName;
 use proto::vlan::VlanSet;
@@ -20,14 +20,15 @@ use super::flow::{FlowStore, Prefix, predefined};
 use super::line::{Lines, VTY_SESSIONS_MAX};
 use super::logging::{FACILITIES, File, Logfile, Logging, PARTS, Server, Threshold, Timestamp};
 use super::model::{
-    AccessList, Entries, Entry, FlowExporter, FlowMonitor, FlowRecord, Interface, Model, Profile, RECORD_ITEMS,
-    Settings, Vlan, kind_of,
+    AccessList, Entries, Entry, FlowExporter, FlowMonitor, FlowRecord, FlowSampler, Interface, Model, Profile,
+    RECORD_ITEMS, Settings, Vlan, kind_of,
 };
 use super::monitor::check_circles;
 use super::random_aaa::aaa;
 use super::random_monitor::session;
 use super::role::{BUILT_IN, Role, Rule, What};
 use super::user::User;
+use crate::capture::compile;
 
 pub(super) fn vlan() -> impl Strategy<Value = VlanId> {
     (1u16..4095).prop_filter_map("id", VlanId::new)
@@ -187,14 +188,14 @@ fn aggregations() -> impl Strategy<Value = Vec<Aggregation>> {
     })
 }
 
-fn settings() -> impl Strategy<Value = (Settings, [Option<Index>; 6])> {
+fn settings() -> impl Strategy<Value = (Settings, [Option<Index>; 8])> {
     let vlan_set = prop_oneof![
         vec(vlan(), 0..5).prop_map(VlanSet::from_iter),
         Just(VlanSet::all()),
         (vlan(), vlan()).prop_map(|(a, b)| VlanSet::all().difference(&VlanSet::from_iter([a, b]))),
     ];
     let vlans = (of(vlan()), of(vlan()), of(vlan_set));
-    let names: [_; 6] = std::array::from_fn(|_| of(any::<Index>()));
+    let names: [_; 8] = std::array::from_fn(|_| of(any::<Index>()));
     (of(any::<bool>()), of(any::<bool>()), vlans, any::<(bool, bool, bool)>(), of(576u16..9217), names).prop_map(
         |(admin_up, trunk, (access_vlan, native_vlan, allowed_vlans), (protected, no_cdp, is_sensor), mtu, names)| {
             let own = Settings {
@@ -215,7 +216,7 @@ fn settings() -> impl Strategy<Value = (Settings, [Option<Index>; 6])> {
 }
 
 /// Fills in names of lists and monitors that exist; or of a list that doesn't.
-fn refer(model: &Model, (mut own, names): (Settings, [Option<Index>; 6])) -> Settings {
+fn refer(model: &Model, (mut own, names): (Settings, [Option<Index>; 8])) -> Settings {
     let pick = |index: Option<Index>, names: Vec<String>| {
         index.filter(|_| !names.is_empty()).map(|index| names[index.index(names.len())].clone())
     };
@@ -225,11 +226,15 @@ fn refer(model: &Model, (mut own, names): (Settings, [Option<Index>; 6])) -> Set
         names.push(format!("missing-{is_ip}"));
         names
     };
-    let [a, b, c, d, e, f] = names;
+    let [a, b, c, d, e, f, g, h] = names;
     (own.ip_acl_in, own.ip_acl_out) = (pick(a, acls(true)), pick(b, acls(true)));
     (own.mac_acl_in, own.mac_acl_out) = (pick(c, acls(false)), pick(d, acls(false)));
     let monitors = || model.monitors.keys().cloned().collect::<Vec<_>>();
     (own.flow_in, own.flow_out) = (pick(e, monitors()), pick(f, monitors()));
+    let samplers = || model.samplers.iter().filter(|(_, s)| s.mode.is_some()).map(|(name, _)| name.clone());
+    (own.sampler_in, own.sampler_out) = (pick(g, samplers().collect()), pick(h, samplers().collect()));
+    own.sampler_in = own.sampler_in.filter(|_| own.flow_in.is_some());
+    own.sampler_out = own.sampler_out.filter(|_| own.flow_out.is_some());
     own
 }
 
@@ -295,8 +300,8 @@ fn logging() -> impl Strategy<Value = Logging> {
     })
 }
 
-type Profiles = Vec<(String, bool, Option<String>, Option<Index>, bool, (Settings, [Option<Index>; 6]))>;
-type Interfaces = BTreeMap<IfName, (Option<String>, Option<String>, Option<Index>, (Settings, [Option<Index>; 6]))>;
+type Profiles = Vec<(String, bool, Option<String>, Option<Index>, bool, (Settings, [Option<Index>; 8]))>;
+type Interfaces = BTreeMap<IfName, (Option<String>, Option<String>, Option<Index>, (Settings, [Option<Index>; 8]))>;
 
 /// A parent is made before its children, and has their type.
 fn add_profiles(model: &mut Model, profiles: Profiles) {
@@ -324,13 +329,18 @@ fn add_interfaces(model: &mut Model, interfaces: Interfaces) {
     }
 }
 
-/// `cache entries`, the filter, and `scope once`.
-type Counted = (Option<u32>, Option<String>, bool);
+/// `cache entries`, the filters, and `scope once`.
+type Counted = (Option<u32>, Option<String>, Option<&'static str>, bool);
+
+fn sampler() -> impl Strategy<Value = FlowSampler> {
+    let mode = of((any::<bool>(), 2u16..16_384).prop_filter_map("mode", |(random, n)| Sampling::new(random, n)));
+    (of(line()), mode).prop_map(|(description, mode)| FlowSampler { description, mode })
+}
 
 fn add_monitors(model: &mut Model, monitors: BTreeMap<String, (Option<String>, Picks, Counted)>) {
     let records: Vec<String> = model.records.keys().cloned().chain(predefined().map(str::to_owned)).collect();
     let exporters: Vec<String> = model.exporters.keys().cloned().collect();
-    for (name, (description, picks, (entries, filter, once))) in monitors {
+    for (name, (description, picks, (entries, filter, bpf, once))) in monitors {
         let (exports, record, active_s, inactive_s, aggregation, biflow) = picks;
         let mut chosen: Vec<String> = Vec::new();
         for index in exports.into_iter().filter(|_| !exporters.is_empty()) {
@@ -351,6 +361,7 @@ fn add_monitors(model: &mut Model, monitors: BTreeMap<String, (Option<String>, P
             biflow,
             entries,
             filter,
+            filter_bpf: bpf.map(|text| Filter { text: text.to_owned(), program: compile(text).unwrap() }),
             once,
         };
         model.monitors.insert(name, monitor);
@@ -363,16 +374,19 @@ pub fn model() -> impl Strategy<Value = Model> {
     let record = (of(line()), items()).prop_map(|(description, items)| FlowRecord { description, items });
     let uuid = any::<[u8; 16]>().prop_map(HostUuid);
     let mac = any::<u64>().prop_map(|n| MacAddr::from_u64(n & !(1 << 40) | 1));
+    let bpf = of(proptest::sample::select(vec!["tcp port 80", "not vlan", "ip6"]));
+    let counted = (of(256u32..16_777_217), of(name()), bpf, any::<bool>());
     let flow = (
         btree_map(name(), record, 0..3),
         btree_map(name(), exporter(), 0..3),
-        btree_map(name(), (of(line()), picks(), (of(256u32..16_777_217), of(name()), any::<bool>())), 0..3),
+        btree_map(name(), (of(line()), picks(), counted), 0..3),
         btree_set((any::<IpAddr>(), 0u8..129).prop_map(|(addr, length)| Prefix::new(addr, length)), 0..3),
         of((of(16u32..1_000_001), of(1u32..8761), any::<bool>()).prop_map(|(size_mib, keep_h, ecs)| FlowStore {
             size_mib,
             keep_h,
             ecs,
         })),
+        btree_map(name(), sampler(), 0..4),
     );
     let profile = (name(), any::<bool>(), of(line()), of(any::<Index>()), any::<bool>(), settings());
     let interfaces = btree_map(if_name(), (of(line()), of(name()), of(any::<Index>()), settings()), 0..6);
@@ -391,7 +405,7 @@ pub fn model() -> impl Strategy<Value = Model> {
             ((hostname, (roles, users, picked, aaa), logging), lines, domain_id, vems),
             vlans,
             acls,
-            (records, exporters, monitors, internal_prefixes, flow_store),
+            (records, exporters, monitors, internal_prefixes, flow_store, samplers),
             profiles,
             interfaces,
             macs,
@@ -410,6 +424,7 @@ pub fn model() -> impl Strategy<Value = Model> {
             exporters,
             internal_prefixes,
             flow_store,
+            samplers,
             static_macs,
             mac_aging_s,
             sessions,

@@ -18,7 +18,7 @@ use super::aaa;
 use super::compile::{
     ACTIVE_S, EXPORT_MTU, INACTIVE_S, OPTION_TIMEOUT_S, SEND_BUFFER, TEMPLATE_PACKETS, TEMPLATE_TIMEOUT_S,
 };
-use super::flow::{aggregation_line, default_port, transport_word};
+use super::flow::{aggregation_line, default_port, mode_line, transport_word};
 use super::model::{
     FlowExporter, FlowMonitor, Interface, MAC_AGING_S, Model, MonitorSession, Profile, Settings, is_builtin,
 };
@@ -180,6 +180,12 @@ fn flow(out: &mut Text, model: &Model) {
     }
     for (name, monitor) in &model.monitors {
         out.monitor(name, monitor);
+    }
+    for (name, sampler) in &model.samplers {
+        out.blank();
+        out.line(0, format_args!("sampler {name}"));
+        out.said("description", &sampler.description);
+        sampler.mode.iter().for_each(|mode| out.line(1, mode_line(*mode)));
     }
     if !model.internal_prefixes.is_empty() || model.flow_store.is_some() {
         out.blank();
@@ -346,6 +352,7 @@ impl Text {
         self.said_or("timeout inactive", monitor.inactive_s, INACTIVE_S);
         self.said("cache entries", &monitor.entries);
         self.said("match filter access-list", &monitor.filter);
+        self.said("match filter bpf", &monitor.filter_bpf.as_ref().map(|filter| format!("\"{}\"", filter.text)));
         self.flag("scope once", monitor.once);
         monitor.aggregation.iter().for_each(|rule| self.line(1, aggregation_line(rule)));
         self.flag("biflow", monitor.biflow);
@@ -418,8 +425,12 @@ pub fn acl_lines(settings: &Settings) -> Vec<String> {
 
 /// `ip flow monitor NAME input` and the like.
 pub fn flow_lines(settings: &Settings) -> Vec<String> {
-    let monitors = settings.flow_monitors().into_iter().zip(["input", "output"]);
-    monitors.filter_map(|(name, way)| name.map(|name| format!("ip flow monitor {name} {way}"))).collect()
+    let ways = settings.flow_monitors().into_iter().zip(settings.samplers()).zip(["input", "output"]);
+    let line = |((name, sampler), way): ((Option<&String>, Option<&String>), &str)| {
+        let sampler = sampler.map(|sampler| format!(" sampler {sampler}")).unwrap_or_default();
+        name.map(|name| format!("ip flow monitor {name} {way}{sampler}"))
+    };
+    ways.filter_map(line).collect()
 }
 
 /// `Sat Nov 21 01:14:23 2026`, in UTC. A time before 1970 is shown as its first second.

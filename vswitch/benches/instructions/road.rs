@@ -93,6 +93,7 @@ fn port(id: u16, mode: PortMode) -> PortConfig {
         mac_acl_out: None,
         flow_in: None,
         flow_out: None,
+        sampling: Default::default(),
     }
 }
 

@@ -107,6 +107,7 @@ impl Case {
             mac_acl_out: None,
             flow_in: self.meter.then_some(0),
             flow_out: None,
+            sampling: Default::default(),
         }
     }
 

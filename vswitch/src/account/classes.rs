@@ -19,7 +19,7 @@ pub enum Class {
     Other,
     /// Flows that no monitor looks at.
     Unwatched,
-    /// Flows that the filter of their monitor does not want.
+    /// Flows, or packets of them, that the filter of their monitor does not want.
     Filtered,
     /// Flows that are counted on another host.
     Elsewhere,
@@ -27,11 +27,13 @@ pub enum Class {
     Malformed,
     /// Of a watched flow whose report nobody took.
     Unmetered,
+    /// Packets of a watched flow that no sampler picked.
+    Unsampled,
 }
 
 impl Class {
     /// Every class, in the order of their numbers.
-    pub const ALL: [Class; 7] = [
+    pub const ALL: [Class; 8] = [
         Class::Ip,
         Class::Other,
         Class::Unwatched,
@@ -39,6 +41,7 @@ impl Class {
         Class::Elsewhere,
         Class::Malformed,
         Class::Unmetered,
+        Class::Unsampled,
     ];
 
     /// The class of what `entry` has counted.

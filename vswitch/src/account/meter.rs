@@ -7,12 +7,15 @@
 //! there are too many of them to be reported one by one.
 //! A packet costs a few additions; it touches the timers only when it is the end of a TCP connection.
 
+use proto::flow::Sampling;
+
 use super::classes::{Amount, Class};
 use crate::flow::Flows;
 use crate::flow::cache::{NONE, Room};
 use crate::flow::entry::{Entry, state};
 use crate::flow::key::FlowKey;
 use crate::flow::record::{EndReason, MonitorSet, Outcome, Record};
+use crate::flow::tally::Counted;
 use crate::parse::Parsed;
 use crate::snapshot::Snapshot;
 use crate::time::Instant;
@@ -35,13 +38,15 @@ pub fn report(entry: &Entry, end: EndReason) -> Record {
         vlan: entry.vlan(),
         flows: 1,
         packets: entry.packets,
-        octets: entry.octets,
+        octets: entry.octets(),
         l2_octets: entry.l2_octets,
         first: entry.first(),
         last: entry.last(),
         tcp_flags: entry.tcp_flags,
         outcome,
         end,
+        sampling: Sampling::NONE,
+        again: false,
         monitors_in: entry.monitors_in,
         monitors_out: entry.monitors_out & !entry.monitors_in,
     }
@@ -54,7 +59,14 @@ impl Flows {
         let Some(entry) = self.cache.get_mut(at) else { return true };
         let watched = entry.monitors_in | entry.monitors_out != 0;
         if watched && entry.packets > 0 {
-            if self.records.push(report(entry, end)).is_err() {
+            if entry.picked() != 0 {
+                let records = self.reports(at, end);
+                if records.len() > self.records.slots() {
+                    return false;
+                }
+                // There is room.
+                records.into_iter().for_each(|record| self.records.push(record).unwrap_or_default());
+            } else if self.records.push(report(entry, end)).is_err() {
                 return false;
             }
             let cells = &self.counters.cache;
@@ -71,16 +83,24 @@ impl Flows {
 
     /// Sets the counters of entry `at` to zero, and what they were counts in the class of the flow, or as `lost`.
     pub(crate) fn give_back(&mut self, at: u32, lost: bool) {
-        let Some(entry) = self.cache.get_mut(at) else { return };
+        let Some(entry) = self.cache.get(at) else { return };
         if entry.packets > 0 {
-            let class = match Class::of(entry) {
+            let classes = &self.counters.port(entry.key().in_port()).classes;
+            let metered = |class: Class| match class {
                 Class::Ip | Class::Other if lost => Class::Unmetered,
                 class => class,
             };
-            let amount = Amount { packets: entry.packets, octets: entry.l2_octets };
-            self.counters.port(entry.key().in_port()).classes.add(class, amount);
+            if entry.picked() == 0 {
+                let amount = Amount { packets: entry.packets, octets: entry.l2_octets };
+                classes.add(metered(Class::of(entry)), amount);
+            } else {
+                self.classes(at).into_iter().for_each(|(class, amount)| classes.add(metered(class), amount));
+                self.clear_tallies(at);
+            }
         }
-        entry.restart();
+        if let Some(entry) = self.cache.get_mut(at) {
+            entry.restart();
+        }
     }
 
     /// An entry for a flow that has none.
@@ -97,6 +117,7 @@ impl Flows {
     pub(crate) fn evict(&mut self, at: u32, now: Instant) {
         if let Some(entry) = self.cache.get(at)
             && entry.monitors_in | entry.monitors_out != 0
+            && !(entry.picked() != 0 && self.has_nothing(at))
         {
             let (free, all) = (self.records.slots(), self.records.buffer().capacity());
             let by_itself = entry.standing() > 0 || self.pace.take(now, free, all);
@@ -112,10 +133,12 @@ impl Flows {
 
     /// Adds what entry `at` has counted to the sums of flows that are not reported one by one.
     pub(crate) fn sum_up(&mut self, at: u32, now: Instant) {
-        let Some(entry) = self.cache.get_mut(at) else { return };
+        let Some(entry) = self.cache.get(at) else { return };
         if entry.monitors_in | entry.monitors_out != 0 && entry.packets > 0 {
-            self.overflow.add(&report(entry, EndReason::LackOfResources), now);
-            self.counters.cache.summed.add(1);
+            let records = self.reports(at, EndReason::LackOfResources);
+            let lost = records.iter().map(|record| self.overflow.add(record, now)).sum();
+            self.counters.cache.unmetered.add(lost);
+            self.counters.cache.summed.add(u64::from(!records.is_empty()));
         }
         self.give_back(at, false);
     }
@@ -125,7 +148,8 @@ impl Flows {
     pub(crate) fn rejudge(&mut self, at: u32, j: &Judgement, now: Instant, snapshot: &Snapshot) {
         let Some(entry) = self.cache.get(at) else { return };
         let is_new = entry.packets == 0 && entry.last() == Instant::default();
-        let watched_as_before = (entry.monitors_in, entry.monitors_out) == (j.monitors_in, j.monitors_out);
+        let watchers = (entry.monitors_in, entry.monitors_out, entry.picked());
+        let watched_as_before = watchers == (j.monitors_in, j.monitors_out, j.picked);
         let differs = entry.verdict() != j.verdict || entry.vlan() != j.vlan || !watched_as_before;
         if !is_new && differs && !self.report(at, EndReason::Forced) && !watched_as_before {
             self.sum_up(at, now);
@@ -139,43 +163,54 @@ impl Flows {
         }
     }
 
-    /// A flood of entry `at` is about to be counted, which ports with `monitors` got, or nobody for the reason `lost`. Who
-    /// gets a flood may differ from frame to frame; what was counted for others is reported first.
-    pub(crate) fn flooded(&mut self, at: u32, monitors: MonitorSet, lost: Option<DropReason>, now: Instant) {
+    /// A flood of entry `at` is about to be counted, which ports with `monitors` got - those in `picked` count some of its
+    /// packets only -, or nobody for the reason `lost`. Who gets a flood may differ from frame to frame; what was counted for
+    /// others is reported first.
+    pub(crate) fn flooded(
+        &mut self,
+        at: u32,
+        (monitors, picked): (MonitorSet, MonitorSet),
+        lost: Option<DropReason>,
+        now: Instant,
+    ) {
         let Some(entry) = self.cache.get(at) else { return };
-        let monitors = monitors & !entry.monitors_in;
+        let (monitors, picked) = (monitors & !entry.monitors_in, picked & !entry.monitors_in);
         let same = match lost {
             None => entry.is(state::DELIVERED),
             Some(reason) => !entry.is(state::DELIVERED) && entry.reason() == reason,
         };
-        let watched_as_before = entry.monitors_out == monitors;
+        let watched_as_before = (entry.monitors_out, entry.picked() & !entry.monitors_in) == (monitors, picked);
         let differs = entry.packets > 0 && !(watched_as_before && same);
         if differs && !self.report(at, EndReason::Forced) && !watched_as_before {
             self.sum_up(at, now);
         }
         let Some(entry) = self.cache.get_mut(at) else { return };
-        entry.set_flooded(monitors, lost);
+        entry.set_flooded(monitors, picked, lost);
         self.join(at, now);
     }
 
     /// Counts a frame in entry `at`.
     #[inline]
-    pub(crate) fn count(&mut self, at: u32, frame: &Parsed, now: Instant) {
+    pub(crate) fn count(&mut self, at: u32, counted: &Counted<'_>, now: Instant) {
         if let Some(entry) = self.cache.get_mut(at)
-            && entry.count(frame, now)
+            && entry.count(counted.parsed, now)
         {
-            self.turn_page(at, now);
+            self.turn_page(at, counted, now);
         }
     }
 
-    /// The flow of entry `at` ends, or has counted much.
+    /// A frame was counted, and the flow of entry `at` ends, or has counted much, or a monitor counts some packets only.
     #[cold]
-    pub(crate) fn turn_page(&mut self, at: u32, now: Instant) {
+    pub(crate) fn turn_page(&mut self, at: u32, counted: &Counted<'_>, now: Instant) {
+        let Some(entry) = self.cache.get(at) else { return };
+        if entry.picked() != 0 {
+            self.pick(at, counted, now);
+        }
         let Some(entry) = self.cache.get_mut(at) else { return };
         if entry.tcp_flags & (FIN | RST) != 0 && !entry.has_ended() {
             entry.end(now);
             self.arm_end(at, now);
-        } else if entry.octets >= OCTETS_MAX {
+        } else if entry.octets() >= OCTETS_MAX {
             self.report(at, EndReason::Active);
         }
     }

@@ -5,4 +5,5 @@ pub mod counters;
 pub mod load;
 pub mod meter;
 pub mod rule_drops;
+pub mod sample;
 pub mod select;

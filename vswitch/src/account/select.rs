@@ -2,7 +2,8 @@
 //!
 //! What an access list says of a frame, and where its source is, are in the key of its flow: these are decided with the
 //! verdict, when the judges run, and cost a frame of a known flow nothing. A port whose monitors have neither pays for the
-//! question alone, and that only when the judges run.
+//! question alone, and that only when the judges run. What a program says of a packet is not: it is asked for each
+//! ([`crate::flow::tally`]).
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use proto::addr::{MacAddr, VlanId};
 use crate::config::{Error, Filter, Selecting};
 use crate::flow::key::{FlowKey, shape};
 use crate::flow::record::MonitorSet;
+use crate::observe::bpf::Program;
 use crate::table::acl::list::{AclPair, Lists};
 
 /// Why a monitor that looks at a port does not count a frame there.
@@ -43,6 +45,8 @@ pub struct Selection {
     list: Option<(AclPair, bool)>,
     /// Sources that are counted on their own hosts, in rising order.
     elsewhere: Arc<[u64]>,
+    /// What it looks for in each packet.
+    program: Option<Arc<Program>>,
 }
 
 impl Selection {
@@ -68,7 +72,7 @@ impl Selection {
         let mut elsewhere: Vec<u64> = selecting.elsewhere.iter().map(|mac| mac.to_u64()).collect();
         elsewhere.sort_unstable();
         elsewhere.dedup();
-        Ok(Selection { list, elsewhere: elsewhere.into() })
+        Ok(Selection { list, elsewhere: elsewhere.into(), program: selecting.program.clone() })
     }
 
     /// Its list, to be replaced by one that says the same.
@@ -76,7 +80,12 @@ impl Selection {
         self.list.as_mut().map(|(list, _)| list)
     }
 
-    /// Not every frame is counted.
+    /// What it looks for in each packet, if it does.
+    pub fn program(&self) -> Option<&Program> {
+        self.program.as_deref()
+    }
+
+    /// Not every flow is counted.
     pub fn is_selective(&self) -> bool {
         self.list.is_some() || !self.elsewhere.is_empty()
     }

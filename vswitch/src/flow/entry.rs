@@ -8,7 +8,7 @@ use proto::addr::VlanId;
 use zerocopy::FromZeros;
 
 use super::key::FlowKey;
-use super::record::MonitorSet;
+use crate::account::meter::OCTETS_MAX;
 use crate::account::select::Skipped;
 use crate::config::RULES_MAX;
 use crate::port::PortId;
@@ -43,6 +43,9 @@ const FORWARD: u8 = 0;
 const FLOOD: u8 = 1;
 const DROP: u8 = 2;
 const NO_PORT: u16 = u16::MAX;
+/// Where the octets of a flow begin of which a monitor counts some packets only: far above [`OCTETS_MAX`], so that the
+/// question whether the flow is to be reported is also the one whether a packet has to be looked at.
+pub(super) const PICKED: u64 = 1 << 62;
 /// More than one session.
 const SEVERAL: u8 = u8::MAX;
 
@@ -80,8 +83,8 @@ pub struct Entry {
     pub(super) last_ns: u64,
     /// Packets since the last report.
     pub packets: u64,
-    /// IP octets since the last report.
-    pub octets: u64,
+    /// IP octets since the last report; above [`PICKED`] when a monitor counts some packets only.
+    pub(crate) octets: u64,
     /// Octets of the frames since the last report.
     pub l2_octets: u64,
 
@@ -98,7 +101,7 @@ pub struct Entry {
     /// The next entry that is free, when this one is, else of its list.
     pub(super) next_free: u32,
     kind: u8,
-    reason: u8,
+    pub(super) reason: u8,
     /// The frame passed the ingress judges, so its source was looked up: 1.
     admitted: u8,
     /// TCP FIN or RST was seen at `ended_ns`: 1.
@@ -107,12 +110,14 @@ pub struct Entry {
     skipped: u8,
     /// The monitor in whose list it is, from 1; 0 in none.
     owner: u8,
-    reserved: [u8; 10],
+    reserved: [u8; 6],
+    /// Monitors of these that count some of its packets only: see [`super::tally`].
+    pub(super) picked: u32,
     /// The entry before it in that list; the one behind it is `next_free`.
     pub(super) prev: u32,
 }
 
-const _: () = assert!(size_of::<Entry>() == 192);
+const _: () = assert!(size_of::<Entry>() == 192 && PICKED > OCTETS_MAX);
 const _: () = assert!(std::mem::offset_of!(Entry, generation_in) == 64 && std::mem::offset_of!(Entry, first_ns) == 128);
 // The rules of a plain flow are kept in 16 bits each.
 const _: () = assert!(RULES_MAX <= 1 << 16);
@@ -172,7 +177,7 @@ impl Entry {
         self.set(state::COUNTED_OUT, counted_out);
     }
 
-    fn set(&mut self, bits: u8, on: bool) {
+    pub(super) fn set(&mut self, bits: u8, on: bool) {
         self.state = self.state & !bits | if on { bits } else { 0 };
     }
 
@@ -294,22 +299,13 @@ impl Entry {
     /// Counters back to zero, after a report.
     pub fn restart(&mut self) {
         self.set(state::HISTORY, self.packets > 0 || self.is(state::HISTORY));
-        (self.packets, self.octets, self.l2_octets, self.tcp_flags) = (0, 0, 0, 0);
+        let octets = if self.picked == 0 { 0 } else { PICKED };
+        (self.packets, self.octets, self.l2_octets, self.tcp_flags) = (0, octets, 0, 0);
     }
 
     /// Why the frame is dropped, or for a flood why the last one reached nobody.
     pub fn reason(&self) -> DropReason {
         DropReason::from_number(self.reason).unwrap_or(DropReason::NoDestination)
-    }
-
-    /// A flood reached ports with `monitors`, or nobody for the reason `lost`.
-    pub fn set_flooded(&mut self, monitors: MonitorSet, lost: Option<DropReason>) {
-        self.monitors_out = monitors;
-        self.set(state::DELIVERED, lost.is_none());
-        if let Some(reason) = lost {
-            self.reason = reason as u8;
-        }
-        self.set_plain();
     }
 
     /// Where it goes.
@@ -341,6 +337,7 @@ impl Entry {
             tx_sessions: set_of(self.tx_session),
             monitors_in: self.monitors_in,
             monitors_out: self.monitors_out,
+            picked: self.picked,
             skipped: self.skipped(),
         }
     }
@@ -365,7 +362,7 @@ impl Entry {
         self.vlan = j.vlan.map_or(0, VlanId::get);
         (self.rule_in, self.rule_out) = (j.rule_in, j.rule_out);
         (self.generation_in, self.generation_out) = (j.generation_in, j.generation_out);
-        (self.monitors_in, self.monitors_out) = (j.monitors_in, j.monitors_out);
+        self.set_monitors(j.monitors_in, j.monitors_out, j.picked);
         self.skipped = j.skipped as u8;
         self.set_places(j);
     }
@@ -381,7 +378,7 @@ impl Entry {
         self.set_plain();
     }
 
-    fn set_plain(&mut self) {
+    pub(super) fn set_plain(&mut self) {
         let one_port = match self.kind {
             FORWARD => true,
             // Else its outcome is to change with the next frame that reaches somebody.

@@ -12,6 +12,7 @@ mod pace;
 mod quota;
 pub mod record;
 mod settle;
+pub mod tally;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use pace::Pace;
 use quota::Quotas;
 use record::Record;
 use rtrb::Producer;
+use tally::Picks;
 
 use crate::account::counters::Counters;
 use crate::table::wheel::Wheel;
@@ -36,6 +38,7 @@ pub struct Flows {
     pub(crate) overflow: Overflow,
     pub(crate) pace: Pace,
     pub(crate) quotas: Quotas,
+    pub(crate) picks: Picks,
     /// Next entry to give its timer anew, after the timeouts have changed.
     pub(crate) retime: Option<u32>,
 }
@@ -47,6 +50,7 @@ impl Flows {
         let cache = FlowCache::new(capacity);
         let wheel = Wheel::new(cache.capacity());
         let pace = Pace::new(evicted_per_s);
+        let picks = Picks::new(cache.capacity());
         Flows {
             cache,
             wheel,
@@ -55,6 +59,7 @@ impl Flows {
             overflow: Overflow::new(),
             pace,
             quotas: Quotas::default(),
+            picks,
             retime: None,
         }
     }

@@ -6,13 +6,14 @@
 //! to the ring of records a second after it began.
 //!
 //! Complications: the ports and outcomes of a host are many, and a guest may try them all. A sum is looked for in eight
-//! places; where those are taken, the flow goes to a sum that says only which monitor saw it and whether it was dropped.
-//! Of those there is one for each monitor, way and outcome, so there is always a place.
+//! places; where those are taken, the flow goes to a sum that says only which monitor saw it, how its packets were sampled,
+//! and whether it was dropped. Of those there is one for each monitor, way, outcome and sampler, so there is always a place.
 //!
 //! Threads: one worker's. All memory is taken at the start.
 
 use std::time::Duration;
 
+use proto::flow::{SAMPLERS_MAX, Sampling};
 use rtrb::Producer;
 
 use super::key::{FlowKey, shape};
@@ -25,8 +26,8 @@ use crate::verdict::DropReason;
 const SUMS: usize = 512;
 /// Places that one may be in.
 const PLACES: usize = 8;
-/// Sums for what finds none: by monitor, way and whether dropped.
-const REST: usize = MONITORS_MAX * 4;
+/// Sums for what finds none: by monitor, way, whether dropped, and sampler or none.
+const REST: usize = MONITORS_MAX * 4 * (SAMPLERS_MAX + 1);
 /// A sum is offered this long after the first of them began.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The port of a sum that stands for several.
@@ -57,6 +58,8 @@ impl Overflow {
             tcp_flags: 0,
             outcome: Outcome::Flooded,
             end: EndReason::LackOfResources,
+            sampling: Sampling::NONE,
+            again: false,
             monitors_in: 0,
             monitors_out: 0,
         };
@@ -64,12 +67,15 @@ impl Overflow {
         Overflow { sums, used: Vec::with_capacity(SUMS + REST), since: Instant::default() }
     }
 
-    /// Adds the report of a flow that somebody watches.
-    pub fn add(&mut self, report: &Record, now: Instant) {
+    /// Adds the report of a flow that somebody watches; returns the packets for which there was no place, which is none
+    /// unless samplers are changed all at once while sums of the former ones wait.
+    pub fn add(&mut self, report: &Record, now: Instant) -> u64 {
         let sum = summed(report);
         if let Some(at) = self.place(&sum) {
-            return self.add_at(at, &sum, now);
+            self.add_at(at, &sum, now);
+            return 0;
         }
+        let mut lost = 0;
         let dropped = usize::from(matches!(sum.outcome, Outcome::Dropped(_)));
         let outcome = if dropped == 1 { Outcome::Dropped(DropReason::NoDestination) } else { Outcome::Flooded };
         let key = FlowKey { in_port: ANY_PORT.0, shape: shape::OVERFLOW, ..FlowKey::default() };
@@ -78,11 +84,19 @@ impl Overflow {
             let ways = [(sum.monitors_in & bit, 0), (0, sum.monitors_out & bit)];
             for (way, (monitors_in, monitors_out)) in ways.into_iter().enumerate() {
                 if monitors_in | monitors_out != 0 {
-                    let at = SUMS + monitor * 4 + way * 2 + dropped;
-                    self.add_at(at, &Record { key, outcome, monitors_in, monitors_out, vlan: None, ..sum }, now);
+                    let rest = Record { key, outcome, monitors_in, monitors_out, vlan: None, ..sum };
+                    let first = SUMS + (monitor * 4 + way * 2 + dropped) * (SAMPLERS_MAX + 1);
+                    let own =
+                        |at: &usize| self.sums.get(*at).is_some_and(|s| s.flows == 0 || s.sampling == sum.sampling);
+                    let at = (first..=first + SAMPLERS_MAX).find(own);
+                    match at {
+                        Some(at) => self.add_at(at, &rest, now),
+                        None => lost += rest.packets,
+                    }
                 }
             }
         }
+        lost
     }
 
     /// Where the sum that `flow` belongs to is, or can be.
@@ -95,12 +109,13 @@ impl Overflow {
         let (a, b) =
             (u64::from(flow.key.in_port) << 24 | u64::from(flow.key.shape) << 48, u64::from(flow.key.ethertype));
         let monitors = u64::from(flow.monitors_in) << 32 | u64::from(flow.monitors_out);
-        let mixed = (a ^ outcome ^ b << 7 ^ monitors.rotate_left(13)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let sampling = u64::from(flow.sampling.number()).rotate_left(29);
+        let mixed = (a ^ outcome ^ b << 7 ^ monitors.rotate_left(13) ^ sampling).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let first = (mixed >> 32) as usize;
         let places = || (first..).map(|at| at % SUMS).take(PLACES);
         let is = |at: usize, wanted: &dyn Fn(&Record) -> bool| self.sums.get(at).is_some_and(wanted);
         let same = |sum: &Record| {
-            let of = |r: &Record| (r.key, r.outcome, r.monitors_in, r.monitors_out);
+            let of = |r: &Record| (r.key, r.outcome, r.monitors_in, r.monitors_out, r.sampling, r.again);
             sum.flows > 0 && of(sum) == of(flow)
         };
         places().find(|at| is(*at, &same)).or_else(|| places().find(|at| is(*at, &|sum| sum.flows == 0)))
@@ -201,6 +216,8 @@ mod tests {
             tcp_flags: 2,
             outcome,
             end: EndReason::Idle,
+            sampling: Sampling::NONE,
+            again: false,
             monitors_in,
             monitors_out,
         }

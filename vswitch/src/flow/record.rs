@@ -1,6 +1,7 @@
 //! What the meter says of a flow when it has ended, or when its active timeout comes.
 
 use proto::addr::VlanId;
+use proto::flow::Sampling;
 
 use super::key::FlowKey;
 use crate::port::PortId;
@@ -65,8 +66,27 @@ pub struct Record {
     pub outcome: Outcome,
     /// Why the record was made.
     pub end: EndReason,
+    /// Which packets its monitors counted; all else of it is of these alone.
+    pub sampling: Sampling,
+    /// There is another report of the same flow, of what the monitor counts that comes first; who wants each packet once
+    /// leaves this one out.
+    pub again: bool,
     /// Monitors that look at the flow where it enters.
     pub monitors_in: MonitorSet,
     /// Monitors that look at it where it leaves, and not where it enters: one observation of a frame per monitor.
     pub monitors_out: MonitorSet,
+}
+
+impl Record {
+    /// As all packets are estimated to be, by those that were counted.
+    pub fn scaled(&self) -> Record {
+        let of = |counted: u64| counted.saturating_mul(self.sampling.out_of().into());
+        Record {
+            packets: of(self.packets),
+            octets: of(self.octets),
+            l2_octets: of(self.l2_octets),
+            sampling: Sampling::NONE,
+            ..*self
+        }
+    }
 }

@@ -12,31 +12,35 @@ use super::Flows;
 use super::entry::{Entry, state};
 use super::expire::SLICE;
 use super::record::{EndReason, MonitorSet};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{PortPolicy, Snapshot};
 use crate::time::Instant;
 use crate::verdict::Verdict;
 
 /// Flows that a turn reports.
 const REPORTED_PER_TURN: usize = 256;
 
-/// The monitors that `snapshot` has look at a flow, where it enters and where it leaves. Who gets a flood is not kept with
-/// its flow, so of the monitors where it leaves those stay that a port of the VLAN still has.
-fn watchers(entry: &Entry, snapshot: &Snapshot) -> (MonitorSet, MonitorSet) {
+/// The monitors that `snapshot` has look at a flow, where it enters and where it leaves, and those that count some of its
+/// packets only. Who gets a flood is not kept with its flow, so of the monitors where it leaves those stay that a port of the
+/// VLAN still has.
+fn watchers(entry: &Entry, snapshot: &Snapshot) -> (MonitorSet, MonitorSet, MonitorSet) {
     let j = entry.judgement();
     let key = entry.key();
     let counting = |set| snapshot.watching(set, key.in_port(), &key, j.vlan).0;
     let entering = counting(snapshot.port(key.in_port()).map_or(0, |port| port.monitors_in));
-    let leaving = match j.verdict {
-        Verdict::Forward(to) => counting(snapshot.port(to).map_or(0, |port| port.monitors_out)) & !entering,
-        Verdict::Flood if j.monitors_out == 0 => 0,
+    let picks_in = snapshot.port(key.in_port()).map_or(0, |port| port.picks_in);
+    let (leaving, picks_out) = match j.verdict {
+        Verdict::Forward(to) => snapshot.port(to).map_or((0, 0), |port| (counting(port.monitors_out), port.picks_out)),
+        Verdict::Flood if j.monitors_out == 0 => (0, 0),
         Verdict::Flood => {
             let members = j.vlan.map_or(&[][..], |vlan| snapshot.members(vlan));
-            let all = members.iter().filter_map(|id| snapshot.port(*id)).fold(0, |set, port| set | port.monitors_out);
-            j.monitors_out & counting(all) & !entering
+            let both = |(set, picks), port: &PortPolicy| (set | port.monitors_out, picks | port.picks_out);
+            let (all, picks) = members.iter().filter_map(|id| snapshot.port(*id)).fold((0, 0), both);
+            (j.monitors_out & counting(all), j.picked & picks)
         }
-        Verdict::Drop(_) => 0,
+        Verdict::Drop(_) => (0, 0),
     };
-    (entering, leaving)
+    let leaving = leaving & !entering;
+    (entering, leaving, entering & picks_in | leaving & picks_out)
 }
 
 impl Flows {
@@ -47,9 +51,9 @@ impl Flows {
         let mut reported = 0;
         for at in from..to {
             let Some(entry) = self.cache.get(at).filter(|entry| entry.is(state::LIVE)) else { continue };
-            let (entering, leaving) = watchers(entry, snapshot);
-            let differs = (entry.monitors_in, entry.monitors_out) != (entering, leaving);
-            if !differs && !entry.is(state::FORCED) {
+            let (entering, leaving, picked) = watchers(entry, snapshot);
+            let differs = (entry.monitors_in, entry.monitors_out, entry.picked()) != (entering, leaving, picked);
+            if !differs && !entry.is(state::FORCED) && !self.is_outdated(at, snapshot) {
                 continue;
             }
             if reported == REPORTED_PER_TURN {
@@ -63,7 +67,7 @@ impl Flows {
                 self.forgo(at);
             }
             if differs && let Some(entry) = self.cache.get_mut(at) {
-                (entry.monitors_in, entry.monitors_out) = (entering, leaving);
+                entry.set_monitors(entering, leaving, picked);
                 self.arm(at, now, snapshot);
                 self.join(at, now);
             }
@@ -95,7 +99,8 @@ impl Flows {
     pub(crate) fn forgo(&mut self, at: u32) {
         let Some(entry) = self.cache.get(at) else { return };
         if entry.monitors_in | entry.monitors_out != 0 {
-            self.counters.cache.unmetered.add(entry.packets);
+            let [(_, counted), ..] = self.classes(at);
+            self.counters.cache.unmetered.add(counted.packets);
         }
         self.give_back(at, true);
     }

@@ -57,6 +57,7 @@ pub fn access(id: u16, vlan_id: u16) -> PortConfig {
         mac_acl_out: None,
         flow_in: None,
         flow_out: None,
+        sampling: Default::default(),
     }
 }
 

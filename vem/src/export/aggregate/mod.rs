@@ -259,6 +259,8 @@ impl Emitted {
             // Not looked at: the sum says what became of it.
             outcome: Outcome::Flooded,
             end,
+            sampling: view.sampling,
+            again: false,
             monitors_in: 0,
             monitors_out: 0,
         };

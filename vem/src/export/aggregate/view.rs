@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::ops::BitOr;
 
-use proto::flow::{Aggregation, Field};
+use proto::flow::{Aggregation, Field, Sampling};
 use vswitch::flow::key::{FlowKey, shape};
 
 use crate::export::flow::Flow;
@@ -134,12 +134,14 @@ pub struct View {
     pub egress: bool,
     /// Bits that a rule has left of the source and of the destination; 0 where there was none.
     pub prefixes: [u8; 2],
+    /// Which packets were counted; records of different samplers are never one.
+    pub sampling: Sampling,
 }
 
 impl std::hash::Hash for View {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        let View { key, vlan, input, output, status, egress, prefixes } = self;
-        (key.words(), vlan, input, output, status, egress, prefixes).hash(state);
+        let View { key, vlan, input, output, status, egress, prefixes, sampling } = self;
+        (key.words(), vlan, input, output, status, egress, prefixes, sampling).hash(state);
     }
 }
 
@@ -155,6 +157,7 @@ impl View {
             status: flow.status(),
             egress: flow.egress,
             prefixes: [0; 2],
+            sampling: flow.record.sampling,
         }
     }
 
@@ -215,6 +218,7 @@ impl View {
                 kept(self.prefixes[0], fields, Fields::SOURCE),
                 kept(self.prefixes[1], fields, Fields::DESTINATION),
             ],
+            sampling: self.sampling,
         }
     }
 

@@ -35,6 +35,7 @@ pub fn line(row: &Row, host: &str) -> Value {
             "end_reason": row.end,
             "tcp_flags": row.tcp_flags,
             "tos": row.tos,
+            "sampled": row.sampled,
         },
     });
     let mut put = |object: &str, key: &str, value: Value| {

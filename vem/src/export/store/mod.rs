@@ -4,7 +4,8 @@
 //! file of lines for Elastic ([`ecs`]). The newest file has the name `nfcapd.current` until its time is over. Old files go by
 //! age and size. Records are written as they come, in blocks of up to a second, so a process that dies loses that much.
 //!
-//! Every record that the meter makes is stored once, whichever monitors see it.
+//! Every record that the meter makes is stored once, whichever monitors see it. Where monitors count different packets of a
+//! flow, what the one counts where it enters is stored. Figures of sampled flows are multiplied, as nfcapd does it, and flagged.
 //!
 //! Threads: the export thread writes; who asks reads finished and current files by itself ([`query`]). Limits: as configured, and a
 //! disk that takes nothing costs the records, counted.
@@ -291,7 +292,7 @@ fn stamp(seconds: u64) -> String {
 }
 
 fn row(flow: &Flow<'_>, at: Moment) -> Row {
-    let record: &Record = flow.record;
+    let record: &Record = &flow.record.scaled();
     let key = &record.key;
     let ip = (key.is(shape::IPV4) || key.is(shape::IPV6)) && !key.is(shape::OVERFLOW);
     Row {
@@ -314,5 +315,6 @@ fn row(flow: &Flow<'_>, at: Moment) -> Row {
         vlan: flow.vlan(),
         src_mac: key.src_mac,
         dst_mac: key.dst_mac,
+        sampled: flow.record.sampling.is_some(),
     }
 }

@@ -16,6 +16,8 @@ use std::net::Ipv6Addr;
 /// Octets of the header.
 pub const HEADER: usize = 40;
 const BLOCK: usize = 12;
+/// Of a record's flags.
+const SAMPLED: u8 = 2;
 const MAGIC: u16 = 0xA50C;
 const LAYOUT: u16 = 2;
 /// 1.7.1, whose layout this is.
@@ -76,6 +78,8 @@ pub struct Row {
     pub src_mac: [u8; 6],
     /// Destination MAC address.
     pub dst_mac: [u8; 6],
+    /// Packets and octets are estimates, by those that a sampler picked.
+    pub sampled: bool,
 }
 
 /// Sums of a file.
@@ -194,7 +198,7 @@ fn record(row: &Row) -> Vec<u8> {
     let mut octets = RECORD.to_le_bytes().to_vec();
     octets.extend((length as u16).to_le_bytes());
     octets.extend((elements.len() as u16).to_le_bytes());
-    octets.extend([0, 0, 0, 0, 0, 10]);
+    octets.extend([0, 0, 0, 0, if row.sampled { SAMPLED } else { 0 }, 10]);
     elements.iter().for_each(|element| octets.extend_from_slice(element));
     octets
 }
@@ -246,7 +250,8 @@ pub fn read(body: &[u8]) -> impl Iterator<Item = Row> + '_ {
 }
 
 fn row(value: &[u8]) -> Option<Row> {
-    let mut row = Row::default();
+    let sampled = value.get(6)? & SAMPLED != 0;
+    let mut row = Row { sampled, ..Row::default() };
     let mut rest = Read(value.get(8..)?);
     while let (Some(kind), Some(length)) = (rest.u16(), rest.u16()) {
         let mut value = Read(rest.take(usize::from(length).checked_sub(4)?)?);
@@ -318,8 +323,8 @@ mod tests {
         let address = prop_oneof![any::<u32>().prop_map(|a| std::net::Ipv4Addr::from(a).to_ipv6_mapped()),];
         let six = any::<u128>().prop_map(Ipv6Addr::from);
         let pair = prop_oneof![(address.clone(), address).boxed(), (six.clone(), six).boxed()];
-        (numbers, proptest::option::of(pair), any::<[[u8; 6]; 2]>()).prop_map(
-            |((long, short, small, ports), addresses, macs)| Row {
+        (numbers, proptest::option::of(pair), any::<[[u8; 6]; 2]>(), any::<bool>()).prop_map(
+            |((long, short, small, ports), addresses, macs, sampled)| Row {
                 first_ms: long[0],
                 last_ms: long[1],
                 received_ms: long[2],
@@ -339,6 +344,7 @@ mod tests {
                 addresses,
                 src_mac: macs[0],
                 dst_mac: macs[1],
+                sampled,
             },
         )
     }

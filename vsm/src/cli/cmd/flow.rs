@@ -17,6 +17,9 @@ pub const WORDS: &[(&str, &str)] = &[
     ("size", "As entries"),
     ("access-list", "Those that an access list permits"),
     ("acl", "Access list"),
+    ("bpf", "Those that a filter of libpcap matches, asked for each packet"),
+    ("expression", "As of tcpdump, in quotes"),
+    ("sampler", "Which packets are counted"),
     ("scope", "Where a frame is counted"),
     ("once", "On the host that it comes from"),
     ("prefix", "Prefix"),
@@ -181,6 +184,7 @@ pub fn commands() -> Vec<Command> {
     commands.extend(super::flow_exporter::commands());
     commands.extend(super::flow_monitor::commands());
     commands.extend(super::flow_meter::commands());
+    commands.extend(super::flow_sampler::commands());
     commands
 }
 

@@ -1,7 +1,10 @@
 //! What a flow monitor counts, of what it sees, and how many flows of it the cache holds.
 
+use proto::config::Filter;
+
 use super::flow::{command, number};
 use super::target::{edit_monitor, text};
+use crate::capture::compile;
 use crate::cli::render::Output;
 use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error, Mode};
@@ -33,6 +36,13 @@ pub fn commands() -> Vec<Command> {
         ),
         command(
             MONITOR,
+            "match filter bpf <expression:quoted>",
+            "Count the packets that a filter of libpcap matches",
+            "match filter bpf [<expression:quoted>]",
+            filter_bpf,
+        ),
+        command(
+            MONITOR,
             "scope once",
             "Count a frame where it comes from, not again where another host gets it",
             "scope [once]",
@@ -47,11 +57,28 @@ pub fn commands() -> Vec<Command> {
     ]
 }
 
-/// A list that is not there permits everything, as it does at a port.
+/// A list that is not there permits everything, as it does at a port. `no match filter` takes back both kinds.
 fn filter(session: &mut Session, args: &Args) -> Result<Output, Error> {
     let list = if args.negated { None } else { Some(text(args, "acl")?) };
-    edit_monitor(session, |monitor| {
+    let both = args.negated && !args.has("access-list");
+    edit_monitor(session, move |monitor| {
         monitor.filter = list;
+        monitor.filter_bpf.take_if(|_| both);
+        Ok(())
+    })
+}
+
+fn filter_bpf(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let filter = match args.negated {
+        true => None,
+        false => {
+            let text = text(args, "expression")?;
+            let program = compile(&text).map_err(|why| Error::Refused(format!("filter: {why}")))?;
+            Some(Filter { text, program })
+        }
+    };
+    edit_monitor(session, |monitor| {
+        monitor.filter_bpf = filter;
         Ok(())
     })
 }

@@ -13,6 +13,7 @@ pub mod flow;
 pub mod flow_exporter;
 pub mod flow_meter;
 pub mod flow_monitor;
+pub mod flow_sampler;
 pub mod golden;
 pub mod interface;
 pub mod line;
@@ -60,6 +61,7 @@ fn files() -> Vec<(&'static str, Vec<Command>)> {
 /// Files of `show` whose feature has another name.
 const NAMED: &[(&str, &str)] = &[
     ("flow_cache", "flow"),
+    ("sampler", "flow"),
     ("log", "logging"),
     ("interface_table", "interface"),
     ("port_profile", "profile"),

@@ -39,6 +39,7 @@ const WORDS: &[(&str, &str)] = &[
     ("out", "From the switch to the VM or the wire"),
     ("flow", "Flow export"),
     ("monitor", "Flow monitor"),
+    ("sampler", "Count one of so many packets only"),
     ("input", "Frames that enter the switch here"),
     ("output", "Frames that leave the switch here"),
     ("mtu", "Largest IP packet"),
@@ -119,9 +120,15 @@ pub fn commands() -> Vec<Command> {
             access_group,
         ),
         port(
-            "ip flow monitor <name:word> <way=input|output>",
+            "ip flow monitor <name:word> <way=input|output> [sampler <sampler:word>]",
             "Meter the frames of the port",
-            "ip flow monitor [<name:word>] <way=input|output>",
+            "ip flow monitor [<name:word>] <way=input|output> [sampler <sampler:word>]",
+            flow_monitor,
+        ),
+        port(
+            "ip flow monitor <name:word> sampler <sampler:word> <way=input|output>",
+            "Meter some of the packets of the port",
+            "ip flow monitor <name:word> sampler <sampler:word> <way=input|output>",
             flow_monitor,
         ),
         port("mtu <octets:num:576-9216>", "Largest IP packet", "mtu [<octets:num:576-9216>]", |session, args| {
@@ -223,14 +230,25 @@ fn access_group(session: &mut Session, args: &Args) -> Result<Output, Error> {
 fn flow_monitor(session: &mut Session, args: &Args) -> Result<Output, Error> {
     let is_input = args.text("way") == Some("input");
     let name = if args.negated { None } else { Some(text(args, "name")?) };
-    let wanted = name.clone();
-    let check = move |model: &Model| match wanted.filter(|name| !model.monitors.contains_key(name)) {
-        Some(name) => Err(format!("Flow monitor '{name}' does not exist")),
-        None => Ok(Vec::new()),
+    let sampler = args.text("sampler").filter(|_| !args.negated).map(str::to_owned);
+    let (wanted, sampled) = (name.clone(), sampler.clone());
+    let check = move |model: &Model| {
+        if let Some(name) = wanted.filter(|name| !model.monitors.contains_key(name)) {
+            return Err(format!("Flow monitor '{name}' does not exist"));
+        }
+        match sampled.map(|name| (model.samplers.get(&name).map(|sampler| sampler.mode), name)) {
+            Some((None, name)) => Err(format!("Sampler '{name}' does not exist")),
+            Some((Some(None), name)) => Err(format!("Sampler '{name}' has no mode")),
+            _ => Ok(Vec::new()),
+        }
     };
     edit_settings_checked(session, check, move |own, _| {
-        let field = if is_input { &mut own.flow_in } else { &mut own.flow_out };
+        let (field, own_sampler) = match is_input {
+            true => (&mut own.flow_in, &mut own.sampler_in),
+            false => (&mut own.flow_out, &mut own.sampler_out),
+        };
         field.clone_from(&name);
+        own_sampler.clone_from(&sampler);
     })
 }
 

@@ -8,7 +8,7 @@ use crate::cli::render::Output;
 use crate::cli::session::{Session, Subject};
 use crate::cli::tree::{Args, Error, Mode};
 use crate::config::model::{
-    AccessList, FlowExporter, FlowMonitor, FlowRecord, Interface, Model, MonitorSession, Profile, Settings,
+    AccessList, FlowExporter, FlowMonitor, FlowRecord, FlowSampler, Interface, Model, MonitorSession, Profile, Settings,
 };
 use crate::config::monitor::check_circles;
 
@@ -145,6 +145,8 @@ edit_named! {
     edit_exporter: exporters of FlowExporter, "Flow exporter";
     /// Changes the flow monitor that the sub-mode is about.
     edit_monitor: monitors of FlowMonitor, "Flow monitor";
+    /// Changes the sampler that the sub-mode is about.
+    edit_sampler: samplers of FlowSampler, "Sampler";
 }
 
 /// Changes the monitor session that the sub-mode is about; `change` also sees the rest of the model.

@@ -235,7 +235,7 @@ pub fn monitors(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> Ou
     let mut objects = Vec::new();
     for (name, monitor) in model.monitors.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
         let FlowMonitor { description, record, exporters, active_s, inactive_s, .. } = monitor;
-        let FlowMonitor { entries, filter, once, aggregation, biflow, .. } = monitor;
+        let FlowMonitor { entries, filter, filter_bpf, once, aggregation, biflow, .. } = monitor;
         let uses = model.all_settings().flat_map(|(_, s)| s.flow_monitors()).filter(|m| *m == Some(name)).count();
         let (active, inactive) = (active_s.unwrap_or(ACTIVE_S), inactive_s.unwrap_or(INACTIVE_S));
         let record = record.as_deref().unwrap_or(NETFLOW_ORIGINAL);
@@ -246,6 +246,7 @@ pub fn monitors(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> Ou
         text.push_str(&format!("    Timeout: active {active} seconds, inactive {inactive} seconds\n"));
         text.extend(entries.map(|entries| format!("    Cache Size: {entries}\n")));
         text.extend(filter.iter().map(|list| format!("    Filter: access-list {list}\n")));
+        text.extend(filter_bpf.iter().map(|filter| format!("    Filter: bpf \"{}\"\n", filter.text)));
         text.push_str(if *once { "    Scope: once\n" } else { "" });
         let rules: Vec<String> = aggregation.iter().map(aggregation_line).collect();
         text.extend(rules.iter().map(|rule| format!("    Rule: {rule}\n")));
@@ -261,6 +262,7 @@ pub fn monitors(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> Ou
             ("inactive_timeout", inactive.to_string()),
             ("cache_size", entries.map(|entries| entries.to_string()).unwrap_or_default()),
             ("filter", filter.clone().unwrap_or_default()),
+            ("filter_bpf", filter_bpf.as_ref().map(|filter| filter.text.clone()).unwrap_or_default()),
             ("scope", if *once { "once" } else { "" }.to_owned()),
             ("aggregate", rules.join(", ")),
             ("biflow", biflow.to_string()),
@@ -300,11 +302,16 @@ pub fn interfaces(ports: &[Port]) -> Output {
     let mut table = Table::new("flow_interface")
         .left("Interface", "interface", 14)
         .left("Monitor", "monitor", 20)
-        .left("Direction", "direction", 9);
+        .left("Direction", "direction", 9)
+        .left("Sampler", "sampler", 20);
     for port in ports {
-        let ways = [(&port.settings.flow_in, "Input"), (&port.settings.flow_out, "Output")];
-        for (monitor, way) in ways.into_iter().filter_map(|(monitor, way)| Some((monitor.clone()?, way))) {
-            table.row([port.name.short(), monitor, way.to_owned()]);
+        let set = &port.settings;
+        let ways = [(&set.flow_in, "Input", &set.sampler_in), (&set.flow_out, "Output", &set.sampler_out)];
+        for (monitor, way, sampler) in ways {
+            if let Some(monitor) = monitor {
+                let sampler = sampler.clone().unwrap_or_else(|| "--".to_owned());
+                table.row([port.name.short(), monitor.clone(), way.to_owned(), sampler]);
+            }
         }
     }
     table.output()

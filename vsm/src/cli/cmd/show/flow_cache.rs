@@ -167,7 +167,8 @@ fn listed(mut flows: Vec<(u8, FlowRow)>, fitting: u64, top: usize, place: &str) 
         .right("Packets", "", 10)
         .right("Octets", "", 12)
         .right("Seconds", "", 7)
-        .left("Status", "", 9);
+        .left("Status", "", 9)
+        .left("Sampled", "", 7);
     let mut objects: Vec<Value> = Vec::new();
     for (slot, row) in &flows {
         let port = |name: Option<proto::name::IfName>| name.map_or_else(|| "--".to_owned(), |name| name.short());
@@ -187,12 +188,22 @@ fn listed(mut flows: Vec<(u8, FlowRow)>, fitting: u64, top: usize, place: &str) 
             row.octets.to_string(),
             format!("{}.{}", lasted / 1000, lasted % 1000 / 100),
             status.clone(),
+            sampled_word(row),
         ]);
         objects.push(merged([object(*slot, row), leaves([("vlan", vlan), ("status", status)])]));
     }
     let text = format!("{fitting} flows {place}, {} shown\n\n{}", flows.len(), columns.text());
     let head = leaves([("flows", fitting.to_string()), ("shown", flows.len().to_string())]);
     Output::with_json(text, merged([head, table("flow", objects)]))
+}
+
+/// `1:100` where one of a hundred packets was counted and is shown, `estimate` where the figures are multiplied.
+fn sampled_word(row: &FlowRow) -> String {
+    match row.sampled {
+        None => "--".to_owned(),
+        Some(0) => "estimate".to_owned(),
+        Some(out_of) => format!("1:{out_of}"),
+    }
 }
 
 fn object(slot: u8, row: &FlowRow) -> Value {
@@ -217,6 +228,7 @@ fn object(slot: u8, row: &FlowRow) -> Value {
         ("octets", row.octets.to_string()),
         ("first_ms_ago", row.first_ms_ago.to_string()),
         ("last_ms_ago", row.last_ms_ago.to_string()),
+        ("sampled", sampled_word(row)),
     ])
 }
 
@@ -254,6 +266,7 @@ pub(super) mod tests {
             first_ms_ago: 61_500,
             last_ms_ago: 1_200,
             dropped: None,
+            sampled: None,
         }
     }
 
@@ -270,9 +283,11 @@ pub(super) mod tests {
             ..row(84)
         };
         let arp = FlowRow { ethertype: 0x0806, src: 0, dst: 0, protocol: 0, output: None, vlan: None, ..row(60) };
-        let flows = vec![(3, ping), (4, row(150_000)), (3, arp), (3, udp6)];
+        let sampled = FlowRow { sampled: Some(100), ..row(700) };
+        let flows = vec![(3, ping), (4, row(150_000)), (3, arp), (3, udp6), (4, sampled)];
         sample::check("flow_monitor_cache", &cache(flows.clone(), 40, 100));
-        sample::check("flow_records", &listed(flows.clone(), 40, 100, "kept"));
+        let kept = flows.iter().map(|(slot, row)| (*slot, FlowRow { sampled: row.sampled.map(|_| 0), ..row.clone() }));
+        sample::check("flow_records", &listed(kept.collect(), 40, 100, "kept"));
         let top = cache(flows, 40, 1).json.unwrap();
         assert_eq!(top["TABLE_flow"]["ROW_flow"]["octets"], "150000");
         assert_eq!(cache(Vec::new(), 0, 9).text.lines().next(), Some("0 flows in the caches, 0 shown"));

@@ -57,6 +57,7 @@ fn reconciliation(rows: &[(u8, ReconciledRow)], unit: Unit) -> Output {
         .right("In cache", "", 10)
         .right("Unwatched", "", 10)
         .right("Filtered", "", 9)
+        .right("Unsampled", "", 9)
         .right("Elsewhere", "", 9)
         .right("Malformed", "", 9)
         .right("Unmetered", "", 9)
@@ -115,7 +116,8 @@ mod tests {
             other: of(20),
             in_cache: of(200),
             unwatched: of(50),
-            filtered: of(25),
+            filtered: of(20),
+            unsampled: Some(of(5)),
             malformed: of(5),
             ..ReconciledRow::default()
         };

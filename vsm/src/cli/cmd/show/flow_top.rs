@@ -132,6 +132,9 @@ impl By {
 struct Flow<'a> {
     slot: u8,
     row: &'a FlowRow,
+    /// All of them, as they are estimated to be where one of so many was counted.
+    packets: u64,
+    octets: u64,
     way: Way,
     /// The ports of the VMs at its ends, on whichever module.
     ends: [Option<&'a Port>; 2],
@@ -159,6 +162,8 @@ pub struct Seen<'a> {
     flows: Vec<Flow<'a>>,
     /// Flows that the modules have, and told.
     there: (u64, u64),
+    /// Flows whose figures are estimates.
+    sampled: usize,
 }
 
 impl<'a> Seen<'a> {
@@ -176,19 +181,27 @@ impl<'a> Seen<'a> {
             let ends = [vm(row.input, row.src_mac), vm(row.output, row.dst_mac)];
             let comes_again = matches!(row.input, Some(IfName::Ethernet { .. })) && ends[0].is_some();
             let way = way(row, [ends[0].is_some(), ends[1].is_some()], prefixes);
-            (!comes_again && row.dropped.is_none()).then_some(Flow { slot, row, way, ends })
+            let all = |counted: u64| counted.saturating_mul(row.sampled.unwrap_or(1).max(1).into());
+            let (packets, octets) = (all(row.packets), all(row.octets));
+            (!comes_again && row.dropped.is_none()).then_some(Flow { slot, row, packets, octets, way, ends })
         };
         let flows = told.iter().flat_map(|(slot, (rows, _))| rows.iter().filter_map(move |row| flow(*slot, row)));
+        let flows: Vec<Flow<'_>> = flows.collect();
+        let sampled = flows.iter().filter(|flow| flow.row.sampled.is_some()).count();
         let there = told.iter().fold((0, 0), |sum, (_, (rows, all))| (sum.0 + all, sum.1 + rows.len() as u64));
-        Seen { flows: flows.collect(), there }
+        Seen { flows, there, sampled }
     }
 
     fn head(&self) -> String {
         let (there, told) = self.there;
-        match there > told {
+        let mut head = match there > told {
             true => format!("Of {there} flows in the caches the {told} with the most octets\n"),
             false => String::new(),
+        };
+        if self.sampled > 0 {
+            head += &format!("{} flows are sampled: their packets and octets are estimates\n", self.sampled);
         }
+        head
     }
 }
 
@@ -222,15 +235,15 @@ struct Sum {
 impl Sum {
     fn add(&mut self, flow: &Flow<'_>, direction: usize) {
         self.flows += 1;
-        self.packets += flow.row.packets;
-        self.octets += flow.row.octets;
-        self.local += if flow.is_local() { flow.row.octets } else { 0 };
+        self.packets += flow.packets;
+        self.octets += flow.octets;
+        self.local += if flow.is_local() { flow.octets } else { 0 };
         self.add_way(flow, direction);
     }
 
     fn add_way(&mut self, flow: &Flow<'_>, direction: usize) {
         if let Some(octets) = self.ways.get_mut(direction) {
-            *octets += flow.row.octets;
+            *octets += flow.octets;
         }
     }
 }
@@ -281,7 +294,7 @@ pub fn top(seen: &Seen<'_>, by: By, way: Option<Way>, rows: usize) -> Output {
             if at == 0 || !is_same { sum.add(flow, direction) } else { sum.add_way(flow, direction) }
         }
     }
-    let all: u64 = flows.iter().map(|flow| flow.row.octets).sum();
+    let all: u64 = flows.iter().map(|flow| flow.octets).sum();
     let mut sums: Vec<([String; 2], Sum)> = sums.into_iter().collect();
     sums.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.octets));
     let found = sums.len();
@@ -329,8 +342,9 @@ pub fn top(seen: &Seen<'_>, by: By, way: Option<Way>, rows: usize) -> Output {
     Output::with_json(text, merged([leaves(head), leaves(truncation(seen)), table.json()]))
 }
 
-fn truncation(seen: &Seen<'_>) -> [(&'static str, String); 2] {
-    [("flows_in_caches", seen.there.0.to_string()), ("flows_read", seen.there.1.to_string())]
+fn truncation(seen: &Seen<'_>) -> [(&'static str, String); 3] {
+    let [there, read] = [seen.there.0, seen.there.1].map(|n| n.to_string());
+    [("flows_in_caches", there), ("flows_read", read), ("flows_sampled", seen.sampled.to_string())]
 }
 
 /// Conversations of VMs of one host with each other.
@@ -347,7 +361,7 @@ pub fn local_only(seen: &Seen<'_>, rows: usize) -> Output {
         }
         sums.entry((flow.slot, pair)).or_default().add(flow, direction);
     }
-    let all: u64 = seen.flows.iter().map(|flow| flow.row.octets).sum();
+    let all: u64 = seen.flows.iter().map(|flow| flow.octets).sum();
     let local: u64 = sums.values().map(|sum| sum.local).sum();
     let mut sums: Vec<(Key, Sum)> = sums.into_iter().collect();
     sums.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.octets));
@@ -444,6 +458,10 @@ mod tests {
         sample::check("flow_local-only", &local_only(&seen, 10));
         let empty = Seen::new(&[], &ports, &BTreeSet::new());
         assert!(local_only(&empty, 10).text.starts_with("0 of 0 octets (0.0%)"));
+        let mut told = told;
+        told[0].1.0[0].sampled = Some(100);
+        let seen = Seen::new(&told, &ports, &BTreeSet::new());
+        sample::check("flow_top_sampled", &top(&seen, By::Ip, None, 3));
     }
 
     #[test]

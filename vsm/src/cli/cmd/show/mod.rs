@@ -35,6 +35,7 @@ pub mod port_profile;
 pub mod resources;
 pub mod role;
 pub mod routed;
+pub mod sampler;
 pub mod snmp;
 pub mod ssh;
 pub mod svs;
@@ -85,6 +86,7 @@ pub fn files() -> Vec<(&'static str, Vec<Command>)> {
         resources::commands(),
         role::commands(),
         routed::commands(),
+        sampler::commands(),
         snmp::commands(),
         ssh::commands(),
         svs::commands(),

@@ -76,7 +76,8 @@ pub fn model() -> Model {
     model.vlans.insert(vlan(20), Vlan { suspended: true, ..Vlan::default() });
     model.vlans.insert(vlan(30), Vlan { shutdown: true, ..Vlan::default() });
     let web = Settings { admin_up: Some(true), access_vlan: Some(vlan(10)), ..Settings::default() };
-    let flow = Settings { flow_in: Some("visibility".into()), ip_acl_in: Some("thin".into()), ..web };
+    let sampler_in = Some("hundredth".into());
+    let flow = Settings { flow_in: Some("visibility".into()), sampler_in, ip_acl_in: Some("thin".into()), ..web };
     let enabled = |kind, own| Profile { kind, enabled: true, own, ..Profile::default() };
     model.profiles.insert("web".into(), enabled(ProfileType::Vethernet, flow));
     let trunk = Settings {
@@ -153,7 +154,13 @@ fn visibility(model: &mut Model) {
         ..FlowMonitor::default()
     };
     model.monitors.insert("visibility".into(), monitor);
-    model.monitors.insert("spare".into(), FlowMonitor::default());
+    let program = crate::capture::compile("tcp port 80").unwrap();
+    let filter_bpf = Some(Filter { text: "tcp port 80".into(), program });
+    model.monitors.insert("spare".into(), FlowMonitor { filter_bpf, ..FlowMonitor::default() });
+    let mode = proto::flow::Sampling::new(true, 100);
+    let hundredth = FlowSampler { description: Some("of the web servers".into()), mode };
+    model.samplers.insert("hundredth".into(), hundredth);
+    model.samplers.insert("spare".into(), FlowSampler::default());
     let source = |what, rx, tx| SessionSource { what, rx, tx };
     let session = MonitorSession {
         description: Some("to the IDS".into()),
