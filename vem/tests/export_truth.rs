@@ -43,6 +43,30 @@ fn every_judge_reports_what_was_sampled() {
     }
 }
 
+/// Where packets are picked at random, those that know of it report about as many as there were.
+#[test]
+fn of_a_random_sample_judges_make_about_all() {
+    if !judges() {
+        return;
+    }
+    let versions = [Version::V5, Version::V9, Version::Ipfix];
+    let mut crowd = Crowd::start(&versions);
+    let sampling = [5, 8].map(|out_of| Sampling::new(true, out_of).unwrap());
+    crowd.sample(&sampling);
+    let Generated { truth, packets, .. } = Generator::new(packets() / 4, sampling).run(&mut crowd);
+    assert_eq!(total(&truth).1, packets);
+    for (version, heard) in versions.into_iter().zip(crowd.stop()) {
+        let all = total(&if version.has_templates() { truth.clone() } else { ipv4(&truth) }).1;
+        let (judge, sums) = &heard.sums[0];
+        let said = total(sums).1;
+        // Six standard deviations, if all were picked at the smaller rate.
+        let deviation = (all as f64 * 7.0).sqrt();
+        assert!((said as f64 - all as f64).abs() < 6.0 * deviation, "{version:?}: {judge}: {said} instead of {all}");
+        assert!(said != all && said > 0);
+        heard.check();
+    }
+}
+
 /// Every so many-th packet is counted.
 fn judge(packets: usize, every: [u16; 2]) {
     let versions = Version::ALL;

@@ -93,7 +93,7 @@ fn port(id: u16, mode: PortMode, flow_in: Option<usize>, sampling: Sampling) -> 
 }
 
 impl Generator {
-    /// Its truth is of the packets that are sampled.
+    /// Its truth is of the packets that are sampled; of all where that is random.
     pub fn new(packets: usize, sampling: [Sampling; 2]) -> Self {
         let flows = 2 * packets.div_ceil(PER_FLOW) + 1000;
         let (mut worker, control, records) = switch(Limits { flows, ..Limits::default() });
@@ -157,7 +157,7 @@ impl Generator {
                 if packets > 0 {
                     let first = seen[flow] & packet.part == 0;
                     seen[flow] |= packet.part;
-                    let every = u64::from(self.sampling[usize::from(tagged)].out_of());
+                    let every = self.every(tagged.into());
                     add(&mut self.truth, packet.key, (first.into(), packets * every, octets * every));
                     add(&mut self.counted, packet.key, (first.into(), packets, octets));
                 }
@@ -174,9 +174,14 @@ impl Generator {
         Generated { truth: self.truth, counted: self.counted, packets: self.sent, flows }
     }
 
+    fn every(&self, port: usize) -> u64 {
+        let sampling = self.sampling[port];
+        if sampling.is_random() { 1 } else { sampling.out_of().into() }
+    }
+
     /// Packets and octets that are counted of what comes by the port: of those that a frame is cut into, the last is shorter.
     fn picked(&mut self, packet: &Packet, port: usize) -> (u64, u64) {
-        let every = u64::from(self.sampling[port].out_of());
+        let every = self.every(port);
         let before = self.passed[port];
         self.passed[port] += packet.packets;
         let picks: Vec<u64> = (1..=packet.packets).filter(|n| (before + n).is_multiple_of(every)).collect();
