@@ -367,6 +367,11 @@ pub enum Aggregation {
     },
 }
 
+/// Octets that a flow between two IPv4 addresses takes in a host's store.
+pub const KEPT_OCTETS: u64 = 144;
+/// Octets of its line for Elastic, about.
+pub const LINE_OCTETS: u64 = 774;
+
 /// Of what a monitor sees, what it counts.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Encode, Decode)]
 pub struct Meter {

@@ -72,6 +72,9 @@ pub enum Query {
         #[n(1)]
         minutes: u32,
     },
+    /// What the store of flows holds.
+    #[n(41)]
+    StoreState,
     /// How much the flow export says in the agent's log, for an hour: 0 what it always does, 1 what it sends beside flows,
     /// 2 every datagram. [`Query::WatchEnd`] without a number sets it to 0.
     #[n(80)]
@@ -109,6 +112,7 @@ impl Query {
                 Some(WHY)
             }
             Query::Stored { .. } => Some(STORE),
+            Query::StoreState => Some(STORE_STATE),
             _ => None,
         }
     }
@@ -124,12 +128,14 @@ pub const CAPTURE: &str = "capture";
 pub const WHY: &str = "why";
 /// The capability of an agent that keeps flows.
 pub const STORE: &str = "store";
+/// The capability of an agent that answers [`Query::StoreState`].
+pub const STORE_STATE: &str = "store-state";
 /// The capability of an agent that answers [`Query::Reconcile`].
 pub const RECONCILE: &str = "reconcile";
 /// The capability of an agent whose flow export can be told to say more.
 pub const EXPORTER_LEVEL: &str = "exporter-level";
 /// The capabilities of an agent of this version.
-pub const CAPABILITIES: [&str; 7] = [SHOW, APPLIED, CAPTURE, WHY, STORE, RECONCILE, EXPORTER_LEVEL];
+pub const CAPABILITIES: [&str; 8] = [SHOW, APPLIED, CAPTURE, WHY, STORE, STORE_STATE, RECONCILE, EXPORTER_LEVEL];
 
 /// Which flows are wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
@@ -155,9 +161,29 @@ pub struct FlowQuery {
     /// Dropped ones only.
     #[n(6)]
     pub dropped: bool,
-    /// At most so many, those with the most octets first. 0 is [`FLOWS_MAX`].
+    /// At most so many, those that come first. 0 is [`FLOWS_MAX`].
     #[n(7)]
     pub top: u32,
+    /// Which come first; `None` is [`Order::Octets`].
+    #[n(8)]
+    pub order: Option<Order>,
+}
+
+/// Which flows come first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum Order {
+    /// Those with the most octets.
+    #[n(0)]
+    Octets,
+    /// Those with the most packets.
+    #[n(1)]
+    Packets,
+    /// Those that have lasted longest.
+    #[n(2)]
+    Duration,
+    /// Those that were seen last.
+    #[n(3)]
+    Recent,
 }
 
 /// Most flows that one answer holds.

@@ -350,6 +350,29 @@ impl ExporterRow {
     }
 }
 
+/// A store of flows. Counts are those since it was started.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
+pub struct StoreRow {
+    /// Where it is on the host.
+    #[n(0)]
+    pub directory: String,
+    /// Finished files.
+    #[n(1)]
+    pub files: u64,
+    /// Octets in them.
+    #[n(2)]
+    pub octets: u64,
+    /// Flows that were stored.
+    #[n(3)]
+    pub stored: u64,
+    /// Flows that the disk did not take.
+    #[n(4)]
+    pub lost: u64,
+    /// Why it takes nothing now.
+    #[n(5)]
+    pub error: Option<String>,
+}
+
 /// Part of [`Answer::Exporters`].
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
 pub struct CacheState {
@@ -577,6 +600,9 @@ pub enum Answer {
     /// To `Watches`.
     #[n(62)]
     Watches(#[n(0)] Vec<WatchRow>),
+    /// To `StoreState`; `None`: none is configured.
+    #[n(41)]
+    Store(#[n(0)] Option<StoreRow>),
     /// To `Reconcile`.
     #[n(15)]
     Reconciled(#[n(0)] Vec<ReconciledRow>),

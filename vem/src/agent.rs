@@ -374,6 +374,10 @@ impl Agent {
                         Some(dir) => stored::answer(&self.switch, dir, &flows, minutes, now),
                         None => Answer::Failed("this host keeps no flows".to_owned()),
                     },
+                    Query::StoreState => {
+                        let dir = self.bootstrap.credentials.store_dir.as_deref();
+                        Answer::Store(dir.and_then(|dir| stored::state(&self.switch, dir)))
+                    }
                     query => answer::answer(&mut self.switch, &query, now),
                 };
                 self.say(FromVem::Answer { id, answer });

@@ -12,13 +12,13 @@ use std::time::Instant;
 use proto::capture::Wanted;
 use proto::name::IfName;
 use proto::passage::WatchRow;
-use proto::query::{FLOWS_MAX, FlowQuery, Query};
+use proto::query::{FLOWS_MAX, FlowQuery, Order, Query};
 use proto::report::{
     AclCountRow, Amount, Answer, CacheState, Counters, DropCount, DropRow, DropSample, FlowRow, MacRow, PortRow,
     ReceivedCopies, ReconciledRow, RuleRef, SessionRow,
 };
 use vswitch::account::classes::{self, Class};
-use vswitch::control::{FlowFilter, LiveFlow, PortCounters, Traffic};
+use vswitch::control::{FlowFilter, FlowOrder, LiveFlow, PortCounters, Traffic};
 use vswitch::flow::record::Outcome;
 use vswitch::observe::mirror::CopyLoss;
 use vswitch::port::PortId;
@@ -70,7 +70,9 @@ pub fn answer(switch: &mut Switch, query: &Query, now: Instant) -> Answer {
             Ok(with_exporter(switch, answer))
         }
         // Needs more than the switch: the agent answers it.
-        Query::Show(_) | Query::Stored { .. } => Ok(Answer::Failed("not a question about the switch".to_owned())),
+        Query::Show(_) | Query::Stored { .. } | Query::StoreState => {
+            Ok(Answer::Failed("not a question about the switch".to_owned()))
+        }
         Query::ClearMacs { vlan, mac } => switch.control().clear_macs(*vlan, *mac).map(|()| Answer::Done),
     };
     answered.unwrap_or_else(|e| Answer::Failed(e.to_string()))
@@ -175,7 +177,14 @@ fn flows(switch: &Switch, wanted: &FlowQuery) -> Asked {
             None => return nothing,
         },
     };
+    let order = match wanted.order {
+        None | Some(Order::Octets) => FlowOrder::Octets,
+        Some(Order::Packets) => FlowOrder::Packets,
+        Some(Order::Duration) => FlowOrder::Duration,
+        Some(Order::Recent) => FlowOrder::Recent,
+    };
     let filter = FlowFilter {
+        order,
         monitors,
         host: wanted.host.map(u128::to_be_bytes),
         protocol: wanted.protocol,

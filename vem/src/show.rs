@@ -260,6 +260,7 @@ fn write_table(answer: &Answer, out: &mut String) -> std::fmt::Result {
         | Answer::Traced(_)
         | Answer::Told(_)
         | Answer::Watches(_)
+        | Answer::Store(_)
         | Answer::Reconciled(_) => {}
     }
     Ok(())

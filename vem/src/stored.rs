@@ -1,4 +1,4 @@
-//! Answers out of the flow store: `show flow records`.
+//! Answers out of the flow store: `show flow records`, `show flow-store`.
 //!
 //! Read by the thread that answers, so bounded to a second and a half.
 
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use proto::addr::{MacAddr, VlanId};
 use proto::name::IfName;
-use proto::query::{FLOWS_MAX, FlowQuery};
-use proto::report::{Answer, FlowRow};
+use proto::query::{FLOWS_MAX, FlowQuery, Order};
+use proto::report::{Answer, FlowRow, StoreRow};
 
 use crate::export::store::ecs::dropped;
 use crate::export::store::nfcapd::Row;
@@ -32,13 +32,32 @@ pub fn answer(switch: &Switch, dir: &Path, wanted: &FlowQuery, minutes: u32, now
         },
     };
     let top = if wanted.top == 0 { FLOWS_MAX } else { wanted.top.min(FLOWS_MAX) };
-    match query::read(dir, since_ms, top as usize, now + PATIENCE, |row| fits(row, wanted, interface)) {
+    let rank = |row: &Row| match wanted.order {
+        None | Some(Order::Octets) => row.octets,
+        Some(Order::Packets) => row.packets,
+        Some(Order::Duration) => row.last_ms.saturating_sub(row.first_ms),
+        Some(Order::Recent) => row.last_ms,
+    };
+    match query::read(dir, since_ms, top as usize, now + PATIENCE, rank, |row| fits(row, wanted, interface)) {
         Ok((rows, matched)) => Answer::Flows(
             rows.iter().map(|row| flow_row(row, wall_ms, &|index| name_of(switch, index))).collect(),
             matched,
         ),
         Err(error) => Answer::Failed(error.to_string()),
     }
+}
+
+/// What the store holds; `None` when none is configured.
+pub fn state(switch: &Switch, dir: &Path) -> Option<StoreRow> {
+    let counts = switch.stored()?;
+    Some(StoreRow {
+        directory: dir.display().to_string(),
+        files: counts.files,
+        octets: counts.octets,
+        stored: counts.stored,
+        lost: counts.lost,
+        error: counts.error.clone(),
+    })
 }
 
 fn index_of(switch: &Switch, name: IfName) -> Option<u32> {

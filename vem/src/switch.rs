@@ -297,6 +297,11 @@ impl Switch {
         self.exporter.rows()
     }
 
+    /// What the store of flows has counted; `None` when there is none.
+    pub fn stored(&self) -> Option<Arc<export::store::Counts>> {
+        self.exporter.stored()
+    }
+
     /// How much the flow export says in the log.
     pub fn debug_exporter(&self, level: u8) {
         self.exporter.debug(level);

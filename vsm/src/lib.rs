@@ -3,6 +3,7 @@
 
 pub mod aaa;
 pub mod args;
+pub mod autonomous;
 pub mod bootstrap;
 pub mod capture;
 pub mod cli;

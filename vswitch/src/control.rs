@@ -40,7 +40,8 @@ pub(crate) use mirror::MirrorSeat;
 use ports::Homes;
 
 pub use figures::{
-    CacheStats, DropSample, FlowFilter, LiveFlow, MacEntry, PortCounters, Reconciled, SessionStats, Traffic, WorkerLoad,
+    CacheStats, DropSample, FlowFilter, FlowOrder, LiveFlow, MacEntry, PortCounters, Reconciled, SessionStats, Traffic,
+    WorkerLoad,
 };
 pub use ports::REPLAN;
 pub use trace::{Sending, Traced};
@@ -443,13 +444,13 @@ impl Control {
         self.ask(0, |reply| Ask::Macs { into: Vec::new(), reply })
     }
 
-    /// The live flows that fit, those with the most octets first and at most `top`, and how many fit in all.
+    /// The live flows that fit, in the order of the filter and at most `top`, and how many fit in all.
     pub fn flows(&self, filter: FlowFilter, top: usize) -> Result<(Vec<LiveFlow>, u64), Error> {
         let top = top.min(self.cache_stats().capacity as usize);
         let question = |reply| Ask::Flows { filter, top, into: Vec::with_capacity(2 * top), reply };
         let (flows, matched): (Vec<_>, Vec<_>) = self.ask_all(0, question)?.into_iter().unzip();
         let mut flows = flows.concat();
-        crate::job::keep_top(&mut flows, top);
+        crate::job::keep_top(&mut flows, filter.order, top);
         Ok((flows, matched.iter().sum()))
     }
 

@@ -5,7 +5,7 @@ use std::sync::mpsc::SyncSender;
 use proto::addr::{MacAddr, VlanId};
 
 use crate::account::classes::Classes;
-use crate::control::{Error, FlowFilter, LiveFlow, MacEntry};
+use crate::control::{Error, FlowFilter, FlowOrder, LiveFlow, MacEntry};
 use crate::flow::entry::{Entry, state};
 use crate::flow::expire::SLICE;
 use crate::flow::record::{EndReason, Outcome, Record};
@@ -102,14 +102,14 @@ impl Job {
                         matched += 1;
                         into.push(LiveFlow { record });
                         if into.len() >= 2 * top {
-                            keep_top(&mut into, top);
+                            keep_top(&mut into, filter.order, top);
                         }
                     }
                 }
                 if to < road.flows.cache.used() {
                     return Some(Job::Flows { filter, top, into, matched, from: to, reply });
                 }
-                keep_top(&mut into, top);
+                keep_top(&mut into, filter.order, top);
                 let _ = reply.send((into, matched));
                 None
             }
@@ -132,9 +132,9 @@ impl Job {
     }
 }
 
-/// The `top` flows with the most octets.
-pub(crate) fn keep_top(flows: &mut Vec<LiveFlow>, top: usize) {
-    flows.sort_unstable_by_key(|flow| std::cmp::Reverse(flow.record.octets));
+/// The `top` first flows.
+pub(crate) fn keep_top(flows: &mut Vec<LiveFlow>, order: FlowOrder, top: usize) {
+    flows.sort_unstable_by_key(|flow| std::cmp::Reverse(order.rank(&flow.record)));
     flows.truncate(top);
 }
 

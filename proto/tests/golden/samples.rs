@@ -15,11 +15,11 @@ use proto::name::IfName;
 use proto::query::{FlowQuery, Query};
 use proto::report::{
     AclCountRow, Amount, Answer, Applied, CacheState, Counters, DropRow, DropSample, ExporterRow, FlowRow, MacRow,
-    PortReport, PortRow, PortState, ReceivedCopies, ReconciledRow, RuleRef, SessionRow,
+    PortReport, PortRow, PortState, ReceivedCopies, ReconciledRow, RuleRef, SessionRow, StoreRow,
 };
 use proto::vlan::PortMode;
 
-pub const VEM_VARIANTS: [&str; 23] = [
+pub const VEM_VARIANTS: [&str; 24] = [
     "hello",
     "enroll",
     "heartbeat",
@@ -43,6 +43,7 @@ pub const VEM_VARIANTS: [&str; 23] = [
     "answer-told",
     "answer-watches",
     "answer-reconciled",
+    "answer-store",
 ];
 
 pub fn vem_variant(message: &FromVem) -> &'static str {
@@ -71,12 +72,14 @@ pub fn vem_variant(message: &FromVem) -> &'static str {
             Answer::Told(_) => "answer-told",
             Answer::Watches(_) => "answer-watches",
             Answer::Reconciled(_) => "answer-reconciled",
+            Answer::Store(_) => "answer-store",
         },
     }
 }
 
-pub const VSM_VARIANTS: [&str; 30] = [
+pub const VSM_VARIANTS: [&str; 31] = [
     "query-stored",
+    "query-store-state",
     "welcome",
     "refuse",
     "enrolled",
@@ -134,6 +137,7 @@ pub fn vsm_variant(message: &FromVsm) -> &'static str {
             Query::CaptureRead(_) => "query-capture-read",
             Query::CaptureEnd(_) => "query-capture-end",
             Query::Stored { .. } => "query-stored",
+            Query::StoreState => "query-store-state",
             Query::Trace(_) => "query-trace",
             Query::WatchBegin(_) => "query-watch-begin",
             Query::ExporterLevel(_) => "query-exporter-level",
@@ -324,6 +328,14 @@ fn answers() -> Vec<Answer> {
             lost: 1,
             ended: Some("the port has lost its device".to_owned()),
         }),
+        Answer::Store(Some(StoreRow {
+            directory: "/var/lib/vem/flows".to_owned(),
+            files: 1,
+            octets: 2,
+            stored: 3,
+            lost: 4,
+            error: Some("No space left on device".to_owned()),
+        })),
         Answer::Reconciled(vec![ReconciledRow {
             port: Some(VETH),
             received: Amount { packets: 1, octets: 2 },
@@ -417,6 +429,7 @@ fn queries() -> Vec<Query> {
             interface: Some(ETH),
             dropped: true,
             top: 10,
+            order: None,
         }),
         Query::AclCounters,
         Query::Sessions,

@@ -60,6 +60,7 @@ pub fn drops_by_rule() -> Answer {
 pub fn queries() -> Vec<Query> {
     vec![
         Query::Stored { flows: FlowQuery::default(), minutes: 10 },
+        Query::StoreState,
         Query::Trace(Imagined { port: VETH, octets: vec![1, 2, 3] }),
         Query::WatchBegin(Watched {
             port: Some(VETH),

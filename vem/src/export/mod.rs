@@ -160,6 +160,7 @@ pub fn start_with(
         configs: ArrayQueue::new(1),
         expected: AtomicU32::new(0),
         rows: ArcSwap::from_pointee(Vec::new()),
+        stored: ArcSwapOption::empty(),
         debug: ArcSwapOption::empty(),
         stop: AtomicBool::new(false),
     });
@@ -179,6 +180,8 @@ struct Shared {
     /// Monitors whose records may come before their configuration.
     expected: AtomicU32,
     rows: ArcSwap<Vec<ExporterRow>>,
+    /// What the store has counted.
+    stored: ArcSwapOption<store::Counts>,
     /// How much is said, and until when.
     debug: ArcSwapOption<(u8, Instant)>,
     stop: AtomicBool,
@@ -222,6 +225,11 @@ impl ExportHandle {
     /// A row for each destination, not older than the thread's last look at the ring.
     pub fn rows(&self) -> Vec<ExporterRow> {
         self.shared.rows.load().as_ref().clone()
+    }
+
+    /// What the store has counted; `None` when there is none.
+    pub fn stored(&self) -> Option<Arc<store::Counts>> {
+        self.shared.stored.load_full()
     }
 
     /// Has the thread say what it sends in the log, for [`DEBUG`]: 1 all but flows, 2 every datagram, 0 nothing.
@@ -338,7 +346,9 @@ impl Worker {
                 self.store = None;
             }
             (None, Some(wanted), Some(dir)) => {
-                self.store = Some(Store::new(dir.clone(), self.credentials.host.clone(), wanted));
+                let mut store = Store::new(dir.clone(), self.credentials.host.clone(), wanted);
+                store.begin(at);
+                self.store = Some(store);
             }
             (None, _, _) => {}
         }
@@ -391,6 +401,10 @@ impl Worker {
         let rows = self.plan.as_ref().map(Plan::rows).unwrap_or_default();
         if **self.shared.rows.load() != rows {
             self.shared.rows.store(Arc::new(rows));
+        }
+        let counts = self.store.as_ref().map(Store::counts);
+        if self.shared.stored.load().as_deref() != counts {
+            self.shared.stored.store(counts.cloned().map(Arc::new));
         }
     }
 }

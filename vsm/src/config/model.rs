@@ -84,6 +84,8 @@ pub struct Model {
     pub samplers: BTreeMap<String, FlowSampler>,
     /// `flow internal-prefix PREFIX`; when there are none, the VMs are inside.
     pub internal_prefixes: BTreeSet<Prefix>,
+    /// `flow as-file`: file of `bootflash:` with the autonomous systems of addresses.
+    pub as_file: Option<String>,
     /// `flow-store`
     pub flow_store: Option<super::flow::FlowStore>,
     /// Port profiles.
@@ -290,6 +292,7 @@ impl Default for Model {
             monitors: BTreeMap::new(),
             samplers: BTreeMap::new(),
             internal_prefixes: BTreeSet::new(),
+            as_file: None,
             flow_store: None,
             profiles: BTreeMap::from([
                 (QUARANTINE_UPLINK.to_owned(), quarantine(ProfileType::Ethernet)),

@@ -20,6 +20,7 @@ const REPLACED: &[&str] = &[
     "filter access-group ",
     "filter bpf ",
     "sampling ",
+    "flow as-file ",
     "erspan-id ",
     "destination ip ",
     "origin ip-address ",

@@ -387,6 +387,7 @@ pub fn model() -> impl Strategy<Value = Model> {
             ecs,
         })),
         btree_map(name(), sampler(), 0..4),
+        of("[a-z]{1,8}\\.csv"),
     );
     let profile = (name(), any::<bool>(), of(line()), of(any::<Index>()), any::<bool>(), settings());
     let interfaces = btree_map(if_name(), (of(line()), of(name()), of(any::<Index>()), settings()), 0..6);
@@ -405,7 +406,7 @@ pub fn model() -> impl Strategy<Value = Model> {
             ((hostname, (roles, users, picked, aaa), logging), lines, domain_id, vems),
             vlans,
             acls,
-            (records, exporters, monitors, internal_prefixes, flow_store, samplers),
+            (records, exporters, monitors, internal_prefixes, flow_store, samplers, as_file),
             profiles,
             interfaces,
             macs,
@@ -425,6 +426,7 @@ pub fn model() -> impl Strategy<Value = Model> {
             internal_prefixes,
             flow_store,
             samplers,
+            as_file,
             static_macs,
             mac_aging_s,
             sessions,

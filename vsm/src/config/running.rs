@@ -187,13 +187,16 @@ fn flow(out: &mut Text, model: &Model) {
         out.said("description", &sampler.description);
         sampler.mode.iter().for_each(|mode| out.line(1, mode_line(*mode)));
     }
-    if !model.internal_prefixes.is_empty() || model.flow_store.is_some() {
+    if !model.internal_prefixes.is_empty() || model.flow_store.is_some() || model.as_file.is_some() {
         out.blank();
     }
     if let Some(store) = model.flow_store {
         let size = store.size_mib.map(|mib| format!(" size {mib}")).unwrap_or_default();
         let keep = store.keep_h.map(|hours| format!(" keep {hours}")).unwrap_or_default();
         out.line(0, format_args!("flow-store{size}{keep}{}", if store.ecs { " ecs" } else { "" }));
+    }
+    if let Some(file) = &model.as_file {
+        out.line(0, format_args!("flow as-file bootflash:{file}"));
     }
     model.internal_prefixes.iter().for_each(|prefix| out.line(0, format_args!("flow internal-prefix {prefix}")));
 }

@@ -107,9 +107,37 @@ pub struct LiveFlow {
     pub record: Record,
 }
 
+/// Which flows come first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum FlowOrder {
+    /// Those with the most octets.
+    #[default]
+    Octets,
+    /// Those with the most packets.
+    Packets,
+    /// Those that have lasted longest.
+    Duration,
+    /// Those that were seen last.
+    Recent,
+}
+
+impl FlowOrder {
+    /// The larger it is, the earlier the flow comes.
+    pub(crate) fn rank(self, record: &Record) -> u64 {
+        match self {
+            FlowOrder::Octets => record.octets,
+            FlowOrder::Packets => record.packets,
+            FlowOrder::Duration => record.last.since(record.first).as_nanos() as u64,
+            FlowOrder::Recent => record.last.ns(),
+        }
+    }
+}
+
 /// Which flows are wanted. Filters that are `None` match everything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct FlowFilter {
+    /// Which come first.
+    pub order: FlowOrder,
     /// Watched by one of these monitors; 0 is any flow.
     pub monitors: MonitorSet,
     /// That address at either end, v4-mapped.

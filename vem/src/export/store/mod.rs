@@ -87,6 +87,11 @@ impl Store {
         Store { dir, host, config, rows, since_ms: 0, open: None, retry_ms: 0, counts }
     }
 
+    /// Looks at what is there.
+    pub fn begin(&mut self, at: Moment) {
+        self.expire(at);
+    }
+
     /// Takes another configuration.
     pub fn configure(&mut self, config: Config) {
         if config.ecs != self.config.ecs {

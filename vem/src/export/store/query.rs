@@ -22,7 +22,7 @@ pub enum Error {
     Late,
 }
 
-/// The `most` flows with the most octets that ended at or after `since_ms` and are `wanted`, and how many there were.
+/// The `most` flows of highest `rank` that ended at or after `since_ms` and are `wanted`, and how many there were.
 ///
 /// # Errors
 /// A file can't be read, or there is too much to read before `end`.
@@ -31,6 +31,7 @@ pub fn read(
     since_ms: u64,
     most: usize,
     end: Instant,
+    rank: impl Fn(&Row) -> u64,
     wanted: impl Fn(&Row) -> bool,
 ) -> Result<(Vec<Row>, u64), Error> {
     let mut found = Vec::new();
@@ -59,15 +60,15 @@ pub fn read(
                 found.push(row);
             }
             if found.len() > most.saturating_mul(4) {
-                keep(&mut found, most);
+                keep(&mut found, &rank, most);
             }
         }
     }
-    keep(&mut found, most);
+    keep(&mut found, &rank, most);
     Ok((found, matched))
 }
 
-fn keep(rows: &mut Vec<Row>, most: usize) {
-    rows.sort_by_key(|row| std::cmp::Reverse(row.octets));
+fn keep(rows: &mut Vec<Row>, rank: impl Fn(&Row) -> u64, most: usize) {
+    rows.sort_by_key(|row| std::cmp::Reverse(rank(row)));
     rows.truncate(most);
 }

@@ -82,17 +82,17 @@ fn what_a_process_left_is_read_and_gets_a_name() {
     store.tick(at(12));
     drop(store);
     let end = StdInstant::now() + Duration::from_secs(5);
-    let (rows, matched) = query::read(&path, BOOT_MS, 3, end, |row| row.protocol == 6).unwrap();
+    let (rows, matched) = query::read(&path, BOOT_MS, 3, end, |row| row.octets, |row| row.protocol == 6).unwrap();
     assert_eq!((rows.len(), matched), (3, 7), "those with the most octets");
     assert_eq!(rows[0].octets, 106);
-    assert_eq!(query::read(&path, BOOT_MS + 11_000, 9, end, |_| true).unwrap().1, 0, "since");
+    assert_eq!(query::read(&path, BOOT_MS + 11_000, 9, end, |row| row.octets, |_| true).unwrap().1, 0, "since");
     let mut store = Store::new(path.clone(), "h".into(), Config { ecs: false, ..CONFIG });
     push(&mut store, 1, 20);
     store.tick(at(22));
-    assert_eq!(query::read(&path, 0, 9, end, |_| true).unwrap().1, 8);
+    assert_eq!(query::read(&path, 0, 9, end, |row| row.octets, |_| true).unwrap().1, 8);
     assert_eq!(files(&path).len(), 1);
     assert!(matches!(
-        query::read(&path, 0, 9, StdInstant::now() - Duration::from_secs(1), |_| true),
+        query::read(&path, 0, 9, StdInstant::now() - Duration::from_secs(1), |row| row.octets, |_| true),
         Err(query::Error::Late)
     ));
     let left = files(&path).remove(0).path;
@@ -210,4 +210,18 @@ fn the_dashboard_for_elastic_asks_for_fields_that_are_written() {
         }
     }
     assert!(asked > 15, "{asked}");
+}
+
+/// What the supervisor reckons with.
+#[test]
+fn a_flow_takes_the_room_that_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::new(dir.path().into(), "host1".into(), CONFIG);
+    push(&mut store, 4000, 10);
+    store.write(at(10));
+    let length = |name: &str| fs::metadata(dir.path().join(name)).unwrap().len();
+    let frame = nfcapd::HEADER as u64 + nfcapd::BLOCK_HEADER as u64;
+    assert_eq!((length(CURRENT) - frame) / 4000, proto::flow::KEPT_OCTETS);
+    let line = length(ecs::CURRENT) / 4000;
+    assert!(line.abs_diff(proto::flow::LINE_OCTETS) < line / 10, "{line} octets a line");
 }

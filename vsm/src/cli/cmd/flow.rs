@@ -1,5 +1,6 @@
 //! Flow export: records. Exporters are in [`super::flow_exporter`], monitors in [`super::flow_monitor`].
 
+use super::source::file_name;
 use super::target::{edit_record, make_room, short, some, text, wanted};
 use crate::cli::render::Output;
 use crate::cli::session::{Session, Subject};
@@ -12,6 +13,8 @@ pub const WORDS: &[(&str, &str)] = &[
     ("flow", "Flow export"),
     ("record", "Which fields are exported"),
     ("internal-prefix", "Addresses that are inside"),
+    ("as-file", "Autonomous systems of addresses"),
+    ("file", "File of bootflash:"),
     ("filter", "Which frames are counted"),
     ("entries", "Most flows of the monitor"),
     ("size", "As entries"),
@@ -176,6 +179,13 @@ pub fn commands() -> Vec<Command> {
     ));
     commands.push(command(
         CONFIG,
+        "flow as-file <file:word>",
+        "File of bootflash: with the autonomous systems of addresses, for 'show flow top as'",
+        "flow as-file [<file:word>]",
+        as_file,
+    ));
+    commands.push(command(
+        CONFIG,
         "flow-store [size <mib:num:16-1000000>] [keep <hours:num:1-8760>] [ecs]",
         "Keep what the flow monitors report on the hosts",
         "flow-store [size <mib:num:16-1000000>] [keep <hours:num:1-8760>] [ecs]",
@@ -266,6 +276,17 @@ fn internal_prefix(session: &mut Session, args: &Args) -> Result<Output, Error> 
         }
         make_room(prefixes.contains(&prefix), prefixes.len(), INTERNAL_PREFIXES_MAX, "internal prefixes")?;
         prefixes.insert(prefix);
+        Ok(Vec::new())
+    }))
+}
+
+fn as_file(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let file = match args.negated {
+        true => None,
+        false => Some(file_name(&text(args, "file")?)?),
+    };
+    session.edit(Box::new(move |model| {
+        model.as_file = file;
         Ok(Vec::new())
     }))
 }

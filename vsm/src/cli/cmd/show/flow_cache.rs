@@ -4,7 +4,7 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 
-use proto::query::{FLOWS_MAX, FlowQuery, Query};
+use proto::query::{FLOWS_MAX, FlowQuery, Order, Query};
 use proto::report::{Answer, FlowRow};
 use serde_json::Value;
 
@@ -23,7 +23,9 @@ const WORDS: &[(&str, &str)] = &[
     ("port", "Flows from or to a TCP or UDP port"),
     ("protocol", "Flows of an IP protocol"),
     ("slot", "Module number"),
-    ("top", "Those with the most octets"),
+    ("sort", "Which flows come first"),
+    ("order", "Most octets, most packets, longest, or seen last"),
+    ("top", "Those that come first"),
     ("count", "Flows"),
     ("records", "Flows that the hosts have kept"),
     ("last", "That ended in the last minutes"),
@@ -36,16 +38,16 @@ pub fn commands() -> Vec<Command> {
         exec(
             "show flow monitor [<name:word>] cache [ host { <ip:ip> | <ip6:ip6> } | protocol { <number:num:0-255> | \
          <protocol=icmp|igmp|tcp|udp|gre|esp|icmpv6> } | port <port:port> | vlan <vlan:vlan> | interface <if:if> \
-         | dropped | top <count:num:1-10000> | module <slot:num:3-66> ]*",
-            "Display flows, those with the most octets first",
+         | dropped | sort <order=octets|packets|duration|recent> | top <count:num:1-10000> | module <slot:num:3-66> ]*",
+            "Display flows, those with the most octets first unless said",
             WORDS,
             show,
         ),
         exec(
             "show flow records last <minutes:num:1-10080> [ host { <ip:ip> | <ip6:ip6> } | protocol { <number:num:0-255> | \
          <protocol=icmp|igmp|tcp|udp|gre|esp|icmpv6> } | port <port:port> | vlan <vlan:vlan> | interface <if:if> \
-         | dropped | top <count:num:1-10000> | module <slot:num:3-66> ]*",
-            "Display flows that the hosts have kept, those with the most octets first",
+         | dropped | sort <order=octets|packets|duration|recent> | top <count:num:1-10000> | module <slot:num:3-66> ]*",
+            "Display flows that the hosts have kept, those with the most octets first unless said",
             WORDS,
             stored,
         ),
@@ -60,10 +62,10 @@ fn stored(session: &mut Session, args: &Args) -> Result<Output, Error> {
         return Err(Error::Refused("No flows are kept: there is no flow-store".to_owned()));
     }
     let flows = FlowQuery { top: args.number("count").unwrap_or(STORED), ..query(args) };
-    let (top, minutes) = (flows.top, args.number("minutes").unwrap_or(1));
+    let (top, order, minutes) = (flows.top, flows.order, args.number("minutes").unwrap_or(1));
     let slot = args.number("slot").and_then(|slot| u8::try_from(slot).ok());
     let (flows, fitting, asked) = gathered(session, Query::Stored { flows, minutes }, slot);
-    Ok(asked.warn(listed(flows, fitting, top as usize, "kept")))
+    Ok(asked.warn(listed(flows, fitting, top as usize, order, "kept")))
 }
 
 type Gathered = (Vec<(u8, FlowRow)>, u64, Asked<(Vec<FlowRow>, u64)>);
@@ -84,9 +86,10 @@ fn show(session: &mut Session, args: &Args) -> Result<Output, Error> {
     known(args, model.monitors.contains_key(args.text("name").unwrap_or_default()), "Flow monitor")?;
     let query = query(args);
     let top = if query.top == 0 { FLOWS_MAX } else { query.top };
+    let order = query.order;
     let slot = args.number("slot").and_then(|slot| u8::try_from(slot).ok());
     let (flows, fitting, asked) = gathered(session, Query::Flows(query), slot);
-    Ok(asked.warn(cache(flows, fitting, top as usize)))
+    Ok(asked.warn(cache(flows, fitting, top as usize, order)))
 }
 
 fn query(args: &Args) -> FlowQuery {
@@ -104,6 +107,26 @@ fn query(args: &Args) -> FlowQuery {
         interface: args.interface("if"),
         dropped: args.has("dropped"),
         top: args.number("count").unwrap_or(0),
+        order: args.text("order").and_then(order),
+    }
+}
+
+fn order(word: &str) -> Option<Order> {
+    match word {
+        "packets" => Some(Order::Packets),
+        "duration" => Some(Order::Duration),
+        "recent" => Some(Order::Recent),
+        _ => None,
+    }
+}
+
+/// The larger it is, the earlier the flow comes.
+fn rank(order: Option<Order>, row: &FlowRow) -> u64 {
+    match order {
+        None | Some(Order::Octets) => row.octets,
+        Some(Order::Packets) => row.packets,
+        Some(Order::Duration) => row.first_ms_ago.saturating_sub(row.last_ms_ago),
+        Some(Order::Recent) => u64::MAX - row.last_ms_ago,
     }
 }
 
@@ -147,13 +170,13 @@ fn flags_word(row: &FlowRow) -> String {
     [(0, 'F'), (1, 'S'), (2, 'R'), (3, 'P'), (4, 'A'), (5, 'U')].into_iter().map(flag).collect()
 }
 
-/// The flows with the most octets, of `fitting` in all.
-pub fn cache(flows: Vec<(u8, FlowRow)>, fitting: u64, top: usize) -> Output {
-    listed(flows, fitting, top, "in the caches")
+/// The flows that come first, of `fitting` in all.
+pub fn cache(flows: Vec<(u8, FlowRow)>, fitting: u64, top: usize, order: Option<Order>) -> Output {
+    listed(flows, fitting, top, order, "in the caches")
 }
 
-fn listed(mut flows: Vec<(u8, FlowRow)>, fitting: u64, top: usize, place: &str) -> Output {
-    flows.sort_by_key(|(slot, row)| (std::cmp::Reverse(row.octets), *slot, row.src, row.dst, row.src_port));
+fn listed(mut flows: Vec<(u8, FlowRow)>, fitting: u64, top: usize, order: Option<Order>, place: &str) -> Output {
+    flows.sort_by_key(|(slot, row)| (std::cmp::Reverse(rank(order, row)), *slot, row.src, row.dst, row.src_port));
     flows.truncate(top);
     let mut columns = crate::cli::render::Table::new("flow")
         .right("Mod", "mod", 3)
@@ -285,18 +308,31 @@ pub(super) mod tests {
         let arp = FlowRow { ethertype: 0x0806, src: 0, dst: 0, protocol: 0, output: None, vlan: None, ..row(60) };
         let sampled = FlowRow { sampled: Some(100), ..row(700) };
         let flows = vec![(3, ping), (4, row(150_000)), (3, arp), (3, udp6), (4, sampled)];
-        sample::check("flow_monitor_cache", &cache(flows.clone(), 40, 100));
+        sample::check("flow_monitor_cache", &cache(flows.clone(), 40, 100, None));
         let kept = flows.iter().map(|(slot, row)| (*slot, FlowRow { sampled: row.sampled.map(|_| 0), ..row.clone() }));
-        sample::check("flow_records", &listed(kept.collect(), 40, 100, "kept"));
-        let top = cache(flows, 40, 1).json.unwrap();
+        sample::check("flow_records", &listed(kept.collect(), 40, 100, None, "kept"));
+        let top = cache(flows, 40, 1, None).json.unwrap();
         assert_eq!(top["TABLE_flow"]["ROW_flow"]["octets"], "150000");
-        assert_eq!(cache(Vec::new(), 0, 9).text.lines().next(), Some("0 flows in the caches, 0 shown"));
+        assert_eq!(cache(Vec::new(), 0, 9, None).text.lines().next(), Some("0 flows in the caches, 0 shown"));
+    }
+
+    #[test]
+    fn what_comes_first_can_be_said() {
+        let many = FlowRow { packets: 99, ..row(1) };
+        let long = FlowRow { first_ms_ago: 90_000, ..row(2) };
+        let late = FlowRow { last_ms_ago: 0, first_ms_ago: 0, ..row(3) };
+        let flows = [(3, row(9)), (3, many), (4, long), (5, late)];
+        let first = |order| {
+            let shown = cache(flows.to_vec(), 4, 1, order).json.unwrap();
+            shown["TABLE_flow"]["ROW_flow"]["octets"].as_str().unwrap().to_owned()
+        };
+        assert_eq!([None, Some(Order::Octets)].map(first), ["9", "9"]);
+        assert_eq!([Order::Packets, Order::Duration, Order::Recent].map(|order| first(Some(order))), ["1", "2", "3"]);
     }
 
     #[test]
     fn filters_come_in_any_order() {
-        let line =
-            "show flow monitor visibility cache top 5 dropped host 10.0.0.1 proto icmp vlan 10 int veth 3 port www";
+        let line = "show flow monitor visibility cache top 5 sort recent dropped host 10.0.0.1 proto icmp vlan 10 int veth 3 port www";
         assert!(!pieces(line).is_empty());
         let parsed = parse(Tree::shared(), Mode::Exec, line).unwrap().unwrap();
         let wanted = FlowQuery {
@@ -308,6 +344,7 @@ pub(super) mod tests {
             interface: Some(IfName::Vethernet(3)),
             dropped: true,
             top: 5,
+            order: Some(Order::Recent),
         };
         assert_eq!(query(&parsed.args), wanted);
         assert_eq!(query(&Args::default()), FlowQuery::default());

@@ -1,25 +1,24 @@
 //! `show flow top` and `show flow local-only`: who moves most, and what no physical switch has seen, over all modules.
 //!
-//! Both add up the flows that are in the caches now. A conversation between two hosts is in the caches of both: it is
+//! Both add up the flows that are in the caches now, or with `last` those that the hosts have kept. A conversation between two hosts is in the caches of both: it is
 //! counted where its frames come from a VM, and not again where they arrive by an uplink. What was dropped is not counted,
 //! `show flow monitor cache dropped` has it. Each module tells its flows with the most octets only, and the head says if
 //! there are more.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv6Addr;
+use std::collections::BTreeMap;
 
-use proto::addr::MacAddr;
-use proto::name::IfName;
 use proto::query::{FlowQuery, Query};
-use proto::report::{Answer, FlowRow};
+use proto::report::Answer;
 
 use super::exec;
 use super::flow_cache::{is_ip, protocol_word};
+use super::flow_seen::{Flow, Seen, Way};
 use super::gather::{Port, ask, known_ports};
+use crate::autonomous;
+use crate::cli::cmd::source::refused;
 use crate::cli::render::{Output, Table, leaves, merged};
 use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error};
-use crate::config::flow::Prefix;
 
 const WORDS: &[(&str, &str)] = &[
     ("top", "Who moves most, of the flows that are in the caches"),
@@ -32,6 +31,9 @@ const WORDS: &[(&str, &str)] = &[
     ("outbound", "From inside to outside"),
     ("internal", "From inside to inside"),
     ("external", "From outside to outside"),
+    ("as", "By autonomous system, as the file of 'flow as-file' has them"),
+    ("last", "Flows that the hosts have kept and that ended in the last minutes"),
+    ("minutes", "Minutes"),
     ("limit", "Rows to show"),
     ("count", "Rows; 10 unless said"),
     ("local-only", "Conversations that never left a host"),
@@ -43,8 +45,8 @@ const ROWS: usize = 10;
 pub fn commands() -> Vec<Command> {
     vec![
         exec(
-            "show flow top <by=ip|profile|vm|port|conversation> [<way=inbound|outbound|internal|external>] \
-             [limit <count:num:1-1000>]",
+            "show flow top <by=ip|as|profile|vm|port|conversation> [<way=inbound|outbound|internal|external>] \
+             [last <minutes:num:1-10080>] [limit <count:num:1-1000>]",
             "Display who moves most",
             WORDS,
             |session, args| {
@@ -54,7 +56,7 @@ pub fn commands() -> Vec<Command> {
             },
         ),
         exec(
-            "show flow local-only [limit <count:num:1-1000>]",
+            "show flow local-only [last <minutes:num:1-10080>] [limit <count:num:1-1000>]",
             "Display the conversations that never left a host",
             WORDS,
             |session, args| shown(session, args, local_only),
@@ -63,42 +65,47 @@ pub fn commands() -> Vec<Command> {
 }
 
 fn shown(session: &Session, args: &Args, render: impl Fn(&Seen, usize) -> Output) -> Result<Output, Error> {
+    let model = session.handle.model();
+    let minutes = args.number("minutes");
+    if minutes.is_some() && model.flow_store.is_none() {
+        return Err(Error::Refused("No flows are kept: there is no flow-store".to_owned()));
+    }
+    let (systems, warning) = match args.text("by") {
+        Some("as") => systems(session, model.as_file.as_deref())?,
+        _ => (None, String::new()),
+    };
+    let flows = FlowQuery::default();
+    let query = minutes.map_or(Query::Flows(flows.clone()), |minutes| Query::Stored { flows, minutes });
     let ports = known_ports(session, &Args::default())?;
-    let asked = ask(session, Query::Flows(FlowQuery::default()), None, |answer| match answer {
+    let mut asked = ask(session, query, None, |answer| match answer {
         Answer::Flows(rows, fitting) => Some(vec![(rows, fitting)]),
         _ => None,
     });
+    asked.warnings.push_str(&warning);
     let rows = args.number("count").map_or(ROWS, |count| count as usize);
-    let seen = Seen::new(&asked.rows, &ports, &session.handle.model().internal_prefixes);
-    Ok(asked.warn(render(&seen, rows)))
+    let mut seen = Seen::new(&asked.rows, &ports, &model.internal_prefixes);
+    if let Some(minutes) = minutes {
+        seen = seen.kept(minutes);
+    }
+    if let Some(systems) = &systems {
+        seen = seen.with_systems(systems);
+    }
+    let output = render(&seen, rows);
+    Ok(asked.warn(output))
 }
 
-/// Between which sides of the edge a flow goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Way {
-    /// From outside to inside.
-    Inbound,
-    /// From inside to outside.
-    Outbound,
-    /// Inside only.
-    Internal,
-    /// Outside only.
-    External,
-}
-
-impl Way {
-    fn named(word: &str) -> Option<Way> {
-        [Way::Inbound, Way::Outbound, Way::Internal, Way::External].into_iter().find(|way| way.name() == word)
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Way::Inbound => "inbound",
-            Way::Outbound => "outbound",
-            Way::Internal => "internal",
-            Way::External => "external",
-        }
-    }
+/// The table of autonomous systems, and what is to be said of it.
+fn systems(session: &Session, file: Option<&str>) -> Result<(Option<autonomous::Table>, String), Error> {
+    let Some(file) = file else {
+        return Err(Error::Refused("No autonomous systems are known: there is no 'flow as-file'".to_owned()));
+    };
+    let text = session.handle.lifecycle().files.read(file).map_err(refused)?;
+    let text = text.ok_or_else(|| Error::Refused(format!("bootflash:{file} does not exist")))?;
+    let table = autonomous::Table::read(&text);
+    let warning = table.unread.map(|(count, first)| {
+        format!("Warning: bootflash:{file}: {count} lines can't be read, line {first} is the first\n")
+    });
+    Ok((Some(table), warning.unwrap_or_default()))
 }
 
 /// What the rows are of.
@@ -106,6 +113,8 @@ impl Way {
 pub enum By {
     /// Addresses.
     Ip,
+    /// Autonomous systems.
+    As,
     /// Port profiles.
     Profile,
     /// VMs.
@@ -119,105 +128,13 @@ pub enum By {
 impl By {
     fn named(word: &str) -> By {
         match word {
+            "as" => By::As,
             "profile" => By::Profile,
             "vm" => By::Vm,
             "port" => By::Port,
             "conversation" => By::Conversation,
             _ => By::Ip,
         }
-    }
-}
-
-/// One flow, and what is known of its ends.
-struct Flow<'a> {
-    slot: u8,
-    row: &'a FlowRow,
-    /// All of them, as they are estimated to be where one of so many was counted.
-    packets: u64,
-    octets: u64,
-    way: Way,
-    /// The ports of the VMs at its ends, on whichever module.
-    ends: [Option<&'a Port>; 2],
-}
-
-impl Flow<'_> {
-    /// It came from a VM and went to another on the same host: no cable has carried it.
-    fn is_local(&self) -> bool {
-        let vm = |name: Option<IfName>| matches!(name, Some(IfName::Vethernet(_)));
-        vm(self.row.input) && vm(self.row.output)
-    }
-
-    /// Both addresses, of IP or else of the cards.
-    fn addresses(&self) -> [String; 2] {
-        let ip = |bits: u128| Ipv6Addr::from_bits(bits).to_canonical().to_string();
-        match is_ip(self.row) {
-            true => [ip(self.row.src), ip(self.row.dst)],
-            false => [self.row.src_mac.to_string(), self.row.dst_mac.to_string()],
-        }
-    }
-}
-
-/// The flows of all modules, each once.
-pub struct Seen<'a> {
-    flows: Vec<Flow<'a>>,
-    /// Flows that the modules have, and told.
-    there: (u64, u64),
-    /// Flows whose figures are estimates.
-    sampled: usize,
-}
-
-impl<'a> Seen<'a> {
-    /// Of what the modules told; `prefixes` are inside, and when there are none the VMs are.
-    pub fn new(told: &'a [(u8, (Vec<FlowRow>, u64))], ports: &'a [Port], prefixes: &BTreeSet<Prefix>) -> Self {
-        let by_name: BTreeMap<IfName, &Port> = ports.iter().map(|port| (port.name, port)).collect();
-        let vms = ports.iter().filter(|port| matches!(port.name, IfName::Vethernet(_)));
-        let by_mac: BTreeMap<MacAddr, &Port> =
-            vms.filter_map(|port| Some((port.report.as_ref()?.mac?, port))).collect();
-        let vm = |name: Option<IfName>, mac: MacAddr| match name {
-            Some(name @ IfName::Vethernet(_)) => by_name.get(&name).copied(),
-            _ => by_mac.get(&mac).copied(),
-        };
-        let flow = |slot: u8, row: &'a FlowRow| {
-            let ends = [vm(row.input, row.src_mac), vm(row.output, row.dst_mac)];
-            let comes_again = matches!(row.input, Some(IfName::Ethernet { .. })) && ends[0].is_some();
-            let way = way(row, [ends[0].is_some(), ends[1].is_some()], prefixes);
-            let all = |counted: u64| counted.saturating_mul(row.sampled.unwrap_or(1).max(1).into());
-            let (packets, octets) = (all(row.packets), all(row.octets));
-            (!comes_again && row.dropped.is_none()).then_some(Flow { slot, row, packets, octets, way, ends })
-        };
-        let flows = told.iter().flat_map(|(slot, (rows, _))| rows.iter().filter_map(move |row| flow(*slot, row)));
-        let flows: Vec<Flow<'_>> = flows.collect();
-        let sampled = flows.iter().filter(|flow| flow.row.sampled.is_some()).count();
-        let there = told.iter().fold((0, 0), |sum, (_, (rows, all))| (sum.0 + all, sum.1 + rows.len() as u64));
-        Seen { flows, there, sampled }
-    }
-
-    fn head(&self) -> String {
-        let (there, told) = self.there;
-        let mut head = match there > told {
-            true => format!("Of {there} flows in the caches the {told} with the most octets\n"),
-            false => String::new(),
-        };
-        if self.sampled > 0 {
-            head += &format!("{} flows are sampled: their packets and octets are estimates\n", self.sampled);
-        }
-        head
-    }
-}
-
-fn way(row: &FlowRow, is_vm: [bool; 2], prefixes: &BTreeSet<Prefix>) -> Way {
-    let inside = |bits: u128| prefixes.iter().any(|prefix| prefix.contains(bits));
-    let [from, to] = match () {
-        () if is_ip(row) && !prefixes.is_empty() => [inside(row.src), inside(row.dst)],
-        // A group is on the side of whoever speaks to it.
-        () if row.dst_mac.is_multicast() => [is_vm[0], is_vm[0]],
-        () => is_vm,
-    };
-    match (from, to) {
-        (true, true) => Way::Internal,
-        (true, false) => Way::Outbound,
-        (false, true) => Way::Inbound,
-        (false, false) => Way::External,
     }
 }
 
@@ -249,7 +166,7 @@ impl Sum {
 }
 
 /// The keys that a flow counts for, each with the direction: sent by it, or received.
-fn keys(flow: &Flow<'_>, by: By) -> Vec<([String; 2], usize)> {
+fn keys(seen: &Seen<'_>, flow: &Flow<'_>, by: By) -> Vec<([String; 2], usize)> {
     let one = |key: String| [key, String::new()];
     let of_ends = |name: &dyn Fn(&Port) -> String| {
         let names = flow.ends.map(|port| port.map_or_else(|| "(outside)".to_owned(), name));
@@ -259,6 +176,10 @@ fn keys(flow: &Flow<'_>, by: By) -> Vec<([String; 2], usize)> {
     match by {
         By::Ip if !is_ip(flow.row) => Vec::new(),
         By::Ip => vec![(one(a), 0), (one(b), 1)],
+        By::As if !is_ip(flow.row) => Vec::new(),
+        By::As => {
+            [flow.row.src, flow.row.dst].map(|address| one(system(seen, address))).into_iter().zip([0, 1]).collect()
+        }
         By::Conversation if a <= b => vec![([a, b], 0)],
         By::Conversation => vec![([b, a], 1)],
         By::Vm => of_ends(&|port| vm_name(port)),
@@ -270,6 +191,12 @@ fn keys(flow: &Flow<'_>, by: By) -> Vec<([String; 2], usize)> {
             if has_ports { vec![(key, usize::from(to < from))] } else { Vec::new() }
         }
     }
+}
+
+/// `64500 Example`
+fn system(seen: &Seen<'_>, address: u128) -> String {
+    let named = |system: &autonomous::System| format!("{} {}", system.number, system.name).trim_end().to_owned();
+    seen.system(address).map_or_else(|| "(unknown)".to_owned(), named)
 }
 
 fn vm_name(port: &Port) -> String {
@@ -287,7 +214,7 @@ pub fn top(seen: &Seen<'_>, by: By, way: Option<Way>, rows: usize) -> Output {
     let flows: Vec<&Flow<'_>> = seen.flows.iter().filter(|flow| way.is_none_or(|way| way == flow.way)).collect();
     let mut sums: BTreeMap<[String; 2], Sum> = BTreeMap::new();
     for flow in &flows {
-        let keys = keys(flow, by);
+        let keys = keys(seen, flow, by);
         let is_same = matches!(keys.as_slice(), [(a, _), (b, _)] if a == b);
         for (at, (key, direction)) in keys.into_iter().enumerate() {
             let sum = sums.entry(key).or_default();
@@ -311,6 +238,7 @@ pub fn top(seen: &Seen<'_>, by: By, way: Option<Way>, rows: usize) -> Output {
                 By::Profile => ("Port profile", "profile"),
                 By::Vm => ("VM", "vm"),
                 By::Port => ("Port", "port"),
+                By::As => ("AS", "as"),
                 _ => ("Address", "address"),
             };
             table.left(header, key, 20).right("Sent", "sent", 12).right("Received", "received", 12)
@@ -400,6 +328,14 @@ pub fn local_only(seen: &Seen<'_>, rows: usize) -> Output {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proto::addr::MacAddr;
+    use proto::name::IfName;
+    use proto::report::FlowRow;
+
+    use crate::config::model::Prefix;
+
     use super::*;
     use crate::cli::cmd::show::flow_cache::tests::row;
     use crate::cli::cmd::show::sample;
@@ -452,6 +388,10 @@ mod tests {
         let seen = Seen::new(&told, &ports, &BTreeSet::new());
         sample::check("flow_top_ip", &top(&seen, By::Ip, None, 10));
         sample::check("flow_top_conversation", &top(&seen, By::Conversation, None, 2));
+        let text = "10.0.0.0/30 64500 Example\n2001:db8::/32 64501 Documentation\n";
+        let systems = crate::autonomous::Table::read(text);
+        let by_system = Seen::new(&told, &ports, &BTreeSet::new()).kept(60).with_systems(&systems);
+        sample::check("flow_top_as", &top(&by_system, By::As, None, 10));
         sample::check("flow_top_vm", &top(&seen, By::Vm, None, 10));
         sample::check("flow_top_profile", &top(&seen, By::Profile, None, 10));
         sample::check("flow_top_port", &top(&seen, By::Port, None, 10));

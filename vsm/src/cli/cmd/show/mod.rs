@@ -17,6 +17,8 @@ pub mod feature;
 pub mod flow;
 pub mod flow_cache;
 pub mod flow_reconciliation;
+mod flow_seen;
+pub mod flow_store;
 pub mod flow_top;
 pub mod gather;
 pub mod history;
@@ -70,6 +72,7 @@ pub fn files() -> Vec<(&'static str, Vec<Command>)> {
         flow::commands(),
         flow_cache::commands(),
         flow_reconciliation::commands(),
+        flow_store::commands(),
         flow_top::commands(),
         history::commands(),
         interface::commands(),
