@@ -59,6 +59,12 @@ pub struct HostConfig {
     /// Where flows are kept, if they are.
     #[n(19)]
     pub store: Option<crate::flow::Store>,
+    /// IPv4 addresses of the modules, when copies go from host to host: what goes between them is not copied.
+    #[n(18)]
+    pub hosts: Option<Vec<u32>>,
+    /// That of this module.
+    #[n(20)]
+    pub address: Option<u32>,
     /// What monitors count, of those that don't count everything.
     #[n(14)]
     pub meters: Option<Vec<Meter>>,

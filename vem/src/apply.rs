@@ -179,6 +179,8 @@ pub fn plan(version: u64, host: Option<&HostConfig>, attached: &[Attached], befo
             .map(|p| p.id)
             .collect(),
         protected_macs: host.protected_macs.clone(),
+        hosts: host.hosts.iter().flatten().copied().map(Ipv4Addr::from).collect(),
+        address: host.address.map(Ipv4Addr::from),
     };
     Ok(Plan { config, numbers: Numbers { rules, monitors }, fresh_rules, ports, sessions })
 }

@@ -52,6 +52,10 @@ pub struct Config {
     pub sensors: Vec<PortId>,
     /// Addresses of protected ports on other hosts.
     pub protected_macs: Vec<MacAddr>,
+    /// Addresses of the hosts of the switch: GRE between two of them is not copied.
+    pub hosts: Vec<Ipv4Addr>,
+    /// That of this host.
+    pub address: Option<Ipv4Addr>,
 }
 
 /// A static MAC address.

@@ -26,7 +26,7 @@ use crate::config::{Config, Error, MonitorConfig, PortConfig, RULES_MAX, SESSION
 use crate::flow::key::FlowKey;
 use crate::flow::record::{MONITORS_MAX, MonitorSet};
 use crate::observe::bpf::Program;
-use crate::observe::mirror::filter::ways;
+use crate::observe::mirror::filter::Own;
 use crate::port::{PORTS_MAX, PortId};
 use crate::table::acl::list::{AclPair, List, Lists};
 use crate::verdict::DropReason;
@@ -188,7 +188,7 @@ impl Snapshot {
             snapshot.add_port(port, config, &lists)?;
         }
         limit("samplers", snapshot.samplings.len(), SAMPLERS_MAX)?;
-        let own = ways(config);
+        let own = Own::new(config);
         for (i, session) in config.sessions.iter().enumerate() {
             snapshot.add_session(i, session, &lists, &own)?;
         }

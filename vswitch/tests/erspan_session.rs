@@ -210,6 +210,23 @@ fn copies_are_not_copied_on_their_way_through_the_switch() {
     assert_eq!(copies(&gre(HERE, 47)), 0);
     assert_eq!(copies(&gre(Ipv4Addr::new(192, 0, 2, 2), 47)), 1);
     assert_eq!(copies(&gre(HERE, 50)), 1);
+    // Where the kernel chooses the address, that of the host is known; and so are other hosts of the switch.
+    net.config.sessions[0].remotes[0].encapsulation.origin = Ipv4Addr::UNSPECIFIED;
+    net.publish();
+    let copies = |net: &mut Net, frame: &[u8]| {
+        net.send(1, frame);
+        net.turn();
+        wire.take().len()
+    };
+    assert_eq!(copies(&mut net, &gre(HERE, 47)), 1);
+    net.config.address = Some(HERE);
+    net.publish();
+    assert_eq!(copies(&mut net, &gre(HERE, 47)), 0);
+    let two = Ipv4Addr::new(192, 0, 2, 2);
+    assert_eq!(copies(&mut net, &gre(two, 47)), 1);
+    net.config.hosts = vec![SENSOR, two];
+    net.publish();
+    assert_eq!((copies(&mut net, &gre(two, 47)), copies(&mut net, &gre(two, 50))), (0, 1));
 }
 
 /// Through the kernel's loopback: what the socket sends is received as it was sent.

@@ -14,7 +14,7 @@ const EXPORTER: usize = 18;
 const SESSION: usize = 25;
 
 /// The families.
-pub static SHARED: [Family; 29] = [
+pub static SHARED: [Family; 31] = [
     Family::gauge("vswitch_port_up", "Whether the port forwards"),
     Family::gauge("vswitch_port_admin_up", "Whether the port is meant to forward"),
     Family::gauge("vswitch_port_info", "1, with what is attached to the port"),
@@ -62,6 +62,8 @@ pub static SHARED: [Family; 29] = [
         "Copies lost, because a destination was full or refused them",
     ),
     Family::counter("vswitch_monitor_session_segmented_packets_total", "Super-frames that were cut into segments"),
+    Family::counter("vswitch_monitor_session_received_packets_total", "Copies of other hosts that the session took"),
+    Family::counter("vswitch_monitor_session_missing_packets_total", "Copies of other hosts that were lost on the way"),
 ];
 
 /// Where figures are from.
@@ -167,7 +169,8 @@ pub fn sessions(page: &mut Page, place: Place<'_>, rows: &[SessionRow]) {
     for row in rows {
         let id = row.id.to_string();
         let counts = [u64::from(row.down.is_none()), row.copied, row.dropped, row.segmented];
-        for (at, count) in counts.into_iter().enumerate() {
+        let received = row.received.map(|it| [it.copies, it.missing]).into_iter().flatten();
+        for (at, count) in counts.into_iter().chain(received).enumerate() {
             put(page, place, SESSION + at, [("session", &id)], count);
         }
     }
@@ -178,7 +181,7 @@ mod tests {
     use super::*;
     use crate::config::ProfileType;
     use crate::name::IfName;
-    use crate::report::PortReport;
+    use crate::report::{PortReport, ReceivedCopies};
 
     fn row(name: Option<IfName>) -> PortRow {
         let port = PortReport {
@@ -239,7 +242,14 @@ mod tests {
         sessions(
             &mut page,
             place,
-            &[SessionRow { id: 1, copied: 31, dropped: 32, segmented: 33, ..SessionRow::default() }],
+            &[
+                SessionRow { id: 1, copied: 31, dropped: 32, segmented: 33, ..SessionRow::default() },
+                SessionRow {
+                    id: 2,
+                    received: Some(ReceivedCopies { copies: 34, missing: 35, ..ReceivedCopies::default() }),
+                    ..SessionRow::default()
+                },
+            ],
         );
         let text = page.to_string();
         for line in [
@@ -254,6 +264,8 @@ mod tests {
             "vswitch_flow_summed_total{host=\"h\",module=\"3\"} 13",
             "vswitch_exporter_not_exportable_records_total{host=\"h\",module=\"3\",exporter=\"e\",destination=\"192.0.2.1:1\"} 27",
             "vswitch_monitor_session_segmented_packets_total{host=\"h\",module=\"3\",session=\"1\"} 33",
+            "vswitch_monitor_session_received_packets_total{host=\"h\",module=\"3\",session=\"2\"} 34",
+            "vswitch_monitor_session_missing_packets_total{host=\"h\",module=\"3\",session=\"2\"} 35",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

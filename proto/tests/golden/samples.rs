@@ -618,6 +618,8 @@ fn flow_formats() -> HostConfig {
 pub fn configs() -> Vec<(String, HostConfig)> {
     let source = |what| SessionSource { what, rx: true, tx: false };
     let full = HostConfig {
+        hosts: None,
+        address: None,
         module: 3,
         switch_name: "switch".to_owned(),
         vlans: "1,10-20,4094".parse().unwrap(),
@@ -735,7 +737,16 @@ pub fn configs() -> Vec<(String, HostConfig)> {
     let once = Once { own: vec![mac(3), mac(4)], before: vec![mac(1)], after: Vec::new() };
     let once = Session { once: Some(once), ..filtered.clone() };
     vec![
-        ("config-session-far".to_owned(), HostConfig { sessions: far, ..HostConfig::default() }),
+        ("config-session-far".to_owned(), HostConfig { sessions: far.clone(), ..HostConfig::default() }),
+        (
+            "config-session-hosts".to_owned(),
+            HostConfig {
+                sessions: far,
+                hosts: Some(vec![0xc000_0203, 0xc000_0204]),
+                address: Some(0xc000_0203),
+                ..HostConfig::default()
+            },
+        ),
         ("config-session-once".to_owned(), HostConfig { sessions: vec![once], ..HostConfig::default() }),
         ("config-samplers".to_owned(), sampled()),
         ("config-store".to_owned(), stored),

@@ -5,6 +5,7 @@
 pub mod access_list;
 pub mod bad_input;
 pub mod erspan;
+pub mod far;
 pub mod guest;
 pub mod headless;
 pub mod metering;
@@ -75,10 +76,11 @@ impl Report {
 pub type Theme = fn(&mut Lab, &mut Report) -> Result<()>;
 
 /// Every theme by its name, in the order in which they run.
-pub const THEMES: [(&str, Theme); 15] = [
+pub const THEMES: [(&str, Theme); 16] = [
     ("reach", reach::run),
     ("metering", metering::run),
     ("erspan", erspan::run),
+    ("far", far::run),
     ("policy", policy::run),
     ("access-list", access_list::run),
     ("trunk", trunk::run),

@@ -235,7 +235,7 @@ fn enrol(plan: &Plan, host: &Host) -> Result<()> {
 }
 
 /// Gives a VM its card and its address.
-fn attach_vm(plan: &Plan, vm: &Vm) -> Result<()> {
+pub fn attach_vm(plan: &Plan, vm: &Vm) -> Result<()> {
     attach_with(plan, vm, &vm.profile)
 }
 

@@ -170,7 +170,12 @@ pub fn sessions(switch: &Switch) -> String {
     let mut text = String::new();
     for session in &host.sessions {
         let plan = switch.plan().sessions.iter().find(|plan| plan.id == session.id);
-        let state = match plan.map(|plan| &plan.down) {
+        let relayed = plan.map(|plan| plan.relayed.as_slice()).unwrap_or_default();
+        let state = match plan.map(|plan| switch.session_down(plan)) {
+            Some(None) if !relayed.is_empty() => {
+                let modules: Vec<String> = relayed.iter().map(u8::to_string).collect();
+                format!("up, relayed to module {}", modules.join(", "))
+            }
             Some(None) => "up".to_owned(),
             Some(Some(why)) => format!("down ({why})"),
             None => "not planned".to_owned(),
@@ -194,13 +199,14 @@ pub fn sessions(switch: &Switch) -> String {
         let destinations: Vec<String> = session.destinations.iter().map(|name| name.short()).chain(profiles).collect();
         let stats = plan.map(|plan| switch.control().session_stats(plan.id)).unwrap_or_default();
         text.push_str(&format!(
-            "session {}: {state}\n  Sources      : {}\n  Destinations : {}\n  Copied {}, dropped {}, segmented {}\n",
+            "session {}: {state}\n  Sources      : {}\n  Destinations : {}\n  Copied {}, dropped {}, segmented {}, received {}\n",
             session.id,
             sources.join(", "),
             destinations.join(", "),
             stats.copied,
             stats.dropped,
-            stats.segmented
+            stats.segmented,
+            stats.received
         ));
     }
     if text.is_empty() { "no monitor sessions\n".to_owned() } else { text }

@@ -53,6 +53,10 @@ pub fn compile(model: &Model, inventory: &Inventory, slot: u8) -> HostConfig {
     let records: BTreeSet<&String> = monitors.iter().filter_map(|m| m.record.as_ref()).collect();
     let exporters: BTreeSet<&String> = monitors.iter().flat_map(|m| &m.exporters).collect();
     let samplers = samplers(model, &names(settings(), |s| [&s.sampler_in, &s.sampler_out]));
+    let places = Places::new(model, inventory);
+    let sessions = sessions(model, &places, slot);
+    let far = |session: &Session| session.erspan.is_some() || session.receive.is_some() || session.relay.is_some();
+    let hosts = sessions.iter().any(far).then(|| places.addresses());
     HostConfig {
         module: slot,
         switch_name: model.hostname.clone(),
@@ -66,7 +70,9 @@ pub fn compile(model: &Model, inventory: &Inventory, slot: u8) -> HostConfig {
         acls: acls(model, settings, &monitors),
         records: records.iter().filter_map(|name| record(model, name)).collect(),
         exporters: exporters.iter().filter_map(|name| Some(exporter(name, model.exporters.get(*name)?))).collect(),
-        sessions: sessions(model, inventory, slot),
+        hosts: hosts.clone(),
+        address: hosts.and_then(|_| places.address(slot)),
+        sessions,
         protected_macs: protected_macs(model, inventory, slot),
         meters: meters(model, inventory, slot, &monitors),
         samplers: (!samplers.is_empty()).then_some(samplers),
@@ -217,8 +223,7 @@ fn exporter(name: &str, exporter: &FlowExporter) -> Exporter {
     }
 }
 
-fn sessions(model: &Model, inventory: &Inventory, slot: u8) -> Vec<Session> {
-    let places = Places::new(model, inventory);
+fn sessions(model: &Model, places: &Places<'_>, slot: u8) -> Vec<Session> {
     let domain = model.domain_id.unwrap_or(0);
     let running = model.sessions.iter().filter(|(_, session)| !session.shut);
     let compiled = |(id, session): (&u16, &MonitorSession)| Session {

@@ -105,6 +105,11 @@ fn switch(host: &HostConfig) -> Vec<(String, String)> {
         own("active VLANs", host.vlans.to_string()),
         own("MAC aging time", format!("{} s", host.mac_aging_s)),
         own("protected addresses elsewhere", list(&host.protected_macs)),
+        own(
+            "modules that copies go between",
+            host.hosts.as_ref().map_or_else(|| "none".to_owned(), |hosts| addresses(hosts)),
+        ),
+        own("address of the module", or_none(&host.address.map(|at| Ipv4Addr::from(at).to_string()))),
     ];
     if let Some(store) = host.store {
         let lines_too = if store.ecs { ", ecs" } else { "" };
@@ -317,7 +322,7 @@ mod tests {
         /// Two configurations with the same lines are the same, and the other way round, also when only one part of them
         /// differs: nothing is left out.
         #[test]
-        fn every_part_shows(a in random::model(), b in random::model(), part in 0..16u8) {
+        fn every_part_shows(a in random::model(), b in random::model(), part in 0..17u8) {
             let inventory = sample::inventory();
             let (from, b) = (compile(&a, &inventory, 3), compile(&b, &inventory, 3));
             let mut to = from.clone();
@@ -337,6 +342,7 @@ mod tests {
                 12 => to.store = b.store,
                 13 => to.meters = b.meters,
                 14 => to.samplers = b.samplers,
+                15 => (to.hosts, to.address) = (b.hosts, b.address),
                 _ => to.module += 1,
             }
             prop_assert_eq!(compare([&lines(&from), &lines(&to)]).is_empty(), from == to);

@@ -79,7 +79,13 @@ impl<'a> Places<'a> {
         session.sources.iter().flat_map(|source| slots(&source.what)).collect()
     }
 
-    fn address(&self, slot: u8) -> Option<u32> {
+    /// IPv4 addresses of all modules, as far as they have one.
+    pub fn addresses(&self) -> Vec<u32> {
+        self.inventory.modules.keys().filter_map(|slot| self.address(*slot)).collect()
+    }
+
+    /// IPv4 address of a module.
+    pub fn address(&self, slot: u8) -> Option<u32> {
         match self.inventory.modules.get(&slot)?.last_address? {
             IpAddr::V4(address) => Some(address.into()),
             IpAddr::V6(address) => address.to_ipv4_mapped().map(Ipv4Addr::into),
@@ -208,6 +214,10 @@ mod tests {
         let at_home = Relay { key, origin: Some(ip(3)), to: Vec::new(), from: vec![ip(4)] };
         let sender = Relay { key, origin: Some(ip(4)), to: to(Some(ip(3))), from: Vec::new() };
         assert_eq!(relays(&switch), [Some(at_home), Some(sender.clone()), None]);
+        let host = compile(&switch.0, &switch.1, 5);
+        assert_eq!((host.hosts, host.address), (None, None), "nothing comes or goes there");
+        let host = compile(&switch.0, &switch.1, 4);
+        assert_eq!((host.hosts, host.address), (Some(vec![ip(3), ip(4), ip(5)]), Some(ip(4))));
         // The destination's card moves to module 5.
         let moved = switch.1.modules.get_mut(&3).unwrap().ports.remove(2);
         switch.1.modules.get_mut(&5).unwrap().ports.push(moved);

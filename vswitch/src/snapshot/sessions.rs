@@ -8,7 +8,7 @@ use super::{PortPolicy, SessionSet, Snapshot, limit};
 use crate::config::{Error, Known, ReceiveConfig, RemoteConfig, SESSION_ID_MAX, SessionConfig};
 use crate::observe::bpf::Program;
 use crate::observe::erspan::{Received, TypeSeen};
-use crate::observe::mirror::filter::{Fate, Filter, Way};
+use crate::observe::mirror::filter::{Fate, Filter, Own};
 use crate::parse::Parsed;
 use crate::port::PortId;
 use crate::table::acl::list::Lists;
@@ -58,7 +58,7 @@ impl Snapshot {
         i: usize,
         session: &SessionConfig,
         lists: &Lists,
-        own: &[Way],
+        own: &Arc<Own>,
     ) -> Result<(), Error> {
         let name = || format!("session {}", session.id);
         limit("number of a monitor session", session.id.into(), SESSION_ID_MAX.into())?;

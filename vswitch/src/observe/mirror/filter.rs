@@ -4,7 +4,7 @@
 //! copy, are there too. So the judges ask them once for each flow, and the flow entry remembers the sessions that want it: a
 //! filter costs a frame nothing.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use proto::addr::{MacAddr, VlanId};
@@ -21,8 +21,8 @@ use crate::table::acl::list::Lists;
 pub struct Filter {
     vlans: Option<VlanSet>,
     acl: AclPair,
-    /// Copies that this host sends or receives, which no session looks for.
-    own: Vec<Way>,
+    /// What no session looks for.
+    own: Arc<Own>,
     /// What other hosts copy.
     once: Option<Arc<Once>>,
 }
@@ -32,7 +32,7 @@ impl Filter {
     ///
     /// # Errors
     /// The list that it names is not there.
-    pub(crate) fn new(session: &SessionConfig, lists: &Lists, own: &[Way]) -> Result<Self, String> {
+    pub(crate) fn new(session: &SessionConfig, lists: &Lists, own: &Arc<Own>) -> Result<Self, String> {
         let acl = match session.filter_acl {
             None => AclPair::default(),
             Some(i) => match lists.get(i).cloned() {
@@ -42,7 +42,7 @@ impl Filter {
             },
         };
         let once = session.once.as_ref().map(|once| Arc::new(Once::new(once)));
-        Ok(Filter { vlans: session.filter_vlans.clone(), acl, own: own.to_vec(), once })
+        Ok(Filter { vlans: session.filter_vlans.clone(), acl, own: Arc::clone(own), once })
     }
 
     /// It looks for every frame.
@@ -56,7 +56,7 @@ impl Filter {
             return false;
         }
         let in_vlans = self.vlans.as_ref().is_none_or(|vlans| vlan.is_some_and(|vlan| vlans.contains(vlan)));
-        in_vlans && (self.acl == AclPair::default() || self.acl.singles_out(key, vlan)) && !is_own(&self.own, key)
+        in_vlans && (self.acl == AclPair::default() || self.acl.singles_out(key, vlan)) && !self.own.has(key)
     }
 
     /// Its list, to be replaced by one that says the same.
@@ -104,24 +104,38 @@ impl Once {
     }
 }
 
-/// A packet of flow `key` is one of our own copies: mirroring it would beget more of them.
-fn is_own(own: &[Way], key: &FlowKey) -> bool {
-    let is_one = |(from, to): &Way| key.src_ip() == Some((*from).into()) && key.dst_ip() == Some((*to).into());
-    key.protocol == PROTOCOL_GRE && own.iter().any(is_one)
+/// Packets with copies, of which no session looks for any: mirroring one would beget more of them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Own {
+    /// From where to where they go, in rising order.
+    ways: Vec<(Ipv4Addr, Ipv4Addr)>,
+    /// Hosts that they go between, in rising order: through how many sessions a circle may lead, it leads over these.
+    hosts: Vec<Ipv4Addr>,
 }
 
-/// From where to where packets with copies go.
-pub type Way = (Ipv4Addr, Ipv4Addr);
+impl Own {
+    /// Those that a host with this configuration sends, receives, or sees between other hosts of the switch.
+    pub(crate) fn new(config: &Config) -> Arc<Self> {
+        let sent = config.sessions.iter().flat_map(|session| &session.remotes);
+        let origin = |origin: Ipv4Addr| if origin.is_unspecified() { config.address.unwrap_or(origin) } else { origin };
+        let sent = sent.map(|remote| (origin(remote.encapsulation.origin), remote.encapsulation.destination));
+        let known = config.sessions.iter().filter_map(|session| session.receive.as_ref());
+        let known = known.filter_map(|receive| Some((receive.at?, receive.from.as_ref()?)));
+        let received = known.flat_map(|(at, from)| from.iter().map(move |from| (*from, at)));
+        let mut own = Own { ways: sent.chain(received).collect(), hosts: config.hosts.clone() };
+        own.ways.sort_unstable();
+        own.ways.dedup();
+        own.hosts.sort_unstable();
+        own.hosts.dedup();
+        Arc::new(own)
+    }
 
-/// Where packets with copies go that a host with this configuration sends or receives.
-pub(crate) fn ways(config: &Config) -> Vec<Way> {
-    let sent = config.sessions.iter().flat_map(|session| &session.remotes);
-    let sent = sent.map(|remote| (remote.encapsulation.origin, remote.encapsulation.destination));
-    let known = config.sessions.iter().filter_map(|session| session.receive.as_ref());
-    let known = known.filter_map(|receive| Some((receive.at?, receive.from.as_ref()?)));
-    let received = known.flat_map(|(at, from)| from.iter().map(move |from| (*from, at)));
-    let mut ways: Vec<Way> = sent.chain(received).collect();
-    ways.sort_unstable();
-    ways.dedup();
-    ways
+    fn has(&self, key: &FlowKey) -> bool {
+        if key.protocol != PROTOCOL_GRE {
+            return false;
+        }
+        let (Some(IpAddr::V4(from)), Some(IpAddr::V4(to))) = (key.src_ip(), key.dst_ip()) else { return false };
+        let is_host = |address| self.hosts.binary_search(address).is_ok();
+        self.ways.binary_search(&(from, to)).is_ok() || (is_host(&from) && is_host(&to))
+    }
 }
