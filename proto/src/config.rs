@@ -256,6 +256,9 @@ pub struct Session {
     /// Several modules copy for the same destination: which of them copies what. `None`: all that it sees.
     #[n(13)]
     pub once: Option<Once>,
+    /// Copies go through the network too, over IPv6.
+    #[n(14)]
+    pub erspan6: Option<Erspan6>,
 }
 
 /// Which copies a session of type erspan-destination takes.
@@ -270,6 +273,12 @@ pub struct Receive {
     /// IPv4 addresses that they come from; `None`: any.
     #[n(2)]
     pub from: Option<Vec<u32>>,
+    /// As `at`, of IPv6.
+    #[n(3)]
+    pub at6: Option<u128>,
+    /// IPv6 addresses that they come from, too.
+    #[n(4)]
+    pub from6: Option<Vec<u128>>,
 }
 
 /// How copies of a session go from module to module.
@@ -350,6 +359,20 @@ pub struct Erspan {
     /// Tags stay in the frame.
     #[n(6)]
     pub keep_tag: bool,
+}
+
+/// How a session's copies are sent over IPv6.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Erspan6 {
+    /// All but the addresses, which are others.
+    #[n(0)]
+    pub sent: Erspan,
+    /// IPv6 address that they go to.
+    #[n(1)]
+    pub destination: u128,
+    /// IPv6 address that they come from.
+    #[n(2)]
+    pub origin: u128,
 }
 
 /// The header of ERSPAN.

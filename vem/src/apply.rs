@@ -17,7 +17,7 @@
 //!
 //! Pure. Whether a plan is right is decided by [`vswitch::snapshot::Snapshot::build`].
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -88,7 +88,7 @@ pub struct SessionPlan {
     /// Modules that its copies go to.
     pub relayed: Vec<u8>,
     /// Address of this host that copies are sent to.
-    pub at: Option<Ipv4Addr>,
+    pub at: Option<IpAddr>,
 }
 
 /// A plan.

@@ -23,7 +23,7 @@ mod publish;
 mod reporting;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -175,7 +175,7 @@ pub struct Switch {
     /// Monitor sessions, and why each does not run.
     sessions: BTreeMap<u16, Option<String>>,
     /// Addresses that sessions receive at and that this host does not have.
-    absent: BTreeSet<Ipv4Addr>,
+    absent: BTreeSet<IpAddr>,
 }
 
 impl Switch {

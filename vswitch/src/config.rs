@@ -4,7 +4,7 @@
 //! [`crate::snapshot::Snapshot`] of it. Validation happens there: a snapshot that was built is right, and is published
 //! with one pointer store, so a change is whole or absent (law 4).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,14 +124,14 @@ pub struct ReceiveConfig {
     /// How they are known.
     pub by: Known,
     /// Address of this host that they are sent to; `None` for any.
-    pub at: Option<Ipv4Addr>,
+    pub at: Option<IpAddr>,
     /// Hosts that they come from; `None` for any.
-    pub from: Option<Vec<Ipv4Addr>>,
+    pub from: Option<Vec<IpAddr>>,
 }
 
 impl ReceiveConfig {
     /// It takes copies of that host.
-    pub fn takes_of(&self, host: Ipv4Addr) -> bool {
+    pub fn takes_of(&self, host: IpAddr) -> bool {
         self.from.as_ref().is_none_or(|from| from.contains(&host))
     }
 }

@@ -3,7 +3,7 @@
 mod net;
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,26 +11,26 @@ use std::time::{Duration, Instant};
 use net::frames::{ethernet, tso4, udp4};
 use net::{Net, SMALL, access, config, mac, trunk, uplink, vlan};
 use vswitch::config::{Known, ReceiveConfig, RemoteConfig, SessionConfig};
-use vswitch::observe::erspan::{Direction, Encapsulation, Form, HEADERS_MAX, Received, Sighting, Stamp, Tag};
+use vswitch::observe::erspan::{Direction, Encapsulation, Form, HEADERS_MAX, Sighting, Stamp, Tag};
 use vswitch::observe::mirror::CopyLoss;
-use vswitch::observe::mirror::inlet::{Inlet, PACKETS, RawInlet};
+use vswitch::observe::mirror::inlet::{Inlet, Outer, PACKETS, RawInlet};
 use vswitch::observe::mirror::remote::{Packet, RawSocket, Remote};
 use vswitch::port::{Offloads, PortId};
 
-const HERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const SENDER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
-const STRANGER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 66);
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const SENDER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9));
+const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 66));
 
 /// Packets that are on their way from one host to the other.
 #[derive(Clone, Default)]
 struct Road(Arc<Mutex<VecDeque<Vec<u8>>>>);
 
 impl Inlet for Road {
-    fn receive(&mut self, see: &mut dyn FnMut(&[u8])) -> usize {
+    fn receive(&mut self, see: &mut dyn FnMut(Outer<'_>)) -> usize {
         let mut waiting = self.0.lock().unwrap();
         let batch: Vec<Vec<u8>> = (0..PACKETS).map_while(|_| waiting.pop_front()).collect();
         drop(waiting);
-        batch.iter().for_each(|packet| see(packet));
+        batch.iter().for_each(|packet| see(Outer::V4(packet)));
         batch.len()
     }
 
@@ -38,8 +38,8 @@ impl Inlet for Road {
         0
     }
 
-    fn readable(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn readable(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [None; 2]
     }
 }
 
@@ -52,7 +52,7 @@ impl Remote for Road {
     }
 }
 
-fn outer(form: Form, source: Ipv4Addr, session: u16, tag: Tag, sequence: u32, frame: &[u8]) -> Vec<u8> {
+fn outer(form: Form, source: IpAddr, session: u16, tag: Tag, sequence: u32, frame: &[u8]) -> Vec<u8> {
     let encapsulation = Encapsulation { origin: source, destination: HERE, session, form, ttl: 64, dscp: 0 };
     let copy = Sighting { tag, port: 7, direction: Direction::Ingress, truncated: sequence == 3, time: Duration::ZERO };
     let mut headers = [0; HEADERS_MAX];
@@ -60,7 +60,7 @@ fn outer(form: Form, source: Ipv4Addr, session: u16, tag: Tag, sequence: u32, fr
     [&headers[..length], frame].concat()
 }
 
-fn by_id(id: u16, from: Option<Vec<Ipv4Addr>>) -> Option<ReceiveConfig> {
+fn by_id(id: u16, from: Option<Vec<IpAddr>>) -> Option<ReceiveConfig> {
     Some(ReceiveConfig { by: Known::Id(id), at: Some(HERE), from })
 }
 
@@ -254,6 +254,7 @@ fn long_copies_are_cut_and_put_together() {
             return;
         }
         cut_and_put_together();
+        by_ipv6();
     })
     .join()
     .unwrap();
@@ -261,7 +262,7 @@ fn long_copies_are_cut_and_put_together() {
 
 fn cut_and_put_together() {
     let (mut inlet, mut socket) = (RawInlet::open().unwrap(), RawSocket::open().unwrap());
-    let local = Ipv4Addr::LOCALHOST;
+    let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let copy =
         Sighting { tag: Tag::Kept, port: 1, direction: Direction::Ingress, truncated: false, time: Duration::ZERO };
     let packet = |form, length: usize| {
@@ -283,7 +284,7 @@ fn cut_and_put_together() {
     let deadline = Instant::now() + Duration::from_secs(5);
     while seen.len() < lengths.len() && Instant::now() < deadline {
         inlet.receive(&mut |packet| {
-            let read = Received::read(packet).unwrap();
+            let read = packet.read().unwrap();
             let number = read.sequence.unwrap() as usize;
             assert_eq!((read.key, read.source), (Some(9), local));
             assert_eq!(read.frame, udp4(mac(2), mac(1), 80, number));
@@ -305,4 +306,42 @@ fn cut_and_put_together() {
     }
     assert!(inlet.lost() > 0 && got > 0, "{got} received, {} lost", inlet.lost());
     assert_eq!(got + inlet.lost(), sent);
+}
+
+/// By IPv6 nothing is cut, and the kernel says whom it was for.
+fn by_ipv6() {
+    let (mut inlet, mut socket) = (RawInlet::open().unwrap(), RawSocket::open().unwrap());
+    let [one, two] = ["::1", "127.0.0.1"].map(|address| address.parse::<IpAddr>().unwrap());
+    let copy =
+        Sighting { tag: Tag::Kept, port: 1, direction: Direction::Egress, truncated: false, time: Duration::ZERO };
+    let packet = |at: IpAddr, number: u32, length: usize| {
+        let form = Form::Three(Stamp::Nanos100);
+        let encapsulation = Encapsulation { origin: at, destination: at, session: 5, form, ttl: 64, dscp: 8 };
+        let mut headers = [0; HEADERS_MAX];
+        let frame = udp4(mac(2), mac(1), 80, length);
+        let written = encapsulation.write(&copy, number, frame.len(), &mut headers);
+        [&headers[..written], &frame].concat()
+    };
+    let packets = [(one, 100), (two, 200), (one, 1300), (one, 1458), (two, 300), (one, 400)];
+    let octets: Vec<Vec<u8>> = (0..).zip(packets).map(|(n, (at, length))| packet(at, n, length)).collect();
+    let list: Vec<Packet<'_>> = octets.iter().zip(packets).map(|(octets, (to, _))| Packet { to, octets }).collect();
+    let mut outcomes = Vec::new();
+    socket.send(&list, &mut |at, loss| outcomes.push((at, loss)));
+    let expected = (0..6).map(|at| (at, (at == 3).then_some(CopyLoss::TooLong)));
+    assert_eq!(outcomes, expected.collect::<Vec<_>>());
+    let mut seen = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while seen.len() < 5 && Instant::now() < deadline {
+        inlet.receive(&mut |packet| {
+            let read = packet.read().unwrap();
+            let number = read.sequence.unwrap();
+            let (at, length) = packets[number as usize];
+            assert_eq!((read.source, read.destination, read.session), (at, at, 5));
+            assert_eq!(read.frame, udp4(mac(2), mac(1), 80, length));
+            seen.push(number);
+        });
+    }
+    seen.sort_unstable();
+    assert_eq!((seen, inlet.lost()), (vec![0, 1, 2, 4, 5], 0));
+    assert!(inlet.readable().iter().all(Option::is_some));
 }

@@ -2,7 +2,7 @@
 
 mod net;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ struct Wire {
 impl Remote for Wire {
     fn send(&mut self, packets: &[Packet<'_>], outcome: &mut dyn FnMut(usize, Option<CopyLoss>)) {
         for (at, packet) in packets.iter().enumerate() {
-            assert_eq!(packet.octets[16..20], packet.to.octets());
+            let IpAddr::V4(to) = packet.to else { panic!("{}", packet.to) };
+            assert_eq!(packet.octets[16..20], to.octets());
             let fits = packet.octets.len() <= self.mtu;
             outcome(at, (!fits).then_some(CopyLoss::TooLong));
             if fits {
@@ -44,7 +45,8 @@ impl Wire {
 }
 
 fn remote(form: Form, keep_tag: bool) -> RemoteConfig {
-    let encapsulation = Encapsulation { origin: HERE, destination: SENSOR, session: 77, form, ttl: 64, dscp: 8 };
+    let encapsulation =
+        Encapsulation { origin: HERE.into(), destination: SENSOR.into(), session: 77, form, ttl: 64, dscp: 8 };
     RemoteConfig { encapsulation, keep_tag }
 }
 
@@ -81,7 +83,7 @@ fn both_directions_have_the_vlan_in_the_header_and_no_tag() {
         read.iter().map(|r| (r.session, r.sequence, r.tci, r.port)).collect::<Vec<_>>(),
         [(77, Some(2), Some(10), Some(101)), (77, Some(3), Some(0xa00a), Some(102)),]
     );
-    assert_eq!((read[0].source, read[0].destination, sent[0][1]), (HERE, SENSOR, 8 << 2));
+    assert_eq!((read[0].source, read[0].destination, sent[0][1]), (HERE.into(), SENSOR.into(), 8 << 2));
 }
 
 #[test]
@@ -140,7 +142,7 @@ fn what_is_sent_is_copied_as_sent_and_says_so() {
 /// Several destinations of one session, near and far: each gets every copy, and the numbers are those of the session.
 #[test]
 fn several_destinations_each_have_every_copy() {
-    let other = Ipv4Addr::new(192, 0, 2, 98);
+    let other = IpAddr::from([192, 0, 2, 98]);
     let mut second = remote(Form::Three(Stamp::Nanos100), false);
     second.encapsulation.destination = other;
     let (mut net, wire) = watched(vec![remote(Form::Two, false), second]);
@@ -156,7 +158,7 @@ fn several_destinations_each_have_every_copy() {
         sent.iter().map(|p| Received::read(p).unwrap()).map(|r| (r.destination, r.sequence.unwrap())).collect();
     read.sort_unstable();
     let numbers: Vec<u32> = read.iter().map(|(_, number)| *number).collect();
-    assert_eq!(read.iter().map(|(to, _)| *to).collect::<Vec<_>>(), [other, other, SENSOR, SENSOR]);
+    assert_eq!(read.iter().map(|(to, _)| *to).collect::<Vec<_>>(), [other, other, SENSOR.into(), SENSOR.into()]);
     assert_eq!((numbers[0], numbers[1]), (numbers[2], numbers[3]));
     let stats = net.control.session_stats(3);
     assert_eq!((stats.matched, stats.copied), (4, 2 * 2 + 2 * 3), "two frames before, then two segments");
@@ -211,7 +213,7 @@ fn copies_are_not_copied_on_their_way_through_the_switch() {
     assert_eq!(copies(&gre(Ipv4Addr::new(192, 0, 2, 2), 47)), 1);
     assert_eq!(copies(&gre(HERE, 50)), 1);
     // Where the kernel chooses the address, that of the host is known; and so are other hosts of the switch.
-    net.config.sessions[0].remotes[0].encapsulation.origin = Ipv4Addr::UNSPECIFIED;
+    net.config.sessions[0].remotes[0].encapsulation.origin = Ipv4Addr::UNSPECIFIED.into();
     net.publish();
     let copies = |net: &mut Net, frame: &[u8]| {
         net.send(1, frame);
@@ -236,7 +238,7 @@ fn a_raw_socket_sends_what_it_is_given_and_says_why_not() {
         println!("skipped: no raw sockets");
         return;
     };
-    let local = Ipv4Addr::new(127, 0, 0, 1);
+    let local = IpAddr::from([127, 0, 0, 1]);
     let encapsulation = Encapsulation { origin: local, destination: local, ..remote(Form::Two, false).encapsulation };
     let sighting = vswitch::observe::erspan::Sighting {
         tag: vswitch::observe::erspan::Tag::None(None),
@@ -257,7 +259,7 @@ fn a_raw_socket_sends_what_it_is_given_and_says_why_not() {
     let mut outcomes = Vec::new();
     let packets = [
         Packet { to: local, octets: &good },
-        Packet { to: Ipv4Addr::new(255, 255, 255, 255), octets: &nowhere },
+        Packet { to: Ipv4Addr::BROADCAST.into(), octets: &nowhere },
         Packet { to: local, octets: &good },
     ];
     socket.send(&packets, &mut |at, loss| outcomes.push((at, loss)));

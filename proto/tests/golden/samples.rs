@@ -4,8 +4,8 @@ use proto::acl::{Acl, Action, AddrMatch, IpRule, MacMatch, MacRule, PortMatch, R
 use proto::addr::{MacAddr, VlanId};
 use proto::capture::{Captured, Frame, Insn, Wanted};
 use proto::config::{
-    Capability, Erspan, ErspanHeader, Filter, HostConfig, Once, Peer, PortBinding, PortSettings, Profile, ProfileType,
-    Receive, Relay, Session, SessionSource, SourceKind, StaticMac,
+    Capability, Erspan, Erspan6, ErspanHeader, Filter, HostConfig, Once, Peer, PortBinding, PortSettings, Profile,
+    ProfileType, Receive, Relay, Session, SessionSource, SourceKind, StaticMac,
 };
 use proto::flow::{
     Aggregation, Destination, Exporter, Field, Meter, Monitor, Record, Sampler, Store, Transport, Version,
@@ -707,6 +707,7 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         filter_bpf: Some(Filter { text: "ip".to_owned(), program: vec![Insn { code: 6, jt: 0, jf: 0, k: 65_535 }] }),
         ..Session::default()
     };
+    let sent = erspan.clone();
     let erspan = (1..).zip(headers).map(remote).collect();
     let sensor = Profile {
         name: "sensors".to_owned(),
@@ -722,7 +723,17 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         filter_acl: Some("web-in".to_owned()),
         ..Session::default()
     };
-    let receive = Some(Receive { id: 1023, at: Some(0xc000_0201), from: Some(vec![0xc000_0209]) });
+    let receive =
+        Some(Receive { id: 1023, at: Some(0xc000_0201), from: Some(vec![0xc000_0209]), ..Receive::default() });
+    let address = 0x2001_0db8_0000_0000_0000_0000_0000_0001;
+    let six = vec![
+        Session {
+            id: 8,
+            receive: Some(Receive { id: 1, at6: Some(address), from6: Some(vec![address]), ..Receive::default() }),
+            ..Session::default()
+        },
+        Session { id: 9, erspan6: Some(Erspan6 { sent, destination: address, origin: address }), ..Session::default() },
+    ];
     let peers = [(4, Some(0xc000_0204)), (5, None)];
     let relay = Relay {
         key: 0x0064_0007,
@@ -749,6 +760,7 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         ),
         ("config-session-once".to_owned(), HostConfig { sessions: vec![once], ..HostConfig::default() }),
         ("config-samplers".to_owned(), sampled()),
+        ("config-session-six".to_owned(), HostConfig { sessions: six, ..HostConfig::default() }),
         ("config-store".to_owned(), stored),
         ("config-transports".to_owned(), transports),
         ("config-full".to_owned(), full),

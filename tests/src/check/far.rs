@@ -6,9 +6,11 @@ use std::time::Duration;
 use super::{Report, interface, six};
 use crate::agent::Agent;
 use crate::capture::Capture;
-use crate::error::{Result, expect};
-use crate::lab::plan::{Host, Vm};
+use crate::command::Run;
+use crate::error::{Error, Result, expect};
+use crate::lab::plan::{Host, MGMT, MGMT_MTU, Vm};
 use crate::lab::{Lab, build, vem_role, wait};
+use crate::netns::ip;
 use crate::ping;
 use crate::traffic::{self, Burst};
 
@@ -65,12 +67,11 @@ fn erspan(lab: &mut Lab, report: &mut Report, cast: &Cast) -> Result<()> {
             comes_out(lab, cast, UDP)
         });
     }
-    for host in [there, here] {
+    for host in [&there, &here] {
         report.check(&format!("the same after kill -9 of the VEM of {}", host.name), || {
-            restart(lab, &host)?;
+            restart(lab, host)?;
             runs(lab, SINK, 4, "up")?;
             runs(lab, SOURCE, 3, "up")?;
-            reached(cast)?;
             comes_out(lab, cast, UDP)
         });
     }
@@ -90,6 +91,28 @@ fn erspan(lab: &mut Lab, report: &mut Report, cast: &Cast) -> Result<()> {
         let counted = shown.contains(&format!("\"other_origin\":\"{}\"", UDP.count));
         expect(copies == 0 && counted, || format!("{copies} copies, {shown}"))
     });
+    report.check("ERSPAN over IPv6: every datagram once, in order", || {
+        let addresses = [(&here, "fd00:199::11"), (&there, "fd00:199::12")];
+        for (host, address) in addresses {
+            ip(&host.netns, &format!("addr add {address}/64 dev {MGMT} nodad"))?;
+        }
+        let [(_, from), (_, to)] = addresses;
+        lab.console().configure(&[
+            format!("monitor session {SINK}"),
+            "no filter origin".to_owned(),
+            format!("filter origin {from}"),
+            format!("source ip {to}"),
+            format!("monitor session {SOURCE}"),
+            format!("origin ip-address {from}"),
+            format!("destination ip {to}"),
+        ])?;
+        runs(lab, SINK, 4, "up")?;
+        comes_out(lab, cast, UDP)?;
+        addresses
+            .iter()
+            .try_for_each(|(host, it)| ip(&host.netns, &format!("addr del {it}/64 dev {MGMT}")).map(drop))?;
+        runs(lab, SINK, 4, &format!("{to} is not on this host"))
+    });
     lab.console().configure(&[format!("no monitor session {SINK}"), format!("no monitor session {SOURCE}")]).map(drop)
 }
 
@@ -107,7 +130,19 @@ fn relayed(lab: &mut Lab, report: &mut Report, cast: &Cast) -> Result<()> {
         runs(lab, NEAR, 3, "relayed to module 4")?;
         comes_out(lab, cast, UDP)
     });
-    report.check("and so when the packets between the hosts must be cut", || comes_out(lab, cast, LONG));
+    report.check("and so when the packets between the hosts must be cut", || {
+        let hosts = [lab.plan.host(&cast.from.host)?, &there];
+        let set = |mtu: u16| {
+            hosts.iter().try_for_each(|host| ip(&host.netns, &format!("link set {MGMT} mtu {mtu}")).map(drop))
+        };
+        let before = fragments(hosts[0])?;
+        set(1500)?;
+        let outcome = comes_out(lab, cast, LONG);
+        set(MGMT_MTU)?;
+        let cut = fragments(hosts[0])? - before;
+        expect(cut == 2 * u64::from(LONG.count), || format!("{cut} fragments"))?;
+        outcome
+    });
     report.check("a datagram from host to host is copied once, though both hosts watch it", || {
         let watched = format!("source interface {} both", interface(lab, &four(lab)?)?);
         lab.console().configure(&[format!("monitor session {NEAR}"), watched])?;
@@ -154,6 +189,17 @@ fn restart(lab: &mut Lab, host: &Host) -> Result<()> {
     wait(&format!("the VEM of {}", host.name), PATIENCE, || agent.ports().map(Some)).map(drop)
 }
 
+/// Fragments that a host has made (RFC 4293: ipSystemStatsOutFragCreates).
+fn fragments(host: &Host) -> Result<u64> {
+    let text = Run::new("cat /proc/net/snmp").netns(&host.netns).text()?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Ip: ")).map(str::split_whitespace);
+    let found = lines.next().zip(lines.next()).and_then(|(names, values)| {
+        let (_, value) = names.zip(values).find(|(name, _)| *name == "FragCreates")?;
+        value.parse().ok()
+    });
+    found.ok_or_else(|| Error::Unreadable { what: "/proc/net/snmp".to_owned(), reason: text })
+}
+
 /// Waits until the VMs reach each other.
 fn reached(cast: &Cast) -> Result<()> {
     wait("an answer", PATIENCE, || Ok(ping::reaches(&cast.from, &cast.to, 1).then_some(())))
@@ -171,6 +217,7 @@ fn capture(lab: &Lab, cast: &Cast) -> Result<Capture> {
 
 /// A burst comes out of the destination's device as it was sent: every datagram once, whole, in order.
 fn comes_out(lab: &Lab, cast: &Cast, burst: Burst) -> Result<()> {
+    reached(cast)?;
     let capture = capture(lab, cast)?;
     let arrived = traffic::udp(&cast.from, &cast.to, burst)?;
     expect(arrived.len() == burst.count as usize, || format!("{} of {} arrived", arrived.len(), burst.count))?;

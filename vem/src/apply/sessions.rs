@@ -1,10 +1,10 @@
 //! Monitor sessions: from names to ports, and whether they run here.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use proto::capture::Insn;
-use proto::config::{Erspan, ErspanHeader, Filter, HostConfig, Once, Relay, Session, SourceKind};
+use proto::config::{Erspan, ErspanHeader, Filter, HostConfig, Once, Receive, Relay, Session, SourceKind};
 use proto::name::IfName;
 use vswitch::config::{DropSet, Error, Known, OnceConfig, ReceiveConfig, RemoteConfig, SESSION_ID_MAX, SessionConfig};
 use vswitch::observe::bpf::{self, Program};
@@ -36,7 +36,7 @@ pub fn plan(host: &HostConfig, ports: &[PortPlan]) -> Result<(Vec<SessionPlan>, 
         let sends = down.is_none() && config.destinations.is_empty();
         let relayed = session.relay.iter().filter(|_| sends).flat_map(|relay| &relay.to);
         let relayed = relayed.filter(|peer| peer.address.is_some()).map(|peer| peer.module).collect();
-        let at = session.receive.as_ref().and_then(|receive| receive.at).map(Ipv4Addr::from);
+        let at = session.receive.as_ref().and_then(at);
         // A session that only watches here has nothing to do, one that only has its destination here keeps that port
         // to itself all the same.
         if !config.destinations.is_empty() || !config.remotes.is_empty() {
@@ -61,7 +61,7 @@ fn down(session: &Session, config: &SessionConfig) -> Option<String> {
     let nowhere = config.destinations.is_empty() && config.remotes.is_empty();
     let unreached = || session.relay.iter().flat_map(|relay| &relay.to).find(|peer| peer.address.is_none());
     let why = match () {
-        () if !has_destination && session.erspan.is_none() => "No destination configured",
+        () if !has_destination && session.erspan.is_none() && session.erspan6.is_none() => "No destination configured",
         () if session.sources.is_empty() && session.receive.is_none() => "No sources configured",
         () if config.receive.is_some() && !config.destinations.is_empty() => return None,
         () if watches && !nowhere => return None,
@@ -107,16 +107,32 @@ fn remotes(session: &Session, config: &SessionConfig) -> Vec<RemoteConfig> {
         let address = |peer: &proto::config::Peer| Some(to_module(relay, session.id, peer.address?));
         relay.to.iter().filter_map(address)
     });
-    session.erspan.iter().map(remote).chain(relays).collect()
+    let six = session.erspan6.iter().map(|six| {
+        let ends = [six.origin, six.destination].map(|address| Ipv6Addr::from(address).into());
+        remote_to(&six.sent, ends)
+    });
+    session.erspan.iter().map(remote).chain(six).chain(relays).collect()
+}
+
+/// The address that copies are sent to.
+fn at(receive: &Receive) -> Option<IpAddr> {
+    let four = receive.at.map(|it| Ipv4Addr::from(it).into());
+    four.or(receive.at6.map(|it| Ipv6Addr::from(it).into()))
 }
 
 /// Which copies of other hosts come to the destinations here.
 fn received(session: &Session, config: &SessionConfig) -> Option<ReceiveConfig> {
-    let addresses = |list: &[u32]| list.iter().copied().map(Ipv4Addr::from).collect::<Vec<_>>();
+    let addresses = |list: &[u32]| list.iter().map(|it| Ipv4Addr::from(*it).into()).collect::<Vec<IpAddr>>();
     let by_id = session.receive.as_ref().map(|receive| ReceiveConfig {
         by: Known::Id(receive.id),
-        at: receive.at.map(Ipv4Addr::from),
-        from: receive.from.as_deref().map(addresses),
+        at: at(receive),
+        from: match (&receive.from, &receive.from6) {
+            (None, None) => None,
+            (four, six) => {
+                let six = six.iter().flatten().map(|it| Ipv6Addr::from(*it).into());
+                Some(addresses(four.as_deref().unwrap_or_default()).into_iter().chain(six).collect())
+            }
+        },
     });
     // The address that others know this host by need not be one of its own.
     let by_key = session.relay.as_ref().filter(|relay| !relay.from.is_empty()).map(|relay| ReceiveConfig {
@@ -129,8 +145,8 @@ fn received(session: &Session, config: &SessionConfig) -> Option<ReceiveConfig> 
 
 fn to_module(relay: &Relay, session: u16, address: u32) -> RemoteConfig {
     let encapsulation = Encapsulation {
-        origin: relay.origin.unwrap_or(0).into(),
-        destination: address.into(),
+        origin: Ipv4Addr::from(relay.origin.unwrap_or(0)).into(),
+        destination: Ipv4Addr::from(address).into(),
         session,
         form: Form::Relay(relay.key),
         ttl: 64,
@@ -155,6 +171,12 @@ pub(super) fn program(filter: &Filter) -> Result<Arc<Program>, bpf::Error> {
 }
 
 fn remote(erspan: &Erspan) -> RemoteConfig {
+    // The kernel fills in the address that it would take itself.
+    let ends = [erspan.origin.unwrap_or(0), erspan.destination].map(|address| Ipv4Addr::from(address).into());
+    remote_to(erspan, ends)
+}
+
+fn remote_to(erspan: &Erspan, [origin, destination]: [IpAddr; 2]) -> RemoteConfig {
     let form = match erspan.header {
         ErspanHeader::Two => Form::Two,
         ErspanHeader::Micros100 => Form::Three(Stamp::Micros100),
@@ -162,15 +184,8 @@ fn remote(erspan: &Erspan) -> RemoteConfig {
         ErspanHeader::Ieee1588 => Form::Three(Stamp::Ieee1588),
         ErspanHeader::Nexus1000v(domain) => Form::Three(Stamp::Nexus1000v(domain)),
     };
-    let encapsulation = Encapsulation {
-        // The kernel fills in the address that it would take itself.
-        origin: erspan.origin.unwrap_or(0).into(),
-        destination: erspan.destination.into(),
-        session: erspan.id,
-        form,
-        ttl: erspan.ttl,
-        dscp: erspan.dscp,
-    };
+    let encapsulation =
+        Encapsulation { origin, destination, session: erspan.id, form, ttl: erspan.ttl, dscp: erspan.dscp };
     RemoteConfig { encapsulation, keep_tag: erspan.keep_tag }
 }
 

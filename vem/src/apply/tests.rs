@@ -332,7 +332,8 @@ fn a_session_receives_and_is_relayed() {
     host.ports.push(binding("ids/0", "Vethernet9", "web", settings(10)));
     let veth = |n| IfName::Vethernet(n);
     let sources = vec![SessionSource { what: SourceKind::Interface(veth(1)), rx: true, tx: true }];
-    let receive = Some(Receive { id: 77, at: Some(0x7f00_0001), from: Some(vec![0xc000_0209]) });
+    let receive =
+        Some(Receive { id: 77, at: Some(0x7f00_0001), from: Some(vec![0xc000_0209]), from6: Some(vec![9]), at6: None });
     let peer = |module, address| Peer { module, address };
     let relay = |to, from| Some(Relay { key: 9, origin: Some(0xc000_0203), to, from });
     let once = Some(Once { own: Vec::new(), before: vec![MacAddr([2; 6])], after: Vec::new() });
@@ -366,14 +367,17 @@ fn a_session_receives_and_is_relayed() {
         (6, None, &[]),
     ];
     assert_eq!(plans, expected);
-    assert_eq!(made.sessions[0].at, Some([127, 0, 0, 1].into()));
+    assert_eq!(made.sessions[0].at, Some(IpAddr::from([127, 0, 0, 1])));
     let [by_id, sent, by_key, near] = &made.config.sessions[..] else { panic!("{:?}", made.config.sessions) };
     let known = by_id.receive.as_ref().unwrap();
-    assert_eq!((known.by, known.at), (Known::Id(77), Some([127, 0, 0, 1].into())));
-    assert_eq!(known.from, Some(vec![[192, 0, 2, 9].into()]));
+    assert_eq!((known.by, known.at), (Known::Id(77), Some(IpAddr::from([127, 0, 0, 1]))));
+    assert_eq!(known.from, Some(vec![[192, 0, 2, 9].into(), "::9".parse().unwrap()]));
     let [remote] = sent.remotes[..] else { panic!("{:?}", sent.remotes) };
     let (from, to) = (remote.encapsulation.origin, remote.encapsulation.destination);
-    assert_eq!((from, to, remote.encapsulation.form), ([192, 0, 2, 3].into(), [192, 0, 2, 4].into(), Form::Relay(9)));
+    assert_eq!(
+        (from, to, remote.encapsulation.form),
+        (IpAddr::from([192, 0, 2, 3]), IpAddr::from([192, 0, 2, 4]), Form::Relay(9))
+    );
     assert_eq!((&sent.once.as_ref().unwrap().before[..], &sent.receive), (&[MacAddr([2; 6])][..], &None));
     let known = by_key.receive.as_ref().unwrap();
     assert_eq!((known.by, known.at, &known.from), (Known::Key(9), None, &Some(vec![[192, 0, 2, 7].into()])));

@@ -1,7 +1,7 @@
 //! What the switch tells others of itself: port states and their events, and what the flow export must know.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use proto::config::{Capability, HostConfig};
@@ -96,7 +96,7 @@ impl Switch {
 
     /// An event of each monitor session that runs now and did not, or the other way round.
     fn compare_sessions(&mut self) -> Vec<Event> {
-        let wanted: BTreeSet<Ipv4Addr> = self.plan.sessions.iter().filter_map(|session| session.at).collect();
+        let wanted: BTreeSet<IpAddr> = self.plan.sessions.iter().filter_map(|session| session.at).collect();
         self.absent = wanted.into_iter().filter(|address| !is_here(*address)).collect();
         let sessions = self.plan.sessions.iter();
         let now: BTreeMap<u16, Option<String>> =
@@ -143,7 +143,7 @@ impl Switch {
 }
 
 /// The host has that address: a socket can be bound to it.
-fn is_here(address: Ipv4Addr) -> bool {
+fn is_here(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
 }
 

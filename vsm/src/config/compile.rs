@@ -55,7 +55,9 @@ pub fn compile(model: &Model, inventory: &Inventory, slot: u8) -> HostConfig {
     let samplers = samplers(model, &names(settings(), |s| [&s.sampler_in, &s.sampler_out]));
     let places = Places::new(model, inventory);
     let sessions = sessions(model, &places, slot);
-    let far = |session: &Session| session.erspan.is_some() || session.receive.is_some() || session.relay.is_some();
+    let far = |session: &Session| {
+        session.erspan.is_some() || session.erspan6.is_some() || session.receive.is_some() || session.relay.is_some()
+    };
     let hosts = sessions.iter().any(far).then(|| places.addresses());
     HostConfig {
         module: slot,

@@ -3,13 +3,13 @@
 //! A [`HostConfig`] becomes lines of (place, what, value): `Vethernet3`, `IP access list in`, `web-in`. Places stand in
 //! the order of the configuration. [`compare`] gives the lines in which not all sides say the same.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hashbrown::HashMap;
 use proto::acl::Rules;
 use proto::config::{
-    Capability, Erspan, ErspanHeader, HostConfig, Once, PortBinding, PortSettings, Profile, ProfileType, Receive,
-    Relay, Session, SourceKind,
+    Capability, Erspan, Erspan6, ErspanHeader, HostConfig, Once, PortBinding, PortSettings, Profile, ProfileType,
+    Receive, Relay, Session, SourceKind,
 };
 use proto::flow::{Exporter, Meter, Monitor, Record, Sampler, Transport};
 use proto::vlan::{PortMode, VlanSet};
@@ -210,6 +210,7 @@ fn session(it: &Session) -> Vec<(String, String)> {
         own("filter bpf", it.filter_bpf.as_ref().map_or("none", |filter| &filter.text)),
         own("sampling", it.sampling.map_or_else(|| "none".to_owned(), |n| format!("1 of {n}"))),
         own("erspan", it.erspan.as_ref().map_or_else(|| "none".to_owned(), erspan)),
+        own("erspan over IPv6", it.erspan6.as_ref().map_or_else(|| "none".to_owned(), erspan6)),
         own("received", it.receive.as_ref().map_or_else(|| "none".to_owned(), receive)),
         own("relayed", it.relay.as_ref().map_or_else(|| "none".to_owned(), relay)),
         own("shared out", it.once.as_ref().map_or_else(|| "no".to_owned(), once)),
@@ -219,8 +220,13 @@ fn session(it: &Session) -> Vec<(String, String)> {
 
 fn receive(it: &Receive) -> String {
     let at = it.at.map_or_else(|| "any address".to_owned(), |at| Ipv4Addr::from(at).to_string());
+    let at6 = it.at6.map_or_else(String::new, |at| format!(" and {}", Ipv6Addr::from(at)));
     let from = it.from.as_ref().map_or_else(|| "any host".to_owned(), |from| addresses(from));
-    format!("id {} at {at}, from {from}", it.id)
+    let from6 = it
+        .from6
+        .as_ref()
+        .map_or_else(String::new, |from| format!(" and {}", list(from.iter().map(|address| Ipv6Addr::from(*address)))));
+    format!("id {} at {at}{at6}, from {from}{from6}", it.id)
 }
 
 fn relay(it: &Relay) -> String {
@@ -229,6 +235,11 @@ fn relay(it: &Relay) -> String {
     let to = list(it.to.iter().map(|peer| format!("module {} ({})", peer.module, or_unknown(peer.address))));
     let (origin, from) = (or_unknown(it.origin), addresses(&it.from));
     format!("key {}, as {origin}, to {to}, from {from}", it.key)
+}
+
+fn erspan6(it: &Erspan6) -> String {
+    let [to, from] = [it.destination, it.origin].map(Ipv6Addr::from);
+    format!("to {to}, from {from}; {}", erspan(&it.sent))
 }
 
 fn addresses(them: &[u32]) -> String {

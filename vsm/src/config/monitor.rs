@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use proto::config::{Erspan, ErspanHeader, Filter, Receive, Session, SessionSource as Source, SourceKind};
+use proto::config::{Erspan, Erspan6, ErspanHeader, Filter, Receive, Session, SessionSource as Source, SourceKind};
 use proto::name::IfName;
 use proto::vlan::VlanSet;
 
@@ -67,9 +67,9 @@ pub struct MonitorSession {
     /// What is said of ERSPAN.
     pub erspan: ErspanSettings,
     /// `source ip` of a session of type erspan-destination: the address of a host that copies are sent to.
-    pub receive_at: Option<Ipv4Addr>,
+    pub receive_at: Option<IpAddr>,
     /// `filter origin`: hosts that copies are taken of, each once; empty for all.
-    pub origins: Vec<Ipv4Addr>,
+    pub origins: Vec<IpAddr>,
     /// It is not run.
     pub shut: bool,
 }
@@ -80,9 +80,9 @@ pub struct ErspanSettings {
     /// `erspan-id`, 1-1023.
     pub id: Option<u16>,
     /// `destination ip`
-    pub destination: Option<Ipv4Addr>,
-    /// `origin ip-address`
-    pub origin: Option<Ipv4Addr>,
+    pub destination: Option<IpAddr>,
+    /// `origin ip-address`; to an IPv6 address it must be said.
+    pub origin: Option<IpAddr>,
     /// `ip ttl`
     pub ttl: Option<u8>,
     /// `ip dscp`; `ip prec` is its upper three bits.
@@ -146,7 +146,8 @@ impl ErspanSettings {
         lines.into_iter().flatten().collect()
     }
 
-    fn sent(&self, domain: u16) -> Option<Erspan> {
+    /// What is sent by the family of the destination.
+    fn sent(&self, domain: u16) -> Option<(Option<Erspan>, Option<Erspan6>)> {
         let header = match self.header.unwrap_or(HeaderType::Two) {
             HeaderType::Two => ErspanHeader::Two,
             HeaderType::Micros100 => ErspanHeader::Micros100,
@@ -154,15 +155,34 @@ impl ErspanSettings {
             HeaderType::Ieee1588 => ErspanHeader::Ieee1588,
             HeaderType::Nexus1000v => ErspanHeader::Nexus1000v(domain),
         };
-        Some(Erspan {
+        let sent = Erspan {
             id: self.id?,
-            destination: self.destination?.into(),
-            origin: self.origin.map(Into::into),
+            destination: 0,
+            origin: None,
             header,
             ttl: self.ttl.unwrap_or(TTL),
             dscp: self.dscp.unwrap_or(0),
             keep_tag: self.keep_tag,
-        })
+        };
+        match (self.destination?, self.origin) {
+            (IpAddr::V4(to), None) => Some((Some(Erspan { destination: to.into(), ..sent }), None)),
+            (IpAddr::V4(to), Some(IpAddr::V4(from))) => {
+                Some((Some(Erspan { destination: to.into(), origin: Some(from.into()), ..sent }), None))
+            }
+            (IpAddr::V6(to), Some(IpAddr::V6(from))) => {
+                Some((None, Some(Erspan6 { sent, destination: to.into(), origin: from.into() })))
+            }
+            _ => None,
+        }
+    }
+
+    /// The destination has no origin of its family, which it needs.
+    pub fn lacks_origin(&self) -> bool {
+        match (self.destination, self.origin) {
+            (Some(to), Some(from)) => to.is_ipv4() != from.is_ipv4(),
+            (Some(to), None) => to.is_ipv6(),
+            _ => false,
+        }
     }
 }
 
@@ -224,7 +244,7 @@ impl MonitorSession {
         let has_port = || !self.destinations.is_empty() || !self.destination_profiles.is_empty();
         match self.kind {
             SessionType::Local => has_port(),
-            SessionType::ErspanSource => self.erspan.id.is_some() && self.erspan.destination.is_some(),
+            SessionType::ErspanSource => self.erspan.sent(0).is_some(),
             SessionType::ErspanDestination => self.erspan.id.is_some() && has_port(),
         }
     }
@@ -251,6 +271,18 @@ impl MonitorSession {
 
     /// What a module is told, but for what other modules have to do with it ([`super::relay`]).
     pub fn compile(&self, id: u16, domain: u16) -> Session {
+        let (erspan, erspan6) =
+            self.erspan.sent(domain).filter(|_| self.kind == SessionType::ErspanSource).unwrap_or_default();
+        let four = |address: &IpAddr| if let IpAddr::V4(four) = address { Some(u32::from(*four)) } else { None };
+        let six = |address: &IpAddr| if let IpAddr::V6(six) = address { Some(u128::from(*six)) } else { None };
+        let named = |_: &Vec<u32>| !self.origins.is_empty();
+        let receive = |id| Receive {
+            id,
+            at: self.receive_at.as_ref().and_then(four),
+            from: Some(self.origins.iter().filter_map(four).collect()).filter(named),
+            at6: self.receive_at.as_ref().and_then(six),
+            from6: Some(self.origins.iter().filter_map(six).collect::<Vec<_>>()).filter(|from| !from.is_empty()),
+        };
         let source = |s: &SessionSource| Source { what: s.what.clone(), rx: s.rx, tx: s.tx };
         Session {
             id,
@@ -262,13 +294,9 @@ impl MonitorSession {
             filter_bpf: self.filter_bpf.clone(),
             sampling: self.sampling,
             truncate: self.mtu,
-            erspan: self.erspan.sent(domain).filter(|_| self.kind == SessionType::ErspanSource),
-            receive: self.erspan.id.filter(|_| self.kind == SessionType::ErspanDestination).map(|id| Receive {
-                id,
-                at: self.receive_at.map(Into::into),
-                from: Some(self.origins.iter().map(|origin| (*origin).into()).collect())
-                    .filter(|_| !self.origins.is_empty()),
-            }),
+            erspan,
+            erspan6,
+            receive: self.erspan.id.filter(|_| self.kind == SessionType::ErspanDestination).map(receive),
             relay: None,
             once: None,
         }
@@ -290,6 +318,7 @@ pub fn length_warning(model: &Model, session: &MonitorSession) -> Option<String>
         HeaderType::Micros100 | HeaderType::Nanos100 => 40,
         HeaderType::Ieee1588 | HeaderType::Nexus1000v => 48,
     };
+    let headers = headers + if session.erspan.destination.is_some_and(|to| to.is_ipv6()) { 20 } else { 0 };
     let frame = session.mtu.map_or(usize::MAX, usize::from).min(mtus(false).max(mtus(true)) + LINK);
     let (packet, path) = (frame + headers, mtus(true));
     (packet > path).then(|| {

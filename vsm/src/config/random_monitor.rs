@@ -1,6 +1,6 @@
 //! Random monitor sessions, as [`super::random`] makes models.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::collection::{btree_map, vec};
 use proptest::option::of;
@@ -34,8 +34,10 @@ fn sources() -> impl Strategy<Value = Vec<SessionSource>> {
     })
 }
 
-fn address() -> impl Strategy<Value = Option<Ipv4Addr>> {
-    of((0x0100_0000u32..0x7f00_0000).prop_map(Ipv4Addr::from))
+fn address() -> impl Strategy<Value = Option<IpAddr>> {
+    let four = (0x0100_0000u32..0x7f00_0000).prop_map(|n| Ipv4Addr::from(n).into());
+    let six = any::<u64>().prop_map(|n| Ipv6Addr::from(0x2001_0db8 << 96 | u128::from(n)).into());
+    of(prop_oneof![3 => four, 1 => six])
 }
 
 fn erspan() -> impl Strategy<Value = ErspanSettings> {
@@ -79,7 +81,7 @@ pub fn session() -> impl Strategy<Value = MonitorSession> {
             SessionType::Local => MonitorSession { destinations, destination_profiles, ..watching },
             SessionType::ErspanSource => MonitorSession { erspan, ..watching },
             SessionType::ErspanDestination => {
-                let mut origins: Vec<Ipv4Addr> = [erspan.origin, erspan.destination].into_iter().flatten().collect();
+                let mut origins: Vec<IpAddr> = [erspan.origin, erspan.destination].into_iter().flatten().collect();
                 origins.dedup();
                 let receive_at = erspan.origin;
                 let erspan = ErspanSettings { id: erspan.id, ..ErspanSettings::default() };

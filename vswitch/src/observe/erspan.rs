@@ -1,7 +1,7 @@
-//! ERSPAN: mirrored frames in GRE over IPv4, written and read; octets in, octets out.
+//! ERSPAN: mirrored frames in GRE over IPv4 or IPv6, written and read; octets in, octets out.
 //!
 //! ```text
-//!   Ethernet │ IPv4 20 │ GRE 4 or 8 │ ERSPAN 0, 8 or 12 │ sub-header 0 or 8 │ the mirrored frame, without FCS
+//!   Ethernet │ IPv4 20 or IPv6 40 │ GRE 4 or 8 │ ERSPAN 0, 8 or 12 │ sub-header 0 or 8 │ the mirrored frame, without FCS
 //!            └──────────────── written by `Encapsulation::write`, read by `Received::read` ───────────────────
 //! ```
 //!
@@ -29,14 +29,15 @@ mod encode;
 pub use decode::{Received, Refused, TagSeen, TypeSeen};
 pub use encode::{Encapsulation, Sighting, Tag};
 
-/// Most octets in front of a frame: IPv4, GRE with sequence, type III with a sub-header.
-pub const HEADERS_MAX: usize = IPV4 + 8 + 12 + SUB_HEADER;
+/// Most octets in front of a frame: IPv6, GRE with sequence, type III with a sub-header.
+pub const HEADERS_MAX: usize = IPV6 + 8 + 12 + SUB_HEADER;
 /// Largest session id, a field of ten bits.
 pub const SESSION_MAX: u16 = 1023;
 /// Protocol number of GRE in IPv4.
 pub const PROTOCOL_GRE: u8 = 47;
 
 const IPV4: usize = 20;
+const IPV6: usize = 40;
 const SUB_HEADER: usize = 8;
 /// Octets of the shortest frame: an Ethernet header.
 const FRAME_MIN: usize = 14;
@@ -80,15 +81,15 @@ pub enum Stamp {
 }
 
 impl Form {
-    /// Octets between the outer packet's first and the frame's.
-    pub fn headers(self) -> usize {
+    /// Octets between the first behind the IP header and the frame's.
+    pub fn behind_ip(self) -> usize {
         let behind_gre = match self {
             Form::Two => 8,
             Form::Relay(_) => KEY + 8,
             Form::Three(Stamp::Micros100 | Stamp::Nanos100) => 12,
             Form::Three(Stamp::Ieee1588 | Stamp::Nexus1000v(_)) => 12 + SUB_HEADER,
         };
-        IPV4 + 8 + behind_gre
+        8 + behind_gre
     }
 }
 

@@ -11,7 +11,7 @@ mod make;
 mod net;
 
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -41,7 +41,8 @@ impl Remote for Wire {
     fn send(&mut self, packets: &[Packet<'_>], outcome: &mut dyn FnMut(usize, Option<CopyLoss>)) {
         let mut kept = self.0.lock().unwrap();
         for (at, packet) in packets.iter().enumerate() {
-            kept[usize::from(packet.to.octets()[3]) - 1].push(packet.octets.to_vec());
+            let IpAddr::V4(to) = packet.to else { panic!("{}", packet.to) };
+            kept[usize::from(to.octets()[3]) - 1].push(packet.octets.to_vec());
             outcome(at, None);
         }
     }
@@ -62,7 +63,8 @@ fn switched() -> Config {
     };
     let remote = |session: u16, form| {
         let (origin, destination) = (Ipv4Addr::new(192, 0, 2, 200), Ipv4Addr::new(192, 0, 2, session as u8 - 50));
-        let encapsulation = Encapsulation { origin, destination, session, form, ttl: 64, dscp: 0 };
+        let encapsulation =
+            Encapsulation { origin: origin.into(), destination: destination.into(), session, form, ttl: 64, dscp: 0 };
         vec![RemoteConfig { encapsulation, keep_tag: false }]
     };
     let mut config = config(ports);

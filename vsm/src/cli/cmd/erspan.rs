@@ -4,13 +4,13 @@
 //! sources, each with its own address unless `origin ip-address` says another. A session of type erspan-destination takes copies that
 //! others have sent to a host of the switch, with `erspan-id`, and gives them to its destinations on that host.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::monitor::WORDS;
 use super::target::{edit_session, wanted};
 use crate::cli::render::Output;
 use crate::cli::session::Session;
-use crate::cli::tree::{Args, Command, Error, Mode, Run};
+use crate::cli::tree::{Args, Command, Error, Mode, Run, Value};
 use crate::config::model::{HeaderType, Model, MonitorSession, SessionType};
 use crate::config::monitor::{ErspanSettings, length_warning};
 
@@ -43,9 +43,9 @@ pub fn commands() -> Vec<Command> {
             },
         },
         receiving(
-            "source ip <addr:ip>",
+            "source ip { <addr:ip> | <addr6:ip6> }",
             "Address of a host that copies are sent to",
-            "source ip [<addr:ip>]",
+            "source ip [ <addr:ip> | <addr6:ip6> ]",
             |session, args| {
                 let at = if args.negated { None } else { Some(host(args)?) };
                 edit_session(session, move |session, model| {
@@ -54,14 +54,22 @@ pub fn commands() -> Vec<Command> {
                 })
             },
         ),
-        receiving("filter origin <addr:ip>", "Take copies of this host", "filter origin [<addr:ip>]", origin),
-        of("destination ip <addr:ip>", "Where copies go", "destination ip [<addr:ip>]", |session, args| {
-            address(session, args, |erspan| &mut erspan.destination)
-        }),
+        receiving(
+            "filter origin { <addr:ip> | <addr6:ip6> }",
+            "Take copies of this host",
+            "filter origin [ <addr:ip> | <addr6:ip6> ]",
+            origin,
+        ),
         of(
-            "origin ip-address <addr:ip>",
+            "destination ip { <addr:ip> | <addr6:ip6> }",
+            "Where copies go",
+            "destination ip [ <addr:ip> | <addr6:ip6> ]",
+            |session, args| address(session, args, |erspan| &mut erspan.destination),
+        ),
+        of(
+            "origin ip-address { <addr:ip> | <addr6:ip6> }",
             "Address that copies come from",
-            "origin ip-address [<addr:ip>]",
+            "origin ip-address [ <addr:ip> | <addr6:ip6> ]",
             |session, args| address(session, args, |erspan| &mut erspan.origin),
         ),
         of("ip ttl <ttl:num:1-255>", "Time to live of copies", "ip ttl [<ttl:num:1-255>]", |session, args| {
@@ -100,18 +108,32 @@ fn edit(session: &mut Session, change: impl FnOnce(&mut ErspanSettings) + Send +
 fn address(
     session: &mut Session,
     args: &Args,
-    field: fn(&mut ErspanSettings) -> &mut Option<Ipv4Addr>,
+    field: fn(&mut ErspanSettings) -> &mut Option<IpAddr>,
 ) -> Result<Output, Error> {
     let addr = if args.negated { None } else { Some(host(args)?) };
     edit(session, move |erspan| *field(erspan) = addr)
 }
 
-/// The address of a host.
-fn host(args: &Args) -> Result<Ipv4Addr, Error> {
-    let ip = wanted(args.ip("addr"))?;
-    match ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() || ip.is_loopback() {
+/// The address that was typed.
+fn typed(args: &Args) -> Option<IpAddr> {
+    let six = match args.get("addr6") {
+        Some(Value::Ip6(six)) => Some(IpAddr::V6(*six)),
+        _ => None,
+    };
+    args.ip("addr").map(IpAddr::V4).or(six)
+}
+
+/// The address of a host, which others can send to.
+fn host(args: &Args) -> Result<IpAddr, Error> {
+    let address = wanted(typed(args))?;
+    let is_none = address.is_unspecified() || address.is_multicast() || address.is_loopback();
+    let special = match address {
+        IpAddr::V4(ip) => ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some(),
+    };
+    match is_none || special {
         true => Err(Error::Refused("Address is not that of a host".to_owned())),
-        false => Ok(ip),
+        false => Ok(address),
     }
 }
 
@@ -139,7 +161,7 @@ fn shared_id(model: &Model, session: &MonitorSession) -> Vec<String> {
 
 fn origin(session: &mut Session, args: &Args) -> Result<Output, Error> {
     let negated = args.negated;
-    let addr = if negated { args.ip("addr") } else { Some(host(args)?) };
+    let addr = if negated { typed(args) } else { Some(host(args)?) };
     edit_session(session, move |session, _| {
         let origins = &mut session.origins;
         match addr {

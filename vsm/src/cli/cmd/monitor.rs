@@ -36,6 +36,7 @@ pub(super) const WORDS: &[(&str, &str)] = &[
     ("erspan-id", "Number that tells the copies of one session from those of another"),
     ("ip", "IPv4"),
     ("addr", "IPv4 address"),
+    ("addr6", "IPv6 address"),
     ("origin", "Where copies come from"),
     ("ip-address", "Address"),
     ("ttl", "Time to live"),
@@ -261,6 +262,7 @@ fn shut_some(session: &mut Session, id: Option<u16>, shut: bool) -> Result<Outpu
 /// What a session lacks to run, or what its path must be able to do.
 fn lacks(model: &Model, session: &MonitorSession) -> Vec<String> {
     let what = match session.kind {
+        SessionType::ErspanSource if session.erspan.lacks_origin() => "an origin of the family of its destination",
         SessionType::Local if session.sources.is_empty() || !session.has_destination() => "a source and a destination",
         SessionType::ErspanSource if session.sources.is_empty() || !session.has_destination() => {
             "a source, an ERSPAN id and a destination"

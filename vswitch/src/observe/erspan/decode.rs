@@ -1,6 +1,6 @@
 //! The headers of a copy that is received.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use proto::addr::VlanId;
@@ -111,9 +111,9 @@ const KEYED: u16 = GRE_KEY | GRE_SEQUENCE;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Received<'a> {
     /// Source of the outer packet.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// Destination of the outer packet.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// Type of the header.
     pub kind: TypeSeen,
     /// ERSPAN id, 0 to [`SESSION_MAX`]; type I has none, which is 0.
@@ -155,10 +155,19 @@ impl<'a> Received<'a> {
             return Err(Refused::NotGre);
         }
         let gre = packet.get(ip.header..ip.total).ok_or(Refused::Ipv4)?;
+        let (source, destination) = (Ipv4Addr::from(ip.src), Ipv4Addr::from(ip.dst));
+        Self::read_gre(source.into(), destination.into(), gre)
+    }
+
+    /// Reads what is behind the IP header of a packet from `source` to `destination`, as a raw socket gives it of IPv6.
+    ///
+    /// # Errors
+    /// It is not ERSPAN, or contradicts itself.
+    pub fn read_gre(source: IpAddr, destination: IpAddr, gre: &'a [u8]) -> Result<Received<'a>, Refused> {
         let (Some(flags), Some(protocol)) = (u16_at(gre, 0), u16_at(gre, 2)) else { return Err(Refused::Short) };
         let blank = Received {
-            source: ip.src.into(),
-            destination: ip.dst.into(),
+            source,
+            destination,
             kind: TypeSeen::One,
             session: 0,
             key: None,

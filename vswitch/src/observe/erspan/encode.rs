@@ -1,12 +1,12 @@
 //! The headers of a copy that is sent.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use proto::addr::VlanId;
 
 use super::{
-    Direction, Form, GRE_II, GRE_III, GRE_KEY, GRE_SEQUENCE, HEADERS_MAX, IPV4, PLATFORM_N1KV, PLATFORM_SECONDS,
+    Direction, Form, GRE_II, GRE_III, GRE_KEY, GRE_SEQUENCE, HEADERS_MAX, IPV4, IPV6, PLATFORM_N1KV, PLATFORM_SECONDS,
     PROTOCOL_GRE, SESSION_MAX, Stamp, VERSION_II, VERSION_III,
 };
 use crate::offload::checksum;
@@ -22,9 +22,9 @@ const DF: u16 = 0x4000;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Encapsulation {
     /// Source of the outer packets.
-    pub origin: Ipv4Addr,
-    /// Where they go.
-    pub destination: Ipv4Addr,
+    pub origin: IpAddr,
+    /// Where they go; of the same family.
+    pub destination: IpAddr,
     /// ERSPAN id, 1 to [`SESSION_MAX`].
     pub session: u16,
     /// Type and time.
@@ -65,26 +65,15 @@ pub struct Sighting {
 
 impl Encapsulation {
     /// Writes the headers of a copy of `octets` octets with that sequence number, and gives how many octets they have:
-    /// those of [`Form::headers`]. Nobody may fragment the packet (DF), unless it is relayed, and the kernel need not compute
+    /// those of [`Encapsulation::headers`]. Nobody may fragment the packet (DF), unless it is relayed, and the kernel need not compute
     /// anything.
     pub fn write(&self, copy: &Sighting, sequence: u32, octets: usize, out: &mut [u8; HEADERS_MAX]) -> usize {
-        let headers = self.form.headers();
-        let total = u16::try_from(headers + octets).unwrap_or(u16::MAX);
-        let mut ip = Writer { out: &mut out[..], at: 0 };
-        ip.put([0x45, self.dscp << 2]);
-        ip.put(total.to_be_bytes());
-        // An atomic datagram needs no identification (RFC 6864 clause 4.1).
-        ip.put([0, 0]);
-        let may_be_cut = matches!(self.form, Form::Relay(_));
-        ip.put((if may_be_cut { 0 } else { DF }).to_be_bytes());
-        ip.put([self.ttl, PROTOCOL_GRE, 0, 0]);
-        ip.put(self.origin.octets());
-        ip.put(self.destination.octets());
-        if let Some(header) = out.first_chunk_mut::<IPV4>() {
-            let sum = checksum(header).to_be_bytes();
-            (header[10], header[11]) = (sum[0], sum[1]);
+        let headers = self.headers();
+        match (self.origin, self.destination) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => self.ipv4(from, to, headers + octets, out),
+            (from, to) => self.ipv6(v6(from), v6(to), headers + octets, out),
         }
-        let mut gre = Writer { out: &mut out[..], at: IPV4 };
+        let mut gre = Writer { out: &mut out[..], at: headers - self.form.behind_ip() };
         match self.form {
             Form::Two => {
                 gre.put(GRE_SEQUENCE.to_be_bytes());
@@ -107,6 +96,40 @@ impl Encapsulation {
             }
         }
         headers
+    }
+
+    /// Octets between the outer packet's first and the frame's.
+    pub fn headers(&self) -> usize {
+        let ip = if self.origin.is_ipv4() && self.destination.is_ipv4() { IPV4 } else { IPV6 };
+        ip + self.form.behind_ip()
+    }
+
+    /// RFC 791 clause 3.1
+    fn ipv4(&self, from: Ipv4Addr, to: Ipv4Addr, octets: usize, out: &mut [u8; HEADERS_MAX]) {
+        let mut ip = Writer { out: &mut out[..], at: 0 };
+        ip.put([0x45, self.dscp << 2]);
+        ip.put(u16::try_from(octets).unwrap_or(u16::MAX).to_be_bytes());
+        // An atomic datagram needs no identification (RFC 6864 clause 4.1).
+        ip.put([0, 0]);
+        let may_be_cut = matches!(self.form, Form::Relay(_));
+        ip.put((if may_be_cut { 0 } else { DF }).to_be_bytes());
+        ip.put([self.ttl, PROTOCOL_GRE, 0, 0]);
+        ip.put(from.octets());
+        ip.put(to.octets());
+        if let Some(header) = out.first_chunk_mut::<IPV4>() {
+            let sum = checksum(header).to_be_bytes();
+            (header[10], header[11]) = (sum[0], sum[1]);
+        }
+    }
+
+    /// RFC 8200 clause 3, with flow label 0. Nobody on the way may cut it.
+    fn ipv6(&self, from: Ipv6Addr, to: Ipv6Addr, octets: usize, out: &mut [u8; HEADERS_MAX]) {
+        let mut ip = Writer { out: &mut out[..], at: 0 };
+        ip.put([0x60 | self.dscp >> 2, self.dscp << 6, 0, 0]);
+        ip.put(u16::try_from(octets.saturating_sub(IPV6)).unwrap_or(u16::MAX).to_be_bytes());
+        ip.put([PROTOCOL_GRE, self.ttl]);
+        ip.put(from.octets());
+        ip.put(to.octets());
     }
 
     /// Version, VLAN; class of service, two bits that the types use differently, T, session.
@@ -160,6 +183,13 @@ impl Encapsulation {
                 out.put(copy.port.to_be_bytes());
             }
         }
+    }
+}
+
+fn v6(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
     }
 }
 

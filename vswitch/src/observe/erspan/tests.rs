@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -7,8 +8,8 @@ use super::*;
 
 fn encapsulation(form: Form) -> Encapsulation {
     Encapsulation {
-        origin: [192, 0, 2, 1].into(),
-        destination: [198, 51, 100, 7].into(),
+        origin: IpAddr::from([192, 0, 2, 1]),
+        destination: IpAddr::from([198, 51, 100, 7]),
         session: 0x123,
         form,
         ttl: 64,
@@ -79,6 +80,25 @@ fn the_outer_header_is_whole_and_may_not_be_cut() {
 }
 
 #[test]
+fn over_ipv6_the_rest_is_the_same() {
+    let (from, to): (IpAddr, IpAddr) = ("2001:db8::1".parse().unwrap(), "2001:db8::99".parse().unwrap());
+    for form in [Form::Two, Form::Three(Stamp::Ieee1588), Form::Relay(7)] {
+        let four = encapsulation(form);
+        let six = Encapsulation { origin: from, destination: to, ..four };
+        let copy = sighting(Tag::Removed(5 << 13 | 100));
+        let [four, six] = [four, six].map(|encapsulation| packet(&encapsulation, &copy, 9, &FRAME));
+        assert_eq!(six[40..], four[20..]);
+        let length = six.len() - 40;
+        assert_eq!(hex(&six[..8]), format!("6b800000{length:04x}2f40"), "DSCP 46, no label, GRE, 64 hops");
+        assert_eq!(hex(&six[8..40]), "20010db800000000000000000000000120010db8000000000000000000000099");
+        let read = Received::read_gre(from, to, &six[40..]).unwrap();
+        let same = Received::read(&four).unwrap();
+        assert_eq!(read, Received { source: from, destination: to, ..same });
+        assert_eq!(Received::read(&six), Err(Refused::Ipv4), "of IPv6 a raw socket gives no header");
+    }
+}
+
+#[test]
 fn what_is_relayed_has_a_key_and_may_be_cut() {
     let packet =
         packet(&encapsulation(Form::Relay(0x0064_0007)), &sighting(Tag::Whole(VlanId::new(100), false)), 9, &FRAME);
@@ -90,8 +110,8 @@ fn what_is_relayed_has_a_key_and_may_be_cut() {
 fn the_overhead_is_as_written_in_the_books() {
     // 50, 54 and 62 octets with the outer Ethernet header.
     let forms = [Form::Two, Form::Three(Stamp::Micros100), Form::Three(Stamp::Nexus1000v(1))];
-    assert_eq!(forms.map(|form| form.headers() + 14), [50, 54, 62]);
-    assert_eq!(Form::Three(Stamp::Ieee1588).headers(), HEADERS_MAX);
+    assert_eq!(forms.map(|form| 14 + 20 + form.behind_ip()), [50, 54, 62]);
+    assert_eq!(40 + Form::Three(Stamp::Ieee1588).behind_ip(), HEADERS_MAX);
 }
 
 fn any_form() -> impl Strategy<Value = Form> {
@@ -129,7 +149,7 @@ proptest! {
         let direction = if egress { Direction::Egress } else { Direction::Ingress };
         let copy = Sighting { tag, port, direction, truncated, time: Duration::new(seconds.into(), nanos) };
         let packet = packet(&encapsulation, &copy, sequence, &frame);
-        prop_assert_eq!(packet.len(), form.headers() + frame.len());
+        prop_assert_eq!(packet.len(), (20 + form.behind_ip()) + frame.len());
         let read = Received::read(&packet).unwrap();
         let (source, destination) = (encapsulation.origin, encapsulation.destination);
         prop_assert_eq!((read.source, read.destination), (source, destination));
@@ -178,7 +198,7 @@ proptest! {
     #[test]
     fn any_octets(form in any_form(), at in 0..48usize, value in any::<u8>(), octets in proptest::collection::vec(any::<u8>(), 0..80)) {
         let mut spoiled = packet(&encapsulation(form), &sighting(Tag::Kept), 1, &octets);
-        spoiled[at.min(form.headers() - 1)] = value;
+        spoiled[at.min((20 + form.behind_ip()) - 1)] = value;
         for packet in [&octets, &spoiled] {
             if let Ok(read) = Received::read(packet) {
                 prop_assert!(read.frame.len() >= FRAME_MIN && read.session <= SESSION_MAX);

@@ -157,8 +157,8 @@ impl Mirror {
     }
 
     /// What becomes readable when another host has sent something.
-    pub(super) fn readable(&self) -> Option<BorrowedFd<'_>> {
-        self.gate.inlet.as_ref()?.readable()
+    pub(super) fn readable(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        self.gate.inlet.as_ref().map_or([None; 2], |inlet| inlet.readable())
     }
 
     /// The workers' clock was zero at `epoch` since 1970: what the headers of ERSPAN say of time.

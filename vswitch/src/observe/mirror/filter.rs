@@ -108,7 +108,7 @@ impl Once {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Own {
     /// From where to where they go, in rising order.
-    ways: Vec<(Ipv4Addr, Ipv4Addr)>,
+    ways: Vec<(IpAddr, IpAddr)>,
     /// Hosts that they go between, in rising order: through how many sessions a circle may lead, it leads over these.
     hosts: Vec<Ipv4Addr>,
 }
@@ -117,7 +117,8 @@ impl Own {
     /// Those that a host with this configuration sends, receives, or sees between other hosts of the switch.
     pub(crate) fn new(config: &Config) -> Arc<Self> {
         let sent = config.sessions.iter().flat_map(|session| &session.remotes);
-        let origin = |origin: Ipv4Addr| if origin.is_unspecified() { config.address.unwrap_or(origin) } else { origin };
+        let own = config.address.map(IpAddr::from);
+        let origin = |origin: IpAddr| own.filter(|_| origin.is_unspecified()).unwrap_or(origin);
         let sent = sent.map(|remote| (origin(remote.encapsulation.origin), remote.encapsulation.destination));
         let known = config.sessions.iter().filter_map(|session| session.receive.as_ref());
         let known = known.filter_map(|receive| Some((receive.at?, receive.from.as_ref()?)));
@@ -134,8 +135,8 @@ impl Own {
         if key.protocol != PROTOCOL_GRE {
             return false;
         }
-        let (Some(IpAddr::V4(from)), Some(IpAddr::V4(to))) = (key.src_ip(), key.dst_ip()) else { return false };
-        let is_host = |address| self.hosts.binary_search(address).is_ok();
-        self.ways.binary_search(&(from, to)).is_ok() || (is_host(&from) && is_host(&to))
+        let (Some(from), Some(to)) = (key.src_ip(), key.dst_ip()) else { return false };
+        let is_host = |address| matches!(address, IpAddr::V4(address) if self.hosts.binary_search(&address).is_ok());
+        self.ways.binary_search(&(from, to)).is_ok() || (is_host(from) && is_host(to))
     }
 }

@@ -7,7 +7,7 @@
 //! Gaps in the numbers of a sender are copies that were lost on the way. As many senders are remembered as [`STREAMS_MAX`];
 //! of others nothing is said.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use hashbrown::HashMap;
 use proto::vlan::PortMode;
@@ -54,7 +54,7 @@ pub(super) struct Gate {
     /// Of the inlet that is there, as counted.
     lost: u64,
     /// The next number of each sender.
-    streams: HashMap<(u16, Ipv4Addr), u32>,
+    streams: HashMap<(u16, IpAddr), u32>,
 }
 
 impl Gate {
@@ -74,7 +74,7 @@ impl Gate {
     pub fn turn(&mut self, snapshot: &Snapshot, outs: &mut Outs, counters: &Counters, turned: &Turned) -> usize {
         let Some(inlet) = &mut self.inlet else { return 0 };
         let streams = &mut self.streams;
-        let got = inlet.receive(&mut |packet| match Received::read(packet) {
+        let got = inlet.receive(&mut |packet| match packet.read() {
             Ok(copy) => deliver(&copy, snapshot, streams, outs, counters, turned),
             Err(why) => {
                 if let Some(count) = turned.refused.get(why as usize) {
@@ -94,7 +94,7 @@ impl Gate {
 fn deliver(
     copy: &Received<'_>,
     snapshot: &Snapshot,
-    streams: &mut HashMap<(u16, Ipv4Addr), u32>,
+    streams: &mut HashMap<(u16, IpAddr), u32>,
     outs: &mut Outs,
     counters: &Counters,
     turned: &Turned,
@@ -145,7 +145,7 @@ enum Followed {
     Late,
 }
 
-fn follow(streams: &mut HashMap<(u16, Ipv4Addr), u32>, stream: (u16, Ipv4Addr), number: u32) -> Followed {
+fn follow(streams: &mut HashMap<(u16, IpAddr), u32>, stream: (u16, IpAddr), number: u32) -> Followed {
     let full = streams.len() >= STREAMS_MAX;
     let Some(next) = streams.get_mut(&stream) else {
         if !full {
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn gaps_are_counted_and_a_new_begin_is_none() {
         let mut streams = HashMap::new();
-        let mut said = |number| follow(&mut streams, (1, Ipv4Addr::LOCALHOST), number);
+        let mut said = |number| follow(&mut streams, (1, [127, 0, 0, 1].into()), number);
         assert_eq!(said(7), Followed::InOrder, "the first that is seen");
         assert_eq!(
             [said(8), said(9), said(12), said(10)],
@@ -184,7 +184,7 @@ mod tests {
     fn strangers_take_no_more_memory_than_there_is() {
         let mut streams = HashMap::new();
         for n in 0..2 * STREAMS_MAX as u32 {
-            assert_eq!(follow(&mut streams, (1, n.into()), n), Followed::InOrder);
+            assert_eq!(follow(&mut streams, (1, std::net::Ipv4Addr::from(n).into()), n), Followed::InOrder);
         }
         assert_eq!(streams.len(), STREAMS_MAX);
     }

@@ -1,12 +1,12 @@
-//! Copies to other hosts: ERSPAN in IPv4, by a raw socket of this host and its own routing.
+//! Copies to other hosts: ERSPAN in IPv4 or IPv6, by raw sockets of this host and its own routing.
 //!
-//! The headers are ours down to the IPv4 header (IP_HDRINCL); the kernel finds the way, and does not fragment: a packet that
+//! The headers are ours down to the IP header (IP_HDRINCL); the kernel finds the way, and does not fragment: a packet that
 //! is too long for the device is refused; what may be cut (DF clear) then goes by a second socket, where the kernel writes
 //! the IPv4 header and cuts. Batches go out with one `sendmmsg`.
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use arrayvec::ArrayVec;
@@ -23,11 +23,11 @@ const IPV4: usize = 20;
 /// Octets of socket buffer asked for.
 const BUFFER_OCTETS: libc::c_int = 4 << 20;
 
-/// An IPv4 packet, with its header.
+/// An IP packet, with its header.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
     /// Where it goes.
-    pub to: Ipv4Addr,
+    pub to: IpAddr,
     /// All of it.
     pub octets: &'a [u8],
 }
@@ -43,7 +43,7 @@ pub trait Remote: Send {
 struct Waiting {
     start: u32,
     end: u32,
-    to: Ipv4Addr,
+    to: IpAddr,
     session: u16,
 }
 
@@ -62,7 +62,7 @@ impl Far {
     }
 
     /// A packet of session `session`, in parts.
-    pub fn push(&mut self, counters: &Counters, session: u16, to: Ipv4Addr, parts: [&[u8]; 3]) {
+    pub fn push(&mut self, counters: &Counters, session: u16, to: IpAddr, parts: [&[u8]; 3]) {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         if length > usize::from(u16::MAX) {
             return count(counters, session, Some(CopyLoss::TooLong));
@@ -105,12 +105,14 @@ fn count(counters: &Counters, session: u16, loss: Option<CopyLoss>) {
     }
 }
 
-/// A raw IPv4 socket that only sends.
+/// Raw sockets that only send.
 pub struct RawSocket {
-    fd: OwnedFd,
+    v4: OwnedFd,
+    /// `None` where the system has no IPv6.
+    v6: Option<OwnedFd>,
     messages: Box<[libc::mmsghdr; BATCH]>,
     parts: Box<[libc::iovec; BATCH]>,
-    addresses: Box<[libc::sockaddr_in; BATCH]>,
+    addresses: Box<[Address; BATCH]>,
     /// For what must be cut.
     cutter: Cutter,
 }
@@ -119,45 +121,43 @@ pub struct RawSocket {
 unsafe impl Send for RawSocket {}
 
 impl RawSocket {
-    /// A socket of the namespace that the calling thread is in.
+    /// Sockets of the namespace that the calling thread is in.
     ///
     /// # Errors
     /// For want of the privilege (CAP_NET_RAW), or of a descriptor.
     pub fn open() -> io::Result<RawSocket> {
-        let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-        // SAFETY: no pointers.
-        let fd = match unsafe { libc::socket(libc::AF_INET, kind, libc::IPPROTO_RAW) } {
-            -1 => return Err(io::Error::last_os_error()),
-            // SAFETY: a new descriptor that nobody else owns.
-            fd => unsafe { OwnedFd::from_raw_fd(fd) },
+        let v6 = match open(libc::AF_INET6) {
+            Ok(fd) => Some(fd),
+            Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => None,
+            Err(error) => return Err(error),
         };
-        let octets = BUFFER_OCTETS;
-        let wanted = (&raw const octets).cast();
-        let length = size_of::<libc::c_int>() as libc::socklen_t;
-        // SAFETY: the descriptor is open; `wanted` points to `length` octets. A smaller buffer loses more, and that is counted.
-        let _ = unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, wanted, length) };
         // SAFETY: all-zero is a value of these structs of integers and raw pointers.
         let (messages, parts, addresses) = unsafe { (Box::new(zeroed()), Box::new(zeroed()), Box::new(zeroed())) };
-        Ok(RawSocket { fd, messages, parts, addresses, cutter: Cutter::open()? })
+        Ok(RawSocket { v4: open(libc::AF_INET)?, v6, messages, parts, addresses, cutter: Cutter::open()? })
     }
 
-    /// `sendmmsg` of packets; how many the kernel took.
+    /// `sendmmsg` of packets, all of the family of the first; how many the kernel took.
     fn give(&mut self, packets: &[Packet<'_>]) -> io::Result<usize> {
         let places = self.messages.iter_mut().zip(self.parts.iter_mut()).zip(self.addresses.iter_mut());
         for (((message, part), address), packet) in places.zip(packets) {
-            address.sin_family = libc::AF_INET as _;
-            address.sin_addr.s_addr = u32::from(packet.to).to_be();
+            let length = address.set(packet.to);
             *part = libc::iovec { iov_base: packet.octets.as_ptr().cast_mut().cast(), iov_len: packet.octets.len() };
             message.msg_hdr.msg_name = (&raw mut *address).cast();
-            message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as _;
+            message.msg_hdr.msg_namelen = length;
             message.msg_hdr.msg_iov = part;
             message.msg_hdr.msg_iovlen = 1;
         }
         let count = packets.len().min(BATCH);
+        let is_v6 = packets.first().is_some_and(|first| first.to.is_ipv6());
+        let fd = match (is_v6, &self.v6) {
+            (false, _) => self.v4.as_raw_fd(),
+            (true, Some(fd)) => fd.as_raw_fd(),
+            (true, None) => return Err(io::Error::from_raw_os_error(libc::EHOSTUNREACH)),
+        };
         let list = self.messages.as_mut_ptr();
         // SAFETY: the first `count` messages were just filled with pointers into `self` and the packets, all borrowed for
         // this call, and lengths to match; sending writes through none of them but `msg_len`.
-        let sent = unsafe { libc::sendmmsg(self.fd.as_raw_fd(), list, count as _, libc::MSG_DONTWAIT as _) };
+        let sent = unsafe { libc::sendmmsg(fd, list, count as _, libc::MSG_DONTWAIT as _) };
         usize::try_from(sent).map_err(|_| io::Error::last_os_error())
     }
 }
@@ -165,8 +165,9 @@ impl RawSocket {
 impl Remote for RawSocket {
     fn send(&mut self, packets: &[Packet<'_>], outcome: &mut dyn FnMut(usize, Option<CopyLoss>)) {
         let mut at = 0;
-        while let Some(rest @ [_, ..]) = packets.get(at..) {
-            match self.give(rest) {
+        while let Some(rest @ [first, ..]) = packets.get(at..) {
+            let like_it = rest.iter().take_while(|packet| packet.to.is_ipv6() == first.to.is_ipv6()).count();
+            match self.give(rest.get(..like_it).unwrap_or(rest)) {
                 Ok(sent @ 1..) => {
                     (at..at + sent).for_each(|at| outcome(at, None));
                     at += sent;
@@ -174,8 +175,8 @@ impl Remote for RawSocket {
                 // Of the first alone.
                 outcome_of_first => {
                     let loss = outcome_of_first.err().map_or(CopyLoss::DestinationFull, |error| loss(&error));
-                    let first = rest.first().filter(|first| loss == CopyLoss::TooLong && may_be_cut(first.octets));
-                    outcome(at, first.map_or(Some(loss), |first| self.cutter.send(first)));
+                    let is_cut = loss == CopyLoss::TooLong && may_be_cut(first.octets);
+                    outcome(at, if is_cut { self.cutter.send(first) } else { Some(loss) });
                     at += 1;
                 }
             }
@@ -183,9 +184,55 @@ impl Remote for RawSocket {
     }
 }
 
+/// Room for an address of either family, as the kernel takes it.
+#[repr(C)]
+union Address {
+    v4: libc::sockaddr_in,
+    v6: libc::sockaddr_in6,
+}
+
+impl Address {
+    /// Becomes that address; gives its length.
+    fn set(&mut self, to: IpAddr) -> libc::socklen_t {
+        // SAFETY: all-zero is a value of these structs of integers.
+        let (mut v4, mut v6): (libc::sockaddr_in, libc::sockaddr_in6) = unsafe { (zeroed(), zeroed()) };
+        match to {
+            IpAddr::V4(to) => {
+                v4.sin_family = libc::AF_INET as _;
+                v4.sin_addr.s_addr = u32::from(to).to_be();
+                *self = Address { v4 };
+                size_of::<libc::sockaddr_in>() as _
+            }
+            IpAddr::V6(to) => {
+                v6.sin6_family = libc::AF_INET6 as _;
+                v6.sin6_addr.s6_addr = to.octets();
+                *self = Address { v6 };
+                size_of::<libc::sockaddr_in6>() as _
+            }
+        }
+    }
+}
+
+/// A raw socket that sends packets with their headers.
+fn open(family: libc::c_int) -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers.
+    let fd = match unsafe { libc::socket(family, kind, libc::IPPROTO_RAW) } {
+        -1 => return Err(io::Error::last_os_error()),
+        // SAFETY: a new descriptor that nobody else owns.
+        fd => unsafe { OwnedFd::from_raw_fd(fd) },
+    };
+    let octets = BUFFER_OCTETS;
+    let wanted = (&raw const octets).cast();
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the descriptor is open; `wanted` points to `length` octets. A smaller buffer loses more, and that is counted.
+    let _ = unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, wanted, length) };
+    Ok(fd)
+}
+
 /// The IPv4 header lets whoever is on the way cut the packet (RFC 791: DF is clear).
 fn may_be_cut(packet: &[u8]) -> bool {
-    packet.get(6).is_some_and(|flags| flags & 0x40 == 0)
+    packet.first().is_some_and(|version| version >> 4 == 4) && packet.get(6).is_some_and(|flags| flags & 0x40 == 0)
 }
 
 /// Sends packets in fragments, as the path to each destination asks. The kernel numbers them, and a receiver puts none
@@ -233,15 +280,14 @@ impl Cutter {
         };
         let from: [u8; 4] = from.try_into().unwrap_or_default();
         // SAFETY: all-zero is a value of these structs of integers and raw pointers.
-        let (mut address, mut message): (libc::sockaddr_in, libc::msghdr) = unsafe { (zeroed(), zeroed()) };
-        address.sin_family = libc::AF_INET as _;
-        address.sin_addr.s_addr = u32::from(packet.to).to_be();
+        let (mut address, mut message): (Address, libc::msghdr) = unsafe { (zeroed(), zeroed()) };
+        let length = address.set(packet.to);
         let mut part = libc::iovec { iov_base: gre.as_ptr().cast_mut().cast(), iov_len: gre.len() };
         let local = libc::in_addr { s_addr: u32::from_ne_bytes(from) };
         let info = libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: local, ipi_addr: local };
         let mut control = [0u64; 4];
         message.msg_name = (&raw mut address).cast();
-        message.msg_namelen = size_of::<libc::sockaddr_in>() as _;
+        message.msg_namelen = length;
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
         if from != [0; 4] {
@@ -270,7 +316,9 @@ fn loss(error: &io::Error) -> CopyLoss {
     match error.raw_os_error() {
         Some(libc::EMSGSIZE) => CopyLoss::TooLong,
         Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => CopyLoss::DestinationFull,
-        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::ENODEV) => CopyLoss::NoRoute,
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::ENODEV | libc::EADDRNOTAVAIL) => {
+            CopyLoss::NoRoute
+        }
         _ => CopyLoss::DestinationError,
     }
 }

@@ -71,8 +71,8 @@ impl Mirror {
             match &seat.waker {
                 Some(waker) => {
                     let time = Timespec { tv_sec: 0, tv_nsec: SLEEP_MAX.as_nanos() as _ };
-                    let fds = [Some(waker.as_fd()), self.readable()].into_iter().flatten();
-                    let mut fds: ArrayVec<PollFd<'_>, 2> =
+                    let fds = [Some(waker.as_fd())].into_iter().chain(self.readable()).flatten();
+                    let mut fds: ArrayVec<PollFd<'_>, 3> =
                         fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
                     // Interrupted or not, it looks.
                     let _ = poll(&mut fds, Some(&time));

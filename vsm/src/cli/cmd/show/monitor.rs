@@ -1,7 +1,7 @@
 //! `show monitor`: sessions, whether they run, and what became of their copies.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use proto::config::SourceKind;
 use proto::query::Query;
@@ -57,6 +57,9 @@ fn state(id: u16, session: &MonitorSession, rows: &[(u8, SessionRow)]) -> (&'sta
         (_, rows) if rows.iter().any(|row| row.down.is_none()) => ("up", "The session is up".to_owned()),
         (_, []) if session.sources.is_empty() && session.kind != SessionType::ErspanDestination => {
             ("down", "No sources configured".to_owned())
+        }
+        (_, _) if session.kind == SessionType::ErspanSource && session.erspan.lacks_origin() => {
+            ("down", "No origin of the family of the destination".to_owned())
         }
         (_, []) if !session.has_destination() => ("down", "No destination configured".to_owned()),
         (_, []) => ("down", "No module runs the session".to_owned()),
@@ -231,7 +234,7 @@ fn copies(id: u16, rows: &[(u8, SessionRow)]) -> Table {
 /// Which copies a session takes of others.
 fn received_by(session: &MonitorSession) -> [(String, &'static str, String); 3] {
     let or_any = |text: Option<String>| text.unwrap_or_else(|| "any".to_owned());
-    let origins: Vec<String> = session.origins.iter().map(Ipv4Addr::to_string).collect();
+    let origins: Vec<String> = session.origins.iter().map(IpAddr::to_string).collect();
     [
         ("source IP".to_owned(), "source_ip", or_any(session.receive_at.map(|at| at.to_string()))),
         ("ERSPAN ID".to_owned(), "erspan_id", session.erspan.id.map(|id| id.to_string()).unwrap_or_default()),
