@@ -218,16 +218,15 @@ impl Road {
             cx.counters.count_rule(rule.into(), parsed.segments.into());
         }
         let to = entry.out();
-        let turn_page = entry.count(parsed, now);
+        let is_over = entry.count(parsed, now);
         if parsed.bare & out.untagged & (entry.leaves() == runs.leaves) {
             runs.run.set |= bit(at);
         } else {
             let (leaves, vlan, sessions) = (entry.leaves(), entry.vlan(), entry.copied());
             self.leave(cx, devices, at, Leave { leaves, to, vlan, sessions, untagged: out.untagged }, runs);
         }
-        if turn_page {
-            let counted = Counted { snapshot: cx.snapshot, parsed: self.batch.parsed(at), frame: cx.frame(at) };
-            self.flows.turn_page(known, &counted, now);
+        if is_over {
+            turn_page(&mut self.flows, cx, known, at, self.batch.parsed(at), now);
         }
         true
     }
@@ -310,8 +309,7 @@ impl Road {
             watch.judged(at, cached, &j);
         }
         if j.verdict != Verdict::Flood {
-            let counted = Counted { snapshot: cx.snapshot, parsed, frame: cx.frame(at) };
-            self.flows.count(entry, &counted, now);
+            count(&mut self.flows, cx, entry, at, parsed, now);
         }
         // A flood counts the rule of each port.
         let rule_out = if j.verdict == Verdict::Flood { RuleRef::NONE } else { j.rule_out };
@@ -405,7 +403,7 @@ impl Road {
             false => self.batch.fate(at).and_then(|fate| fate.reason),
         };
         self.flows.flooded(entry, (monitors, picked), lost, now);
-        self.flows.count(entry, &Counted { snapshot: cx.snapshot, parsed: &parsed, frame: cx.frame(at) }, now);
+        count(&mut self.flows, cx, entry, at, &parsed, now);
     }
 
     /// Copies a dropped frame for sessions that have no copy of it yet; `sane`: it is what it claims.
@@ -458,6 +456,21 @@ impl Road {
         }
         cells.delivered.add(received.segments.saturating_sub(lost));
     }
+}
+
+/// Counts frame `at` in entry `known`.
+#[inline]
+fn count(flows: &mut Flows, cx: &Cx<'_>, known: u32, at: u8, parsed: &Parsed, now: Instant) {
+    if flows.cache.get_mut(known).is_some_and(|entry| entry.count(parsed, now)) {
+        turn_page(flows, cx, known, at, parsed, now);
+    }
+}
+
+/// Frame `at` was counted, and there is more to it: see [`Flows::turn_page`].
+#[cold]
+#[inline(never)]
+fn turn_page(flows: &mut Flows, cx: &Cx<'_>, known: u32, at: u8, parsed: &Parsed, now: Instant) {
+    flows.turn_page(known, &Counted { snapshot: cx.snapshot, parsed, frame: cx.frame(at) }, now);
 }
 
 /// What an entry says, if that holds; where its addresses are now is kept: see [`judge::renew`].

@@ -1,6 +1,6 @@
 use std::net::{Ipv4Addr, UdpSocket};
 
-use proto::flow::{Destination, Field};
+use proto::flow::{Destination, Field, Sampler};
 use vswitch::port::PortId;
 use vswitch::time::Instant;
 
@@ -187,6 +187,64 @@ fn only_templates_that_are_used_are_sent() {
     plan.push(&tcp4(), at(20));
     plan.flush(at(20));
     assert!(contains(&collector.receive(), &[10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 5, 0xdc]));
+}
+
+/// Monitor 0 is sampled at two rates, monitor 1 not.
+fn sampled(exporters: Vec<Exporter>, record: Option<&str>) -> (Config, [Sampling; 2]) {
+    let rates = [Sampling::new(false, 10).unwrap(), Sampling::new(true, 100).unwrap()];
+    let names: Vec<&str> = exporters.iter().map(|exporter| exporter.name.as_str()).collect();
+    let monitors = vec![monitor("m", record, &names), monitor("n", None, &names)];
+    let samplings = vec![rates.into(), BTreeSet::from([Sampling::NONE])];
+    let samplers = vec![Sampler { name: "tenth".into(), random: false, out_of: 10 }];
+    (Config { samplings, samplers, ..config(exporters, monitors) }, rates)
+}
+
+/// Of a monitor that is sampled, the template has the sampler's field, and the table of samplers is sent; of another
+/// one everything is as ever.
+#[test]
+fn records_of_a_sampled_monitor_name_their_sampler() {
+    let collector = Collector::new();
+    let mut plan = Plan::default();
+    let (config, [tenth, hundredth]) = sampled(vec![exporter("a", Version::V9, &collector)], None);
+    plan.configure(config, at(0));
+    plan.push(&Record { sampling: hundredth, ..tcp4() }, at(10));
+    plan.push(&Record { monitors_in: 2, ..tcp4() }, at(10));
+    plan.tick(at(10));
+    plan.flush(at(20));
+    let received = collector.receive();
+    // Table 516: rate, number, mode, rate, name.
+    assert!(contains(&received, &[0, 0, 0, 10, 0, 10, 1, 0, 0, 0, 10, b't', b'e', b'n', b't', b'h', 0]));
+    assert!(contains(&received, &[0, 0, 0, 100, 0x80, 100, 2, 0, 0, 0, 100, 0]));
+    assert_eq!((tenth.number(), hundredth.number()), (10, 0x8064));
+    // Behind flowEndReason and forwardingStatus stands the sampler; behind that of the other monitor, padding.
+    let ends = |octets: &[u8]| contains(&received, &[&[0x1b, 4, 0, 3, 64][..], octets].concat());
+    assert!(ends(&[0x80, 100]) && ends(&[0]));
+}
+
+#[test]
+fn what_was_sampled_under_a_configuration_that_is_gone_is_multiplied() {
+    let collector = Collector::new();
+    let mut plan = Plan::default();
+    plan.configure(config(vec![exporter("a", Version::V9, &collector)], vec![monitor("m", None, &["a"])]), at(0));
+    plan.push(&Record { sampling: Sampling::new(false, 100).unwrap(), ..tcp4() }, at(10));
+    plan.flush(at(20));
+    assert!(contains(&collector.receive(), &[&150_000u64.to_be_bytes()[..], &300u64.to_be_bytes()].concat()));
+}
+
+/// Flows that agree in what a record matches, but not in how they were sampled, are two records.
+#[test]
+fn sums_are_of_one_rate() {
+    let collector = Collector::new();
+    let mut plan = Plan::default();
+    let (config, rates) = sampled(vec![exporter("a", Version::V9, &collector)], Some("talkers"));
+    plan.configure(config, at(0));
+    for n in 0..6 {
+        plan.push(&Record { sampling: rates[n % 2], octets: 100, ..tcp4() }, at(10));
+    }
+    plan.flush(at(20));
+    let received = collector.receive();
+    let record = |number: [u8; 2]| [&[10, 0, 0, 1][..], &300u64.to_be_bytes(), &number].concat();
+    assert!(contains(&received, &record([0, 10])) && contains(&received, &record([0x80, 100])));
 }
 
 #[test]

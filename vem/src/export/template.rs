@@ -285,6 +285,22 @@ mod tests {
     }
 
     #[test]
+    fn forms_have_their_own_ids_and_end_with_the_sampler() {
+        let ids_of = |form, family| Layout::full_in(form, Version::Ipfix).template(family).map(|t| t.id);
+        let all = Form::ALL.map(|form| Family::ALL.map(|family| ids_of(form, family).unwrap()));
+        assert_eq!(all, [[256, 257, 258, 259], [260, 261, 262, 259], [264, 265, 266, 267], [268, 269, 270, 267]]);
+        for (version, id) in [(Version::V9, 48), (Version::Ipfix, 302)] {
+            let sampled = Form { sampled: true, ..Form::default() };
+            for layout in [
+                Layout::full_in(sampled, version),
+                Layout::custom_in(sampled, version, &[record(&[Field::Bytes, Field::Protocol])]).remove(0),
+            ] {
+                assert!(Family::ALL.iter().all(|family| ids(layout.template(*family).unwrap()).ends_with(&[id])));
+            }
+        }
+    }
+
+    #[test]
     fn lists_with_one_hash_get_two_ids() {
         let list = |length| vec![Element { id: 1, length, value: Value::Octets }];
         let ids = assign_ids(BTreeSet::from([list(4), list(8)]), |_| u16::MAX);

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 
 use proto::acl::{Acl, Action, AddrMatch, IpRule, MacMatch, MacRule, PortMatch, Rules};
 use proto::config::{HostConfig, PortSettings, ProfileType, SourceKind};
+use proto::flow::Sampling;
 use proto::vlan::PortMode;
 
 use super::columns::Columns;
@@ -214,8 +215,13 @@ pub fn sessions(switch: &Switch) -> String {
 
 /// `show netflow monitor`
 pub fn monitors(switch: &Switch) -> String {
-    let mut table = Columns::new(&["Monitor", "Record", "Exporters", "Active", "Inactive", "Number"]);
-    for monitor in &host(switch).monitors {
+    let mut table = Columns::new(&["Monitor", "Record", "Exporters", "Active", "Inactive", "Number", "Filter"]);
+    let host = host(switch);
+    for monitor in &host.monitors {
+        let meter = host.meters.iter().flatten().find(|meter| meter.monitor == monitor.name);
+        let list = meter.and_then(|meter| meter.filter.clone());
+        let program = meter.and_then(|meter| meter.filter_bpf.as_ref()).map(|filter| format!("\"{}\"", filter.text));
+        let filters: Vec<String> = list.into_iter().chain(program).collect();
         let number = switch.plan().numbers.monitors.index(&monitor.name);
         table.row([
             monitor.name.clone(),
@@ -224,6 +230,7 @@ pub fn monitors(switch: &Switch) -> String {
             format!("{} s", monitor.active_s),
             format!("{} s", monitor.inactive_s),
             number.map_or_else(|| "-".to_owned(), |n| n.to_string()),
+            if filters.is_empty() { "-".to_owned() } else { filters.join(", ") },
         ]);
     }
     table.text("no flow monitors")
@@ -235,9 +242,15 @@ pub fn monitored(switch: &Switch) -> String {
     for port in switch.plan().ports.iter() {
         let set = &port.settings;
         if set.flow_in.is_some() || set.flow_out.is_some() {
-            let word = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
+            let rates = switch.control().running().port(port.id).map(|policy| policy.config.sampling);
+            let [input, output] = rates.unwrap_or_default();
+            let word = |name: &Option<String>, rate: Sampling| match name {
+                None => "-".to_owned(),
+                Some(name) if rate == Sampling::NONE => name.clone(),
+                Some(name) => format!("{name} (1:{})", rate.out_of()),
+            };
             let front = [port.id.0.to_string(), name_text(port.name)];
-            table.row(front.into_iter().chain([word(&set.flow_in), word(&set.flow_out)]));
+            table.row(front.into_iter().chain([word(&set.flow_in, input), word(&set.flow_out, output)]));
         }
     }
     table.text("no port has a flow monitor")

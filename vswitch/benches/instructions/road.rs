@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proto::acl::{Acl, Action, AddrMatch, IpRule, PortMatch, Rules};
 use proto::addr::{MacAddr, VlanId};
+use proto::flow::Sampling;
 use proto::vlan::{PortMode, VlanSet};
 use rtrb::Consumer;
 use vswitch::config::{AclConfig, Config, MonitorConfig, PortConfig, SessionConfig, StaticMac};
@@ -32,12 +33,14 @@ pub struct Case {
     pub rules: u32,
     /// A flow monitor looks at them.
     pub meter: bool,
+    /// Of so many packets the monitor counts one; 1 for every.
+    pub sampled: u16,
     /// A session copies them.
     pub span: bool,
 }
 
 /// One flow and no feature.
-pub const PLAIN: Case = Case { flows: 1, room: 65_536, vlan: false, rules: 0, meter: false, span: false };
+pub const PLAIN: Case = Case { flows: 1, room: 65_536, vlan: false, rules: 0, meter: false, sampled: 1, span: false };
 
 fn mac(n: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, n])
@@ -102,7 +105,8 @@ fn config(case: &Case) -> Config {
     let trunk = PortMode::Trunk { native: VlanId::DEFAULT, allowed: VlanSet::all() };
     let first = port(1, if case.vlan { trunk } else { PortMode::Access(vlan) });
     let lists = case.rules > 0;
-    let first = PortConfig { flow_in: case.meter.then_some(0), ip_acl_in: lists.then_some(0), ..first };
+    let sampling = [Sampling::new(true, case.sampled).unwrap_or_default(), Sampling::NONE];
+    let first = PortConfig { flow_in: case.meter.then_some(0), ip_acl_in: lists.then_some(0), sampling, ..first };
     let second = PortConfig { ip_acl_out: lists.then_some(1), ..port(2, PortMode::Access(vlan)) };
     let session =
         SessionConfig { rx_ports: vec![PortId(1)], destinations: vec![PortId(3)], ..SessionConfig::default() };

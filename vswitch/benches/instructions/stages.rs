@@ -47,7 +47,8 @@ pub const STAGES: &[Stage] = &[
     Stage { name: "memory ports without a switch", run: bare },
     Stage { name: "hit, plain, 1 flow", run: || hits(PLAIN) },
     Stage { name: "hit, plain, 10,000 flows", run: || hits(Case { flows: 10_000, ..PLAIN }) },
-    Stage { name: "hit, metered, 10,000 flows", run: || hits(Case { flows: 10_000, meter: true, ..PLAIN }) },
+    Stage { name: "hit, metered, 10,000 flows", run: || hits(METERED) },
+    Stage { name: "hit, sampled 1 of 100, 10,000 flows", run: || hits(Case { sampled: 100, ..METERED }) },
     Stage { name: "hit, everything on, 10,000 flows", run: || hits(EVERYTHING) },
     Stage { name: "hit, everything on, 10,000 rules", run: || hits(Case { rules: 10_000, ..EVERYTHING }) },
     Stage { name: "hit, everything on, mirrored", run: || hits(Case { span: true, ..EVERYTHING }) },
@@ -59,6 +60,7 @@ pub const STAGES: &[Stage] = &[
 ];
 
 /// Tagged in, untagged out, a list of 100 rules each way, and every packet metered.
+const METERED: Case = Case { flows: 10_000, meter: true, ..PLAIN };
 const EVERYTHING: Case = Case { flows: 10_000, vlan: true, rules: 100, meter: true, ..PLAIN };
 
 fn tcp4() -> Vec<u8> {

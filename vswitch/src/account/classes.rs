@@ -44,6 +44,14 @@ impl Class {
         Class::Unsampled,
     ];
 
+    /// The same, or that nobody took the report of the flow.
+    pub fn or_lost(self, lost: bool) -> Class {
+        match self {
+            Class::Ip | Class::Other if lost => Class::Unmetered,
+            class => class,
+        }
+    }
+
     /// The class of what `entry` has counted.
     pub fn of(entry: &Entry) -> Class {
         let is_ip = entry.key().shape & (shape::IPV4 | shape::IPV6) != 0;

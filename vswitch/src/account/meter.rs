@@ -83,20 +83,26 @@ impl Flows {
 
     /// Sets the counters of entry `at` to zero, and what they were counts in the class of the flow, or as `lost`.
     pub(crate) fn give_back(&mut self, at: u32, lost: bool) {
+        let Some(entry) = self.cache.get_mut(at) else { return };
+        if entry.picked() != 0 {
+            return self.give_back_picked(at, lost);
+        }
+        if entry.packets > 0 {
+            let amount = Amount { packets: entry.packets, octets: entry.l2_octets };
+            let class = Class::of(entry).or_lost(lost);
+            self.counters.port(entry.key().in_port()).classes.add(class, amount);
+        }
+        entry.restart();
+    }
+
+    #[cold]
+    fn give_back_picked(&mut self, at: u32, lost: bool) {
         let Some(entry) = self.cache.get(at) else { return };
         if entry.packets > 0 {
             let classes = &self.counters.port(entry.key().in_port()).classes;
-            let metered = |class: Class| match class {
-                Class::Ip | Class::Other if lost => Class::Unmetered,
-                class => class,
-            };
-            if entry.picked() == 0 {
-                let amount = Amount { packets: entry.packets, octets: entry.l2_octets };
-                classes.add(metered(Class::of(entry)), amount);
-            } else {
-                self.classes(at).into_iter().for_each(|(class, amount)| classes.add(metered(class), amount));
-                self.clear_tallies(at);
-            }
+            let all = self.classes(at).into_iter();
+            all.for_each(|(class, amount)| classes.add(class.or_lost(lost), amount));
+            self.clear_tallies(at);
         }
         if let Some(entry) = self.cache.get_mut(at) {
             entry.restart();
@@ -135,10 +141,14 @@ impl Flows {
     pub(crate) fn sum_up(&mut self, at: u32, now: Instant) {
         let Some(entry) = self.cache.get(at) else { return };
         if entry.monitors_in | entry.monitors_out != 0 && entry.packets > 0 {
-            let records = self.reports(at, EndReason::LackOfResources);
-            let lost = records.iter().map(|record| self.overflow.add(record, now)).sum();
+            let (lost, summed) = if entry.picked() == 0 {
+                (self.overflow.add(&report(entry, EndReason::LackOfResources), now), true)
+            } else {
+                let records = self.reports(at, EndReason::LackOfResources);
+                (records.iter().map(|record| self.overflow.add(record, now)).sum(), !records.is_empty())
+            };
             self.counters.cache.unmetered.add(lost);
-            self.counters.cache.summed.add(u64::from(!records.is_empty()));
+            self.counters.cache.summed.add(summed.into());
         }
         self.give_back(at, false);
     }
@@ -189,18 +199,7 @@ impl Flows {
         self.join(at, now);
     }
 
-    /// Counts a frame in entry `at`.
-    #[inline]
-    pub(crate) fn count(&mut self, at: u32, counted: &Counted<'_>, now: Instant) {
-        if let Some(entry) = self.cache.get_mut(at)
-            && entry.count(counted.parsed, now)
-        {
-            self.turn_page(at, counted, now);
-        }
-    }
-
     /// A frame was counted, and the flow of entry `at` ends, or has counted much, or a monitor counts some packets only.
-    #[cold]
     pub(crate) fn turn_page(&mut self, at: u32, counted: &Counted<'_>, now: Instant) {
         let Some(entry) = self.cache.get(at) else { return };
         if entry.picked() != 0 {

@@ -62,6 +62,17 @@ pub struct Gap {
 }
 
 impl Gap {
+    /// One packet passes; `true` when it is picked.
+    #[inline]
+    pub fn step(&mut self, sampling: Sampling, random: &mut Random) -> bool {
+        if self.sampling != sampling {
+            *self = Gap { sampling, left: Gap::drawn(sampling, random) };
+        }
+        let is_picked = self.left == 0;
+        self.left = if is_picked { Gap::drawn(sampling, random) } else { self.left - 1 };
+        is_picked
+    }
+
     fn drawn(sampling: Sampling, random: &mut Random) -> u32 {
         if sampling.is_random() { random.gap(sampling.out_of()) } else { u32::from(sampling.out_of()) - 1 }
     }

@@ -42,7 +42,8 @@ pub mod state {
 const FORWARD: u8 = 0;
 const FLOOD: u8 = 1;
 const DROP: u8 = 2;
-const NO_PORT: u16 = u16::MAX;
+/// No port.
+pub(super) const NO_PORT: PortId = PortId(u16::MAX);
 /// Where the octets of a flow begin of which a monitor counts some packets only: far above [`OCTETS_MAX`], so that the
 /// question whether the flow is to be reported is also the one whether a packet has to be looked at.
 pub(super) const PICKED: u64 = 1 << 62;
@@ -312,7 +313,7 @@ impl Entry {
     #[inline]
     pub fn verdict(&self) -> Verdict {
         match self.kind {
-            FORWARD if self.out != NO_PORT => Verdict::Forward(PortId(self.out)),
+            FORWARD if self.out != NO_PORT.0 => Verdict::Forward(PortId(self.out)),
             FLOOD => Verdict::Flood,
             _ => Verdict::Drop(self.reason()),
         }
@@ -321,7 +322,7 @@ impl Entry {
     /// What the judges said.
     #[inline]
     pub fn judgement(&self) -> Judgement {
-        let out = (self.out != NO_PORT).then_some(PortId(self.out));
+        let out = (self.out != NO_PORT.0).then_some(PortId(self.out));
         Judgement {
             verdict: self.verdict(),
             admitted: self.admitted != 0,
@@ -358,7 +359,7 @@ impl Entry {
         };
         (self.rx_session, self.tx_session) = (number(j.rx_sessions), number(j.tx_sessions));
         self.admitted = j.admitted.into();
-        self.out = j.out.map_or(NO_PORT, |port| port.0);
+        self.out = j.out.map_or(NO_PORT.0, |port| port.0);
         self.vlan = j.vlan.map_or(0, VlanId::get);
         (self.rule_in, self.rule_out) = (j.rule_in, j.rule_out);
         (self.generation_in, self.generation_out) = (j.generation_in, j.generation_out);
@@ -382,7 +383,7 @@ impl Entry {
         let one_port = match self.kind {
             FORWARD => true,
             // Else its outcome is to change with the next frame that reaches somebody.
-            FLOOD => self.out != NO_PORT && self.is(state::DELIVERED),
+            FLOOD => self.out != NO_PORT.0 && self.is(state::DELIVERED),
             _ => false,
         };
         let few_sessions = !self.is_copied_by_several();

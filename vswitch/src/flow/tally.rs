@@ -20,7 +20,7 @@ use proto::flow::Sampling;
 use zerocopy::FromZeros;
 
 use super::Flows;
-use super::entry::{Entry, PICKED, state};
+use super::entry::{Entry, NO_PORT, PICKED, state};
 use super::record::{EndReason, MONITORS_MAX, MonitorSet, Record};
 use crate::account::classes::{Amount, Class};
 use crate::account::meter::report;
@@ -140,8 +140,8 @@ impl Entry {
 
     /// These monitors look at it, and of them those in `picked` count some of its packets only.
     pub fn set_monitors(&mut self, monitors_in: MonitorSet, monitors_out: MonitorSet, picked: MonitorSet) {
-        (self.monitors_in, self.monitors_out) = (monitors_in, monitors_out);
-        self.picked = picked & (monitors_in | monitors_out);
+        debug_assert_eq!(picked & !(monitors_in | monitors_out), 0);
+        (self.monitors_in, self.monitors_out, self.picked) = (monitors_in, monitors_out, picked);
         self.octets = self.octets() | if self.picked == 0 { 0 } else { PICKED };
     }
 
@@ -242,8 +242,11 @@ impl Flows {
     pub(crate) fn pick(&mut self, at: u32, counted: &Counted<'_>, now: Instant) {
         let Some(entry) = self.cache.get(at) else { return };
         let (picked, watching) = (entry.picked, entry.monitors_in | entry.monitors_out);
+        if picked.is_power_of_two() && counted.parsed.segments == 1 {
+            return self.pick_one(at, counted, now);
+        }
         let places = [(entry.monitors_in & picked, entry.key().in_port()), (entry.monitors_out & picked, entry.out())];
-        let is_flood_to_several = entry.judgement().out.is_none();
+        let is_flood_to_several = entry.out() == NO_PORT;
         let mut pickers = ArrayVec::<Picker, { MONITORS_MAX + 1 }>::new();
         let mut monitors = ArrayVec::<(MonitorSet, usize), { MONITORS_MAX + 1 }>::new();
         // Monitors without a sampler whose program matches.
@@ -277,19 +280,43 @@ impl Flows {
             let place = if pickers.is_empty() { &mut tallies.filtered } else { &mut tallies.unsampled };
             add(place, rest);
         }
-        for (monitor, way) in whole {
+        for &(monitor, way) in &whole {
             self.add_pick(at, way, monitor, Sampling::NONE, Share::whole(parsed), parsed, now);
         }
-        for (picker, (monitor, way)) in pickers.into_iter().zip(monitors).filter(|(picker, _)| picker.share.packets > 0)
-        {
+        for (picker, &(monitor, way)) in pickers.iter().zip(&monitors).filter(|(picker, _)| picker.share.packets > 0) {
             self.add_pick(at, way, monitor, picker.sampling, picker.share, parsed, now);
+        }
+    }
+
+    /// As [`Flows::pick`], for one packet and one monitor.
+    fn pick_one(&mut self, at: u32, counted: &Counted<'_>, now: Instant) {
+        let Some(entry) = self.cache.get(at) else { return };
+        let (monitor, parsed) = (entry.picked, counted.parsed);
+        let index = monitor.trailing_zeros() as usize;
+        let is_alone = (entry.monitors_in | entry.monitors_out) == monitor;
+        let (way, port) = match () {
+            () if monitor & entry.monitors_in != 0 => (0, parsed.key.in_port()),
+            () if entry.out() != NO_PORT => (1, entry.out()),
+            () => (1, self.picks.deciding.get(index).copied().unwrap_or(NO_PORT)),
+        };
+        let sampling = counted.snapshot.sampling(port, way);
+        let is_wanted = self.wants(index, counted);
+        let gap = self.picks.gaps.get_mut(2 * port.index() + way);
+        let is_picked =
+            is_wanted && (!sampling.is_some() || gap.is_some_and(|gap| gap.step(sampling, &mut self.picks.random)));
+        if is_picked {
+            self.add_pick(at, way, monitor, sampling, Share::whole(parsed), parsed, now);
+        } else if is_alone && let Some(tallies) = self.picks.tallies.get_mut(at as usize) {
+            let place = if is_wanted { &mut tallies.unsampled } else { &mut tallies.filtered };
+            add(place, Amount { packets: 1, octets: parsed.l2_octets.into() });
         }
     }
 
     /// The program of monitor `index`, if it has one, matches the frame.
     fn wants(&self, index: usize, counted: &Counted<'_>) -> bool {
+        let Some(program) = counted.snapshot.program(index) else { return true };
         let (head, rest) = counted.pieces();
-        counted.snapshot.program(index).is_none_or(|program| program.matches(head, rest))
+        program.matches(head, rest)
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a tally is made of")]

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use proto::acl::{Acl, Action, AddrMatch, IpRule, MacMatch, MacRule, PortMatch, Rules};
 use proto::addr::{MacAddr, VlanId};
-use proto::flow::Sampling;
 use proto::vlan::{PortMode, VlanSet};
 use vswitch::config::{AclConfig, Config, MonitorConfig, PortConfig, SessionConfig, StaticMac};
 use vswitch::frame::vnet::{self, VnetHdr};
@@ -89,9 +88,6 @@ impl<'a> Draw<'a> {
         if self.one_in(2) {
             self.pair_up(&mut ports);
         }
-        if self.one_in(3) {
-            ports.iter_mut().for_each(|port| port.sampling = [self.sampling(), self.sampling()]);
-        }
         let mut static_macs: Vec<StaticMac> = Vec::new();
         for _ in 0..self.below(3) {
             let (vlan, mac) = (self.vlan(), self.station());
@@ -119,11 +115,6 @@ impl<'a> Draw<'a> {
     fn monitor(&mut self) -> MonitorConfig {
         let seconds = |n: usize| Duration::from_secs(1 + n as u64);
         MonitorConfig { active: seconds(self.below(60)), inactive: seconds(self.below(20)) }
-    }
-
-    fn sampling(&mut self) -> Sampling {
-        let (random, out_of) = (self.one_in(2), 2 + self.below(3) as u16);
-        self.maybe(3, |_| Sampling::new(random, out_of)).flatten().unwrap_or_default()
     }
 
     fn session(&mut self, id: u16, lists: usize) -> SessionConfig {
@@ -163,7 +154,7 @@ impl<'a> Draw<'a> {
             mac_acl_out: list(false, self),
             flow_in: if monitors > 0 { self.maybe(2, |d| d.below(monitors)) } else { None },
             flow_out: if monitors > 0 { self.maybe(2, |d| d.below(monitors)) } else { None },
-            sampling: [Sampling::NONE; 2],
+            sampling: Default::default(),
         }
     }
 

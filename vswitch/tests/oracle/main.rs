@@ -45,9 +45,21 @@ fn read_counts(net: &Net, id: PortId) -> Counts {
     }
 }
 
+/// Some packets only are counted at some ports, in one case of three.
+fn sample(draw: &mut Draw, mut config: Config) -> Config {
+    if draw.one_in(3) {
+        for sampling in config.ports.iter_mut().flat_map(|port| &mut port.sampling) {
+            let (random, out_of) = (draw.one_in(2), 2 + draw.below(3) as u16);
+            *sampling = Sampling::new(random, out_of).filter(|_| draw.one_in(3)).unwrap_or_default();
+        }
+    }
+    config
+}
+
 fn run(octets: &[u8]) {
     let mut draw = Draw::new(octets);
-    let mut config = draw.config(1);
+    let config = draw.config(1);
+    let mut config = sample(&mut draw, config);
     let bare: BTreeSet<PortId> = (0..PORTS).filter(|_| draw.one_in(3)).map(PortId).collect();
     let limits = Limits { flows: 64, macs: 64, macs_per_port: 32, records: 4096, evicted_per_s: 200_000 };
     let mut net = Net::with(net::config(Vec::new()), limits, Offloads::ALL, 1);
@@ -64,6 +76,7 @@ fn run(octets: &[u8]) {
     for step in 0..FRAMES_PER_CASE {
         if draw.one_in(14) {
             let fresh = draw.config(config.version + 1);
+            let fresh = sample(&mut draw, fresh);
             // One thing changes, or everything.
             match draw.below(7) {
                 0 => config = fresh,
