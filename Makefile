@@ -16,7 +16,7 @@ PACKAGES := iproute2 nftables iputils-ping openssh-client curl tcpdump libpcap-d
 # What `make bench` measures against, and with. dpdk-testpmd is in dpdk-dev.
 PACKAGES_BENCH := openvswitch-switch openvswitch-switch-dpdk dpdk dpdk-dev fprobe valgrind
 
-# Parts of the bench, all when none is named: instructions road workers vhost tap meter noisy manage
+# Parts of the bench, all when none is named: instructions road workers flood vhost tap meter noisy manage
 PART ?=
 
 .DEFAULT_GOAL := help
@@ -25,7 +25,7 @@ PART ?=
 help:
 	@echo "make lab     build, start a lab, open the switch's prompt; the lab goes when you leave it"
 	@echo "make test    everything that CI runs"
-	@echo "make bench   measure, write docs/performance.md; parts: PART='instructions road workers vhost tap meter noisy manage'"
+	@echo "make bench   measure, write docs/performance.md; parts: PART='instructions road workers flood vhost tap meter noisy manage'"
 	@echo "make loom    check what the workers share, in every order of their reads and writes"
 	@echo "make fuzz    fuzz the frame path for $(FUZZ_SECONDS) s (FUZZ_SECONDS=); FUZZ='parse', 'erspan', 'vhost_ring', 'vhost_message' or 'cli'"
 	@echo "make deps    install the Debian packages that these need"

@@ -2,6 +2,7 @@
 //!
 //! * `road`: nanoseconds and allocations per frame through memory ports, by feature and number of flows.
 //! * `workers`: two workers against one.
+//! * `flood`: steady flows beside a flood of new ones, and what a million idle flows cost.
 //! * `instructions`: the gate of instruction counts, which fails where one exceeds what the tree says.
 
 use std::io::{BufRead, BufReader};
@@ -146,6 +147,49 @@ fn fill_workers(report: &mut Report, printed: &str) {
     report.target(1, "two workers on two flow sets against one", Wanted::AtLeast(1.8), "", ratio);
 }
 
+const STEADY: &str = "steady flows alone";
+const BESIDE: &str = "steady flows beside the flood";
+const GROWN: &str = "memory grown in its second half";
+const TIMERS: &str = "timers of 1,000,000 idle flows";
+const FORGET: &str = "to report and forget 1,000,000 flows in 15 s";
+const PACKETS: &str = "packets";
+const MEMORY: &str = "memory";
+const CORE: &str = "part of a core";
+
+/// The part `flood`.
+pub fn flood(ground: &Ground) -> Result<Report> {
+    let mut report = Report::new("flood");
+    report.rounds = 1;
+    fill_flood(&mut report, &bench(ground, "flood", "")?);
+    Ok(report)
+}
+
+fn fill_flood(report: &mut Report, printed: &str) {
+    use Wanted::{AtLeast, AtMost};
+    for (name, row) in figures(printed) {
+        let (metric, unit) = match name {
+            GROWN => (MEMORY, "KiB"),
+            TIMERS | FORGET => (CORE, "%"),
+            _ => (PACKETS, "kpps"),
+        };
+        row.iter().for_each(|figure| report.add(name, metric, unit, *figure));
+    }
+    let kept = report.ratio(BESIDE, STEADY, PACKETS);
+    let targets = [
+        ("steady flows beside a flood of new ones, against alone", AtLeast(0.9), "", kept),
+        ("memory that grows in such a flood", AtMost(0.0), "KiB", report.median(GROWN, MEMORY)),
+        ("timers of a million idle flows, of a core", AtMost(1.0), "%", report.median(TIMERS, CORE)),
+        ("a million flows reported and forgotten in 15 s, of a core", AtMost(1.0), "%", report.median(FORGET, CORE)),
+    ];
+    for (what, wanted, unit, measured) in targets {
+        report.target(8, what, wanted, unit, measured);
+    }
+    report.remark(
+        "flood: 1,000 flows at 300,000 packets/s, and 2,000,000 flows of one packet in four seconds of the thread's own time; the \
+         records add up to what was accepted, or the bench fails. What the exporter does with the records is another thread's work.",
+    );
+}
+
 /// The part `instructions`: a count that exceeds what the tree says is a failure of the part.
 pub fn instructions(ground: &Ground) -> Result<Report> {
     let mut report = Report::new("instructions");
@@ -205,6 +249,15 @@ mod tests {
         fill_workers(&mut report, printed);
         assert_eq!((report.rows.len(), report.median(TWO, RATE)), (4, Some(37.0)));
         assert!(report.targets.iter().all(super::super::report::Target::met));
+        let flood = "steady flows alone                                   300.0 k packets/s\n\
+                     steady flows beside the flood                        280.0 k packets/s\n\
+                     memory grown in its second half                        0.0 KiB\n\
+                     timers of 1,000,000 idle flows                         0.005 % of a core\n\
+                     to report and forget 1,000,000 flows in 15 s           1.200 % of a core\n";
+        let mut report = Report::new("flood");
+        fill_flood(&mut report, flood);
+        let verdicts: Vec<_> = report.targets.iter().map(super::super::report::Target::verdict).collect();
+        assert_eq!(verdicts, ["met", "met", "met", "not met"]);
         let counted = "parse UDP                                      61.5        60.0      2.5%\n";
         assert_eq!(figures(counted), [("parse UDP", vec![61.5, 60.0])]);
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   bin/bench ─▶ PARTS      instructions · road · workers     memory   benches of cargo
+//!                           flood
 //!                           vhost                             vhost    dpdk-testpmd, Open vSwitch with DPDK
 //!                           tap · meter · noisy               tap …    namespaces, iperf3, own generator
 //!                           manage                            SSH      200 of OpenSSH's clients
@@ -65,7 +66,7 @@ pub struct Part {
 }
 
 /// All parts, in their order.
-pub const PARTS: [Part; 8] = [
+pub const PARTS: [Part; 9] = [
     Part {
         name: "instructions",
         words: "Instructions per stage of the frame path, against the bounds that are kept in the tree",
@@ -80,6 +81,11 @@ pub const PARTS: [Part; 8] = [
         name: "workers",
         words: "Two workers on two sets of flows against one, through memory ports",
         run: |ground, _| memory::workers(ground),
+    },
+    Part {
+        name: "flood",
+        words: "Steady flows beside a flood of new ones, and what a million idle flows cost, through memory ports",
+        run: |ground, _| memory::flood(ground),
     },
     Part {
         name: "vhost",

@@ -11,7 +11,7 @@ use tests::error::Result;
 /// Measures the switch against bare loops and Open vSwitch. Runs in the folder of the workspace.
 #[derive(Parser)]
 struct Options {
-    /// Parts to measure [default: all]: instructions road workers vhost tap meter noisy manage
+    /// Parts to measure [default: all]: instructions road workers flood vhost tap meter noisy manage
     parts: Vec<String>,
     /// Rounds of each part, as far as its time allows
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
