@@ -141,6 +141,51 @@ fn a_full_destination_loses_copies_and_no_frames() {
     assert_eq!(net.counters(9).tx.unicast, 8);
 }
 
+/// A destination that takes nothing for a while is left alone: the worker counts the copies as lost, and tries now and then. When it
+/// takes again it gets them again.
+#[test]
+fn a_stalled_destination_is_only_tried() {
+    let mut net = watched(SessionConfig { rx_ports: ids(&[1]), ..SessionConfig::default() });
+    net.recv_all();
+    net.worker_detach(9);
+    net.attach(9, Offloads::ALL, 8);
+    // Frames, one each 100 us; how many of them came to the mirror.
+    let mut us = 1_000;
+    let mut feed = |net: &mut Net, count: usize| {
+        let mut copied = 0;
+        for _ in 0..count {
+            us += 100;
+            net.send(1, &udp4(mac(2), mac(1), 80, 20));
+            while net.worker.turn(vswitch::time::Instant::from_ns(us * 1_000)) > 0 {}
+            while let done @ 1.. = net.mirror.turn() {
+                copied += done;
+            }
+            net.recv(2);
+        }
+        copied
+    };
+    assert_eq!(feed(&mut net, 200), 200, "it may take again any moment");
+    feed(&mut net, 10);
+    assert_eq!(feed(&mut net, 1_000), 100, "one each millisecond");
+    let stats = net.control.session_stats(0);
+    assert_eq!((stats.matched, stats.copied, stats.losses[CopyLoss::DestinationFull as usize]), (1_210, 8, 1_202));
+    assert_eq!(net.recv(9).len(), 8);
+    feed(&mut net, 10);
+    assert_eq!(net.recv(9).len(), 1, "the one that was tried");
+    assert_eq!(feed(&mut net, 8), 8);
+    assert_eq!(net.recv(9).len(), 8);
+    // Stalled again, and then down: that is what is said of its copies.
+    feed(&mut net, 250);
+    net.port(9).up = false;
+    net.publish();
+    net.mirror.turn();
+    assert_eq!(feed(&mut net, 10), 10);
+    let stats = net.control.session_stats(0);
+    assert_eq!(stats.losses[CopyLoss::DestinationDown as usize], 10);
+    assert_eq!((stats.matched, stats.copied + stats.dropped), (1_488, 1_488));
+    assert_eq!(net.counters(1).delivered, 1_488);
+}
+
 /// More copies than a list holds: lists are flushed in between, in order, and nothing is allocated anew or lost.
 #[test]
 fn batches_of_copies_keep_their_order() {

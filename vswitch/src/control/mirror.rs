@@ -11,6 +11,7 @@ use super::{Answer, Ask, Control, Error, PATIENCE, lock};
 use crate::account::counters::Counters;
 use crate::observe::mirror::inlet::{Inlet, RawInlet};
 use crate::observe::mirror::received::Turned;
+use crate::observe::mirror::stalled::Stalled;
 use crate::observe::mirror::{self, Mirror, remote::RawSocket};
 use crate::port::PortId;
 use crate::snapshot::Snapshot;
@@ -21,6 +22,8 @@ pub(crate) struct MirrorSeat {
     pub(crate) counters: Arc<Counters>,
     /// The mirror is in its long sleep, or about to be.
     pub(crate) asleep: AtomicBool,
+    /// Sessions whose destinations take nothing.
+    pub(crate) stalled: Arc<Stalled>,
     /// What came from other hosts and was for nobody.
     pub(crate) turned: Turned,
     /// Written to end it.

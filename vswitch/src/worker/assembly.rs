@@ -57,7 +57,8 @@ pub fn switch(limits: Limits) -> (Worker, Control, Consumer<Record>) {
     let shared = share(1);
     let macs = MacTable::new(limits.macs, limits.macs_per_port);
     let (copies, mirror) = rings(RING_OCTETS, SPILL_MAX);
-    let (worker, asks, records) = make(&shared, 0, limits, macs, Outlet::new(Some(copies), None));
+    let (worker, asks, records) =
+        make(&shared, 0, limits, macs, Outlet::new(copies, Arc::clone(&shared.mirror.stalled), None));
     (worker, Control::new(shared, vec![asks], vec![mirror]), records)
 }
 
@@ -77,7 +78,7 @@ pub fn switch_of(limits: Limits, workers: usize) -> (Vec<Worker>, Control, Vec<C
     let (mut workers, mut asks, mut reports, mut mirrored) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (index, macs) in [writer].into_iter().chain(readers).enumerate() {
         let (copies, mirror) = rings(RING_OCTETS, (SPILL_OCTETS / count).min(SPILL_MAX));
-        let outlet = Outlet::new(Some(copies), serials.clone());
+        let outlet = Outlet::new(copies, Arc::clone(&shared.mirror.stalled), serials.clone());
         let (worker, ask, records) = make(&shared, index, limits, macs, outlet);
         mirrored.push(mirror);
         workers.push(worker);
@@ -100,6 +101,7 @@ fn share(count: usize) -> Arc<Shared> {
     let mirror = MirrorSeat {
         counters: Arc::new(Counters::of_mirror()),
         asleep: AtomicBool::new(false),
+        stalled: Arc::default(),
         turned: Turned::default(),
         waker: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok(),
     };

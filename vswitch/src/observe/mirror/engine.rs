@@ -130,6 +130,9 @@ impl Mirror {
         let Copier { snapshot, work, shared, .. } = &mut self.copier;
         done += self.gate.turn(snapshot, &mut work.outs, &counters, &shared.mirror.turned);
         self.copier.work.outs.flush_all(&counters);
+        if self.copier.work.outs.has_changed() {
+            self.copier.tell_stalled();
+        }
         self.copier.work.far.flush(&counters);
         self.adopted();
         done
@@ -240,7 +243,21 @@ impl Copier {
     fn adopt(&mut self) {
         if let Some(snapshot) = self.shared.snapshot.newer(&mut self.running) {
             self.before = Some(std::mem::replace(&mut self.snapshot, snapshot));
+            self.tell_stalled();
         }
+    }
+
+    /// Tells the workers which sessions have no destination that takes anything. Of one with a program they don't know which
+    /// frames are its own.
+    fn tell_stalled(&self) {
+        let (outs, snapshot) = (&self.work.outs, &self.snapshot);
+        let takes = |id: &PortId| !outs.is_stalled(*id) || snapshot.port(*id).is_none_or(|to| !to.config.up);
+        let is_stalled = |session: &Session| {
+            let near = session.remotes.is_empty() && !session.destinations.is_empty();
+            near && session.bpf.is_none() && !session.destinations.iter().any(takes)
+        };
+        let of = |id: u16| snapshot.sessions.iter().any(|session| session.id == id && is_stalled(session));
+        self.shared.mirror.stalled.tell(of);
     }
 
     /// Makes the copies of a frame of `length` octets, of which `octets` are there.
@@ -255,6 +272,7 @@ impl Copier {
             _ => return,
         };
         let frame = Frame { head, octets, length, vnet: head.vnet() };
+        self.work.outs.now = head.at_ns;
         let mut rest = head.sessions;
         while rest != 0 {
             let session = rest.trailing_zeros() as usize;

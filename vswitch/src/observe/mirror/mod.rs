@@ -37,6 +37,7 @@ pub mod received;
 pub mod remote;
 pub mod ring;
 mod spout;
+pub(crate) mod stalled;
 mod thread;
 
 pub use engine::Mirror;

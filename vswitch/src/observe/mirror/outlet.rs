@@ -11,6 +11,7 @@ use proto::addr::VlanId;
 use super::CopyLoss;
 use super::ring::{Head, NO_PORT};
 use super::spout::Spout;
+use super::stalled::{PROBE, Stalled};
 use crate::config::SESSIONS_MAX;
 use crate::egress::vlan::Rewrite;
 use crate::emit::{Batch, Cx, bit, pop};
@@ -36,7 +37,10 @@ pub struct Sighting {
 
 /// A worker's end; see the module.
 pub struct Outlet {
-    spout: Option<Spout>,
+    spout: Spout,
+    stalled: Arc<Stalled>,
+    /// When a stalled session was tried last, by its index.
+    tried: [u64; SESSIONS_MAX],
     /// The last batch that any worker has copied of; `None` where there is but one worker.
     serials: Option<Arc<AtomicU64>>,
     from: PortId,
@@ -49,10 +53,12 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    /// Writes to `spout`; without one every copy is lost.
-    pub fn new(spout: Option<Spout>, serials: Option<Arc<AtomicU64>>) -> Self {
+    /// Writes to `spout`, but for sessions that are stalled.
+    pub(crate) fn new(spout: Spout, stalled: Arc<Stalled>, serials: Option<Arc<AtomicU64>>) -> Self {
         Outlet {
             spout,
+            stalled,
+            tried: [0; SESSIONS_MAX],
             serials,
             from: PortId(NO_PORT),
             at: Instant::default(),
@@ -76,7 +82,13 @@ impl Outlet {
 
     /// Copies frames of a set, which all ask nothing of a device, or are one.
     #[inline(never)]
-    pub fn put(&mut self, cx: &Cx<'_>, batch: &Batch, set: u64, sighting: Sighting) {
+    pub fn put(&mut self, cx: &Cx<'_>, batch: &Batch, set: u64, mut sighting: Sighting) {
+        if self.stalled.any() {
+            sighting.sessions = self.give_up(cx, batch, set, sighting.sessions);
+            if sighting.sessions == 0 {
+                return;
+            }
+        }
         let sampled = sighting.sessions & cx.snapshot.sampled();
         if sampled == 0 {
             return self.write(cx, batch, set, &sighting);
@@ -88,6 +100,26 @@ impl Outlet {
                 self.write(cx, batch, bit(at), &Sighting { sessions, ..sighting });
             }
         }
+    }
+
+    /// Counts the copies of stalled sessions as lost, unless it is time to try one; returns the other sessions.
+    #[cold]
+    fn give_up(&mut self, cx: &Cx<'_>, batch: &Batch, set: u64, sessions: SessionSet) -> SessionSet {
+        let (mut given_up, mut rest) = (0, sessions & !cx.snapshot.sampled());
+        while rest != 0 {
+            let index = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            let stalled = cx.snapshot.sessions.get(index).is_some_and(|session| self.stalled.has(session.id));
+            let Some(tried) = self.tried.get_mut(index).filter(|_| stalled) else { continue };
+            if self.at.ns().saturating_sub(*tried) < PROBE.as_nanos() as u64 {
+                given_up |= 1 << index;
+            } else {
+                *tried = self.at.ns();
+            }
+        }
+        let segments = set.count_ones() * batch.parsed(set.trailing_zeros() as u8).segments;
+        lose(cx, given_up, segments, CopyLoss::DestinationFull);
+        sessions & !given_up
     }
 
     /// Those of the sampled sessions for which this frame is not the next.
@@ -109,10 +141,14 @@ impl Outlet {
     }
 
     fn write(&mut self, cx: &Cx<'_>, batch: &Batch, set: u64, sighting: &Sighting) {
-        let open = self.spout.as_mut().is_some_and(Spout::is_open);
-        let lost = if open { self.copy(cx, batch, set, sighting) } else { set };
+        let lost = if self.spout.is_open() { self.copy(cx, batch, set, sighting) } else { set };
         if lost != 0 {
-            lose(cx, sighting.sessions, lost.count_ones() * batch.parsed(lost.trailing_zeros() as u8).segments);
+            lose(
+                cx,
+                sighting.sessions,
+                lost.count_ones() * batch.parsed(lost.trailing_zeros() as u8).segments,
+                CopyLoss::MirrorBusy,
+            );
         }
     }
 
@@ -123,7 +159,7 @@ impl Outlet {
         let most = if plain { cx.snapshot.octets_wanted(sighting.sessions) } else { usize::MAX };
         let head = self.head(cx, batch, sighting, set, plain);
         let mut rest = set;
-        self.written |= self.spout.as_mut().is_some_and(|spout| spout.write(&head, cx.buffers, &mut rest, most));
+        self.written |= self.spout.write(&head, cx.buffers, &mut rest, most);
         rest
     }
 
@@ -144,15 +180,15 @@ impl Outlet {
     }
 }
 
-/// Counts copies that found no room, of frames that are so many segments.
-fn lose(cx: &Cx<'_>, mut sessions: SessionSet, segments: u32) {
+/// Counts copies that are lost, of frames that are so many segments.
+fn lose(cx: &Cx<'_>, mut sessions: SessionSet, segments: u32, loss: CopyLoss) {
     while sessions != 0 {
         let session = sessions.trailing_zeros() as usize;
         sessions &= sessions - 1;
         let Some(session) = cx.snapshot.sessions.get(session) else { continue };
         if let Some(cells) = cx.counters.session(session.id) {
             cells.matched.add(segments.into());
-            cells.lose(CopyLoss::MirrorBusy, u64::from(segments) * session.copies() as u64);
+            cells.lose(loss, u64::from(segments) * session.copies() as u64);
         }
     }
 }

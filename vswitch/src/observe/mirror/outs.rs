@@ -4,6 +4,7 @@ use arrayvec::ArrayVec;
 
 use super::super::capture::Tap;
 use super::CopyLoss;
+use super::stalled::PATIENCE;
 use crate::account::counters::{Counters, Tally};
 use crate::frame::vnet::VnetHdr;
 use crate::frame::{BATCH, TxFrame};
@@ -25,6 +26,10 @@ struct Out {
     port: Box<dyn Port>,
     octets: Vec<u8>,
     frames: ArrayVec<Waiting, BATCH>,
+    /// Since when it has taken nothing, by the workers' clock, ns.
+    refusing: Option<u64>,
+    /// That is so long that it is taken for stalled.
+    stalled: bool,
 }
 
 /// All destinations, by port number.
@@ -34,17 +39,29 @@ pub(super) struct Outs {
     dirty: Vec<PortId>,
     /// What looks on, at which port.
     taps: Vec<(PortId, Box<Tap>)>,
+    /// When the last frame was received, by the workers' clock, ns.
+    pub now: u64,
+    /// Others are stalled than before.
+    changed: bool,
 }
 
 impl Outs {
     /// None.
     pub fn new() -> Self {
-        Outs { ports: (0..PORTS_MAX).map(|_| None).collect(), dirty: Vec::new(), taps: Vec::new() }
+        Outs {
+            ports: (0..PORTS_MAX).map(|_| None).collect(),
+            dirty: Vec::new(),
+            taps: Vec::new(),
+            now: 0,
+            changed: false,
+        }
     }
 
     /// A device for a destination; the one before comes back.
     pub fn attach(&mut self, id: PortId, port: Box<dyn Port>) -> Option<Box<dyn Port>> {
-        let out = Out { port, octets: Vec::with_capacity(WAITING_MAX), frames: ArrayVec::new() };
+        let octets = Vec::with_capacity(WAITING_MAX);
+        let out = Out { port, octets, frames: ArrayVec::new(), refusing: None, stalled: false };
+        self.changed = true;
         let slot = self.ports.get_mut(id.index())?;
         slot.replace(Box::new(out)).map(|before| before.port)
     }
@@ -52,6 +69,7 @@ impl Outs {
     /// Takes the device of a destination away.
     pub fn detach(&mut self, id: PortId) -> Option<Box<dyn Port>> {
         self.dirty.retain(|dirty| *dirty != id);
+        self.changed = true;
         self.ports.get_mut(id.index())?.take().map(|out| out.port)
     }
 
@@ -71,13 +89,23 @@ impl Outs {
         self.ports.get(id.index()).is_some_and(Option::is_some)
     }
 
+    /// The destination has taken nothing for a while.
+    pub fn is_stalled(&self, id: PortId) -> bool {
+        matches!(self.ports.get(id.index()), Some(Some(out)) if out.stalled)
+    }
+
+    /// Others are stalled than when this was last asked.
+    pub fn has_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
     /// A complete frame, in parts, for session `session`.
     pub fn push(&mut self, counters: &Counters, id: PortId, session: u16, parts: [&[u8]; 2]) {
         let Some(Some(out)) = self.ports.get_mut(id.index()) else { return };
         let [front, rest] = parts;
         let length = front.len() + rest.len();
         if out.frames.is_full() || out.octets.len() + length > WAITING_MAX {
-            out.flush(counters, id, &mut self.taps);
+            self.changed |= out.flush(counters, id, &mut self.taps, self.now);
         }
         if out.frames.is_empty() && !self.dirty.contains(&id) {
             self.dirty.push(id);
@@ -94,14 +122,15 @@ impl Outs {
     pub fn flush_all(&mut self, counters: &Counters) {
         while let Some(id) = self.dirty.pop() {
             if let Some(Some(out)) = self.ports.get_mut(id.index()) {
-                out.flush(counters, id, &mut self.taps);
+                self.changed |= out.flush(counters, id, &mut self.taps, self.now);
             }
         }
     }
 }
 
 impl Out {
-    fn flush(&mut self, counters: &Counters, id: PortId, taps: &mut [(PortId, Box<Tap>)]) {
+    /// Sends what waits; `true` when it is stalled now and was not before, or the other way.
+    fn flush(&mut self, counters: &Counters, id: PortId, taps: &mut [(PortId, Box<Tap>)], now: u64) -> bool {
         let octets =
             |waiting: &Waiting| self.octets.get(waiting.start as usize..waiting.end as usize).unwrap_or_default();
         let view = |waiting| TxFrame { head: &[], rest: octets(waiting), vnet: VnetHdr::PLAIN, copy: true };
@@ -134,9 +163,13 @@ impl Out {
         }
         took(counters, session, copied);
         counters.port(id).tx.add(&tally);
+        let takes = sent.total() > 0 || frames.is_empty();
         drop(frames);
         self.frames.clear();
         self.octets.clear();
+        self.refusing = if takes { None } else { self.refusing.or(Some(now)) };
+        let stalled = self.refusing.is_some_and(|since| now.saturating_sub(since) >= PATIENCE.as_nanos() as u64);
+        std::mem::replace(&mut self.stalled, stalled) != stalled
     }
 }
 
