@@ -106,6 +106,8 @@ pub fn road(octets: &[u8]) {
             config.monitors = vec![MonitorConfig { active: Duration::from_secs(5), inactive: Duration::from_secs(2) }];
             for port in &mut config.ports {
                 (port.flow_in, port.flow_out) = (Some(0), None);
+                // Sampled flows report what was picked.
+                port.sampling = Default::default();
             }
             match Snapshot::build(&config) {
                 Ok(snapshot) => worker.publish(snapshot),
