@@ -359,6 +359,9 @@ pub struct Erspan {
     /// Tags stay in the frame.
     #[n(6)]
     pub keep_tag: bool,
+    /// Packets that are too long for the way may be cut on it; `None` is no.
+    #[n(7)]
+    pub fragment: Option<bool>,
 }
 
 /// How a session's copies are sent over IPv6.

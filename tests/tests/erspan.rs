@@ -24,7 +24,15 @@ const TIME: Duration = Duration::new(1_800_000_000, 987_654_321);
 
 fn encapsulation(form: Form) -> Encapsulation {
     let (origin, destination) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 9));
-    Encapsulation { origin: origin.into(), destination: destination.into(), session: 77, form, ttl: 63, dscp: 10 }
+    Encapsulation {
+        origin: origin.into(),
+        destination: destination.into(),
+        session: 77,
+        form,
+        ttl: 63,
+        dscp: 10,
+        fragment: false,
+    }
 }
 
 fn sighting(tag: Tag) -> Sighting {

@@ -45,8 +45,15 @@ impl Wire {
 }
 
 fn remote(form: Form, keep_tag: bool) -> RemoteConfig {
-    let encapsulation =
-        Encapsulation { origin: HERE.into(), destination: SENSOR.into(), session: 77, form, ttl: 64, dscp: 8 };
+    let encapsulation = Encapsulation {
+        origin: HERE.into(),
+        destination: SENSOR.into(),
+        session: 77,
+        form,
+        ttl: 64,
+        dscp: 8,
+        fragment: false,
+    };
     RemoteConfig { encapsulation, keep_tag }
 }
 

@@ -697,6 +697,7 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         ttl: 255,
         dscp: 63,
         keep_tag: true,
+        fragment: None,
     };
     let remote = |(id, header): (u16, ErspanHeader)| Session {
         id,

@@ -151,6 +151,7 @@ fn to_module(relay: &Relay, session: u16, address: u32) -> RemoteConfig {
         form: Form::Relay(relay.key),
         ttl: 64,
         dscp: 0,
+        fragment: true,
     };
     RemoteConfig { encapsulation, keep_tag: false }
 }
@@ -184,8 +185,15 @@ fn remote_to(erspan: &Erspan, [origin, destination]: [IpAddr; 2]) -> RemoteConfi
         ErspanHeader::Ieee1588 => Form::Three(Stamp::Ieee1588),
         ErspanHeader::Nexus1000v(domain) => Form::Three(Stamp::Nexus1000v(domain)),
     };
-    let encapsulation =
-        Encapsulation { origin, destination, session: erspan.id, form, ttl: erspan.ttl, dscp: erspan.dscp };
+    let encapsulation = Encapsulation {
+        origin,
+        destination,
+        session: erspan.id,
+        form,
+        ttl: erspan.ttl,
+        dscp: erspan.dscp,
+        fragment: erspan.fragment == Some(true),
+    };
     RemoteConfig { encapsulation, keep_tag: erspan.keep_tag }
 }
 

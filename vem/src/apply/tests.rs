@@ -291,6 +291,7 @@ fn a_session_sends_drops_and_samples_and_a_wrong_filter_stops_it() {
         ttl: 16,
         dscp: 46,
         keep_tag: true,
+        fragment: Some(true),
     };
     let drops = |reason: Option<&str>| SessionSource {
         what: SourceKind::Drops(reason.map(str::to_owned)),
@@ -318,6 +319,7 @@ fn a_session_sends_drops_and_samples_and_a_wrong_filter_stops_it() {
     assert_eq!((first.sampling, first.truncate, first.filter_bpf.is_some()), (Some(10), Some(128), true));
     let [remote] = first.remotes[..] else { panic!() };
     assert_eq!((remote.encapsulation.session, remote.encapsulation.ttl, remote.keep_tag), (7, 16, true));
+    assert!(remote.encapsulation.fragment);
     assert_eq!(remote.encapsulation.form, Form::Three(Stamp::Nexus1000v(9)));
     assert!(remote.encapsulation.origin.is_unspecified(), "the kernel fills it in");
     let downs: Vec<Option<&str>> = made.sessions.iter().map(|s| s.down.as_deref()).collect();

@@ -256,8 +256,9 @@ fn erspan(it: &Erspan) -> String {
     };
     let origin = it.origin.map_or_else(String::new, |ip| format!(", from {}", Ipv4Addr::from(ip)));
     let tag = if it.keep_tag { ", keep-tag" } else { "" };
+    let cut = if it.fragment == Some(true) { ", fragment" } else { "" };
     let to = Ipv4Addr::from(it.destination);
-    format!("id {} to {to}{origin}, type {header}, ttl {}, dscp {}{tag}", it.id, it.ttl, it.dscp)
+    format!("id {} to {to}{origin}, type {header}, ttl {}, dscp {}{tag}{cut}", it.id, it.ttl, it.dscp)
 }
 
 fn profile(it: &Profile) -> Vec<(String, String)> {

@@ -91,6 +91,8 @@ pub struct ErspanSettings {
     pub header: Option<HeaderType>,
     /// `keep-tag`
     pub keep_tag: bool,
+    /// `fragment`
+    pub fragment: bool,
 }
 
 /// `header-type`
@@ -142,6 +144,7 @@ impl ErspanSettings {
             said("ip dscp", self.dscp),
             said("header-type", self.header.map(HeaderType::words)),
             keep_tag,
+            self.fragment.then(|| "fragment".to_owned()),
         ];
         lines.into_iter().flatten().collect()
     }
@@ -163,6 +166,7 @@ impl ErspanSettings {
             ttl: self.ttl.unwrap_or(TTL),
             dscp: self.dscp.unwrap_or(0),
             keep_tag: self.keep_tag,
+            fragment: self.fragment.then_some(true),
         };
         match (self.destination?, self.origin) {
             (IpAddr::V4(to), None) => Some((Some(Erspan { destination: to.into(), ..sent }), None)),
@@ -321,11 +325,12 @@ pub fn length_warning(model: &Model, session: &MonitorSession) -> Option<String>
     let headers = headers + if session.erspan.destination.is_some_and(|to| to.is_ipv6()) { 20 } else { 0 };
     let frame = session.mtu.map_or(usize::MAX, usize::from).min(mtus(false).max(mtus(true)) + LINK);
     let (packet, path) = (frame + headers, mtus(true));
-    (packet > path).then(|| {
+    let is_cut = session.erspan.fragment && session.erspan.destination.is_none_or(|to| to.is_ipv4());
+    (packet > path && !is_cut).then(|| {
         let cut = path - headers;
         format!(
             "Copies become packets of up to {packet} octets, which are not cut on the way: the path to the destination must \
-             carry them, or 'mtu {cut}' cut the copies"
+             carry them, or 'fragment' allow it, or 'mtu {cut}' cut the copies"
         )
     })
 }

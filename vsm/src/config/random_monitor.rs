@@ -43,9 +43,9 @@ fn address() -> impl Strategy<Value = Option<IpAddr>> {
 fn erspan() -> impl Strategy<Value = ErspanSettings> {
     let header = of(select(HeaderType::ALL.to_vec()));
     let outer = (address(), address(), of(1u8..), of(0u8..64));
-    (of(1u16..1024), outer, header, any::<bool>()).prop_map(|(id, outer, header, keep_tag)| {
+    (of(1u16..1024), outer, header, any::<(bool, bool)>()).prop_map(|(id, outer, header, (keep_tag, fragment))| {
         let (destination, origin, ttl, dscp) = outer;
-        ErspanSettings { id, destination, origin, ttl, dscp, header, keep_tag }
+        ErspanSettings { id, destination, origin, ttl, dscp, header, keep_tag, fragment }
     })
 }
 

@@ -63,7 +63,7 @@ pub enum Form {
     Two,
     /// Type III.
     Three(Stamp),
-    /// Type II with this GRE key, from module to module; the packet may be cut on its way.
+    /// Type II with this GRE key, from module to module.
     Relay(u32),
 }
 

@@ -63,8 +63,15 @@ fn switched() -> Config {
     };
     let remote = |session: u16, form| {
         let (origin, destination) = (Ipv4Addr::new(192, 0, 2, 200), Ipv4Addr::new(192, 0, 2, session as u8 - 50));
-        let encapsulation =
-            Encapsulation { origin: origin.into(), destination: destination.into(), session, form, ttl: 64, dscp: 0 };
+        let encapsulation = Encapsulation {
+            origin: origin.into(),
+            destination: destination.into(),
+            session,
+            form,
+            ttl: 64,
+            dscp: 0,
+            fragment: false,
+        };
         vec![RemoteConfig { encapsulation, keep_tag: false }]
     };
     let mut config = config(ports);

@@ -66,6 +66,7 @@ pub fn erspan(octets: &[u8]) {
             form: Form::Two,
             ttl: 64,
             dscp: 0,
+            fragment: false,
         };
         let sighting = Sighting {
             tag: read.tci.map_or(Tag::Kept, Tag::Removed),

@@ -89,6 +89,10 @@ pub fn commands() -> Vec<Command> {
             let keep = !args.negated;
             edit(session, move |erspan| erspan.keep_tag = keep)
         }),
+        of("fragment", "Let long copies be cut on their way over IPv4", "fragment", |session, args| {
+            let fragment = !args.negated;
+            edit(session, move |erspan| erspan.fragment = fragment)
+        }),
     ]
 }
 

@@ -52,6 +52,7 @@ pub(super) const WORDS: &[(&str, &str)] = &[
     ("platform", "Further header of a platform"),
     ("n1kv", "Of the Nexus 1000V: domain and port"),
     ("keep-tag", "VLAN tags stay in the frames, and not in the header"),
+    ("fragment", "Packets that are too long for the way are cut, and put together where they arrive"),
     ("description", "Free text"),
     ("text", "Up to 32 characters"),
     ("source", "What is watched"),

@@ -33,6 +33,8 @@ pub struct Encapsulation {
     pub ttl: u8,
     /// Differentiated services code point, 0-63.
     pub dscp: u8,
+    /// A packet that is too long for its way may be cut on it (IPv4 only).
+    pub fragment: bool,
 }
 
 /// What the header says of the VLAN of a copy.
@@ -65,8 +67,8 @@ pub struct Sighting {
 
 impl Encapsulation {
     /// Writes the headers of a copy of `octets` octets with that sequence number, and gives how many octets they have:
-    /// those of [`Encapsulation::headers`]. Nobody may fragment the packet (DF), unless it is relayed, and the kernel need not compute
-    /// anything.
+    /// those of [`Encapsulation::headers`]. Nobody may fragment the packet (DF), unless that is allowed, and the kernel need not
+    /// compute anything.
     pub fn write(&self, copy: &Sighting, sequence: u32, octets: usize, out: &mut [u8; HEADERS_MAX]) -> usize {
         let headers = self.headers();
         match (self.origin, self.destination) {
@@ -111,8 +113,7 @@ impl Encapsulation {
         ip.put(u16::try_from(octets).unwrap_or(u16::MAX).to_be_bytes());
         // An atomic datagram needs no identification (RFC 6864 clause 4.1).
         ip.put([0, 0]);
-        let may_be_cut = matches!(self.form, Form::Relay(_));
-        ip.put((if may_be_cut { 0 } else { DF }).to_be_bytes());
+        ip.put((if self.fragment { 0 } else { DF }).to_be_bytes());
         ip.put([self.ttl, PROTOCOL_GRE, 0, 0]);
         ip.put(from.octets());
         ip.put(to.octets());

@@ -14,6 +14,7 @@ fn encapsulation(form: Form) -> Encapsulation {
         form,
         ttl: 64,
         dscp: 46,
+        fragment: matches!(form, Form::Relay(_)),
     }
 }
 

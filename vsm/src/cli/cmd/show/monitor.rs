@@ -91,7 +91,7 @@ fn sources(session: &MonitorSession, pick: fn(&SourceKind) -> Option<String>) ->
 }
 
 /// How copies are sent, in the words of the Nexus 1000V.
-fn erspan(said: &ErspanSettings) -> [(String, &'static str, String); 8] {
+fn erspan(said: &ErspanSettings) -> [(String, &'static str, String); 9] {
     fn or_none(value: Option<impl ToString>) -> String {
         value.map(|value| value.to_string()).unwrap_or_default()
     }
@@ -105,6 +105,7 @@ fn erspan(said: &ErspanSettings) -> [(String, &'static str, String); 8] {
         ("ERSPAN DSCP", "erspan_dscp", dscp.to_string()),
         ("ERSPAN Header Type", "erspan_header_type", said.header.unwrap_or(HeaderType::Two).words().to_owned()),
         ("VLAN tags", "vlan_tags", if said.keep_tag { "in the frame" } else { "in the header" }.to_owned()),
+        ("fragment", "fragment", if said.fragment { "yes" } else { "no" }.to_owned()),
     ]
     .map(|(title, key, value)| (title.to_owned(), key, value))
 }
