@@ -274,7 +274,7 @@ pub fn udp_segments(server: &str, client: &str, address: &str) {
 /// Receives until `wanted` says that a frame is the one, for two seconds.
 pub fn receive_until<T>(port: &mut dyn Port, mut wanted: impl FnMut(&Buffer) -> Option<T>) -> Option<T> {
     let mut buffers: Vec<Buffer> = (0..8).map(Buffer::new).collect();
-    let deadline = Instant::now() + Duration::from_secs(2);
+    let deadline = Instant::now() + Duration::from_secs(10);
     while Instant::now() < deadline {
         let received = port.rx(&mut buffers).unwrap();
         if let Some(found) = buffers[..received].iter().find_map(&mut wanted) {

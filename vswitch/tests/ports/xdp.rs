@@ -21,6 +21,18 @@ fn program_on(device: &str) -> bool {
     run(&format!("ip link show {device}")).contains("prog/xdp")
 }
 
+/// The program is gone, or goes in a moment: a child that another test is just starting holds every descriptor until its exec.
+fn is_without_program(device: &str) -> bool {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while program_on(device) {
+        if std::time::Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    true
+}
+
 #[test]
 fn every_octet_passes_both_ways_in_both_modes() {
     let _lab = lab!("xo");
@@ -49,7 +61,7 @@ fn every_octet_passes_both_ways_in_both_modes() {
             }
         }
         drop(near);
-        assert!(!program_on(&a) && !program_on(&b));
+        assert!(is_without_program(&a) && is_without_program(&b));
     }
 }
 
@@ -294,7 +306,7 @@ fn deal_out(a: &str, b: &str) {
         sent += far.tx(&[plain(&frame)]).accepted;
     }
     let mut received = [0; 3];
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(2);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while received.iter().sum::<usize>() < sent && std::time::Instant::now() < deadline {
         for (port, count) in ports.iter_mut().zip(&mut received) {
             *count += port.rx(&mut buffers).unwrap();
@@ -305,7 +317,7 @@ fn deal_out(a: &str, b: &str) {
     drop(first);
     assert!(program_on(a), "a handle still needs it");
     drop(handles);
-    assert!(!program_on(a));
+    assert!(is_without_program(a));
 }
 
 #[test]
@@ -333,11 +345,11 @@ fn a_killed_process_leaves_no_program() {
     child.kill().unwrap();
     child.wait().unwrap();
     // The kernel closes the descriptors after the process is gone.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(2);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while program_on(&a) && std::time::Instant::now() < deadline {
         std::thread::yield_now();
     }
-    assert!(!program_on(&a));
+    assert!(is_without_program(&a));
 }
 
 #[test]
