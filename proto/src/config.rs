@@ -62,7 +62,7 @@ pub struct HostConfig {
     /// IPv4 addresses of the modules, when copies go from host to host: what goes between them is not copied.
     #[n(18)]
     pub hosts: Option<Vec<u32>>,
-    /// That of this module.
+    /// That of this module, when `hosts` is there, or a session copies and flows are exported.
     #[n(20)]
     pub address: Option<u32>,
     /// What monitors count, of those that don't count everything.

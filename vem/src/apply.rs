@@ -17,7 +17,7 @@
 //!
 //! Pure. Whether a plan is right is decided by [`vswitch::snapshot::Snapshot::build`].
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -180,9 +180,16 @@ pub fn plan(version: u64, host: Option<&HostConfig>, attached: &[Attached], befo
             .collect(),
         protected_macs: host.protected_macs.clone(),
         hosts: host.hosts.iter().flatten().copied().map(Ipv4Addr::from).collect(),
+        collectors: collectors(host),
         address: host.address.map(Ipv4Addr::from),
     };
     Ok(Plan { config, numbers: Numbers { rules, monitors }, fresh_rules, ports, sessions })
+}
+
+/// Where flow export goes, by whatever transport.
+fn collectors(host: &HostConfig) -> Vec<SocketAddrV4> {
+    let all = host.exporters.iter().flat_map(|exporter| &exporter.destinations);
+    all.map(|destination| SocketAddrV4::new(destination.ip(), destination.port)).collect()
 }
 
 fn wait_for_config(port: &Attached) -> PortPlan {

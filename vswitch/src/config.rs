@@ -4,7 +4,7 @@
 //! [`crate::snapshot::Snapshot`] of it. Validation happens there: a snapshot that was built is right, and is published
 //! with one pointer store, so a change is whole or absent (law 4).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +54,8 @@ pub struct Config {
     pub protected_macs: Vec<MacAddr>,
     /// Addresses of the hosts of the switch: GRE between two of them is not copied.
     pub hosts: Vec<Ipv4Addr>,
+    /// Addresses and ports that this host sends flow export to: what goes there from its address is not copied.
+    pub collectors: Vec<SocketAddrV4>,
     /// That of this host.
     pub address: Option<Ipv4Addr>,
 }

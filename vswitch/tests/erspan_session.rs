@@ -2,7 +2,7 @@
 
 mod net;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -236,6 +236,49 @@ fn copies_are_not_copied_on_their_way_through_the_switch() {
     net.config.hosts = vec![SENSOR, two];
     net.publish();
     assert_eq!((copies(&mut net, &gre(two, 47)), copies(&mut net, &gre(two, 50))), (0, 1));
+}
+
+/// What the host tells its collectors is none of the traffic that it tells of.
+#[test]
+fn own_flow_export_is_not_copied() {
+    let (mut net, wire) = watched(vec![remote(Form::Two, false)]);
+    let (collector, guest) = (Ipv4Addr::new(192, 0, 2, 50), Ipv4Addr::new(192, 0, 2, 7));
+    let packet = |from: Ipv4Addr, to: Ipv4Addr, protocol, ports: [u16; 2]| {
+        let mut l4 = [0; 20];
+        l4[..2].copy_from_slice(&ports[0].to_be_bytes());
+        l4[2..4].copy_from_slice(&ports[1].to_be_bytes());
+        if protocol == 17 {
+            l4[5] = 20
+        } else {
+            l4[12] = 0x50
+        }
+        ethernet(mac(2), mac(1), &[], 0x0800, &ipv4(from.octets(), to.octets(), protocol, 0, 0, &l4))
+    };
+    let own = [
+        packet(HERE, collector, 17, [40_000, 2055]),
+        packet(HERE, collector, 6, [40_000, 2055]),
+        packet(collector, HERE, 6, [2055, 40_000]),
+    ];
+    let others = [
+        packet(HERE, collector, 17, [40_000, 2056]),
+        packet(guest, collector, 17, [40_000, 2055]),
+        packet(HERE, guest, 17, [40_000, 2055]),
+        packet(collector, HERE, 17, [2055, 40_000]),
+        packet(collector, HERE, 6, [2056, 40_000]),
+    ];
+    let copies = |net: &mut Net, frames: &[Vec<u8>]| {
+        frames.iter().for_each(|frame| net.send(1, frame));
+        net.turn();
+        wire.take().len()
+    };
+    assert_eq!((copies(&mut net, &own), copies(&mut net, &others)), (3, 5));
+    // Flows that are known are asked again.
+    (net.config.address, net.config.collectors) = (Some(HERE), vec![SocketAddrV4::new(collector, 2055)]);
+    net.publish();
+    assert_eq!((copies(&mut net, &own), copies(&mut net, &others)), (0, 5));
+    net.config.address = None;
+    net.publish();
+    assert_eq!((copies(&mut net, &own), copies(&mut net, &others)), (3, 5));
 }
 
 /// Through the kernel's loopback: what the socket sends is received as it was sent.

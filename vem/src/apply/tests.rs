@@ -4,7 +4,7 @@ use proto::capture::Insn;
 use proto::config::{
     Erspan, ErspanHeader, Filter, Once, Peer, Profile, Receive, Relay, Session, SessionSource, SourceKind,
 };
-use proto::flow::Monitor;
+use proto::flow::{Destination, Exporter, Monitor, Transport};
 use proto::vlan::{PortMode, VlanSet};
 
 use vswitch::config::Known;
@@ -325,6 +325,16 @@ fn a_session_sends_drops_and_samples_and_a_wrong_filter_stops_it() {
     let downs: Vec<Option<&str>> = made.sessions.iter().map(|s| s.down.as_deref()).collect();
     assert_eq!(downs[..3], [None, None, Some("Drop reason 'bad-luck' is not known")]);
     assert!(downs[3].is_some_and(|why| why.starts_with("Filter 'ip' does not run: ")));
+}
+
+#[test]
+fn collectors_are_known_to_the_sessions() {
+    let to = |port| Destination { addr: 0xc000_0232, port };
+    let exporter = |transport| Exporter { destinations: vec![to(2055), to(2056)], transport, ..Exporter::default() };
+    let exporters = vec![exporter(None), Exporter { destinations: vec![to(4739)], ..exporter(Some(Transport::Tcp)) }];
+    let config = make(Some(&HostConfig { exporters, ..host() }), &[]).config;
+    let collectors: Vec<String> = config.collectors.iter().map(ToString::to_string).collect();
+    assert_eq!(collectors, ["192.0.2.50:2055", "192.0.2.50:2056", "192.0.2.50:4739"]);
 }
 
 /// A session receives where it has a destination, and is relayed where it has none.

@@ -59,6 +59,8 @@ pub fn compile(model: &Model, inventory: &Inventory, slot: u8) -> HostConfig {
         session.erspan.is_some() || session.erspan6.is_some() || session.receive.is_some() || session.relay.is_some()
     };
     let hosts = sessions.iter().any(far).then(|| places.addresses());
+    // Its own flow export is not copied.
+    let exports = !sessions.is_empty() && !exporters.is_empty();
     HostConfig {
         module: slot,
         switch_name: model.hostname.clone(),
@@ -72,8 +74,8 @@ pub fn compile(model: &Model, inventory: &Inventory, slot: u8) -> HostConfig {
         acls: acls(model, settings, &monitors),
         records: records.iter().filter_map(|name| record(model, name)).collect(),
         exporters: exporters.iter().filter_map(|name| Some(exporter(name, model.exporters.get(*name)?))).collect(),
-        hosts: hosts.clone(),
-        address: hosts.and_then(|_| places.address(slot)),
+        address: places.address(slot).filter(|_| exports || hosts.is_some()),
+        hosts,
         sessions,
         protected_macs: protected_macs(model, inventory, slot),
         meters: meters(model, inventory, slot, &monitors),

@@ -215,7 +215,7 @@ mod tests {
         let sender = Relay { key, origin: Some(ip(4)), to: to(Some(ip(3))), from: Vec::new() };
         assert_eq!(relays(&switch), [Some(at_home), Some(sender.clone()), None]);
         let host = compile(&switch.0, &switch.1, 5);
-        assert_eq!((host.hosts, host.address), (None, None), "nothing comes or goes there");
+        assert_eq!((host.hosts, host.address), (None, Some(ip(5))), "nothing comes or goes there but flow export");
         let host = compile(&switch.0, &switch.1, 4);
         assert_eq!((host.hosts, host.address), (Some(vec![ip(3), ip(4), ip(5)]), Some(ip(4))));
         // The destination's card moves to module 5.
@@ -237,6 +237,12 @@ mod tests {
         let [three, four, five] = relays(&switch(session(vlan(), &[1, 3])));
         let modules: Vec<u8> = five.unwrap().to.iter().map(|peer| peer.module).collect();
         assert_eq!((modules, three.unwrap().from, four.unwrap().from), (vec![3, 4], vec![ip(5)], vec![ip(5)]));
+        // No copy leaves a module, but flow export does, which none of them copies.
+        let (mut model, inventory) = switch(session(SourceKind::Profile("web".into()), &[1, 3]));
+        let host = compile(&model, &inventory, 3);
+        assert_eq!((host.hosts, host.address, host.exporters.is_empty()), (None, Some(ip(3)), false));
+        model.sessions.clear();
+        assert_eq!(compile(&model, &inventory, 3).address, None);
         // ERSPAN goes its own way.
         let erspan = MonitorSession { kind: SessionType::ErspanSource, ..session(vlan(), &[]) };
         assert_eq!(relays(&switch(erspan)), [None, None, None]);

@@ -4,7 +4,8 @@
 //! copy, are there too. So the judges ask them once for each flow, and the flow entry remembers the sessions that want it: a
 //! filter costs a frame nothing.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
 use proto::addr::{MacAddr, VlanId};
@@ -15,6 +16,7 @@ use crate::flow::key::FlowKey;
 use crate::observe::erspan::PROTOCOL_GRE;
 use crate::table::acl::AclPair;
 use crate::table::acl::list::Lists;
+use crate::wire::transport::{TCP as PROTOCOL_TCP, UDP as PROTOCOL_UDP};
 
 /// What a session looks for. Two are equal when they are the same lists in memory.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -104,17 +106,21 @@ impl Once {
     }
 }
 
-/// Packets with copies, of which no session looks for any: mirroring one would beget more of them.
+/// What the switch itself says of the traffic, of which no session looks for any: mirroring a copy would beget more of them, and
+/// flow export is no traffic of those who are watched.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Own {
     /// From where to where they go, in rising order.
     ways: Vec<(IpAddr, IpAddr)>,
     /// Hosts that they go between, in rising order: through how many sessions a circle may lead, it leads over these.
     hosts: Vec<Ipv4Addr>,
+    /// This host, and addresses and ports that it sends flow export to, in rising order.
+    exporter: Option<IpAddr>,
+    collectors: Vec<SocketAddrV4>,
 }
 
 impl Own {
-    /// Those that a host with this configuration sends, receives, or sees between other hosts of the switch.
+    /// The packets that a host with this configuration sends, receives, or sees between other hosts of the switch.
     pub(crate) fn new(config: &Config) -> Arc<Self> {
         let sent = config.sessions.iter().flat_map(|session| &session.remotes);
         let own = config.address.map(IpAddr::from);
@@ -123,20 +129,36 @@ impl Own {
         let known = config.sessions.iter().filter_map(|session| session.receive.as_ref());
         let known = known.filter_map(|receive| Some((receive.at?, receive.from.as_ref()?)));
         let received = known.flat_map(|(at, from)| from.iter().map(move |from| (*from, at)));
-        let mut own = Own { ways: sent.chain(received).collect(), hosts: config.hosts.clone() };
-        own.ways.sort_unstable();
-        own.ways.dedup();
-        own.hosts.sort_unstable();
-        own.hosts.dedup();
-        Arc::new(own)
+        let ways = sorted(sent.chain(received));
+        let hosts = sorted(config.hosts.iter().copied());
+        // Without collectors it is all the same which host this is.
+        let exporter = own.filter(|_| !config.collectors.is_empty());
+        let collectors = exporter.iter().flat_map(|_| config.collectors.iter().copied());
+        Arc::new(Own { ways, hosts, exporter, collectors: sorted(collectors) })
     }
 
     fn has(&self, key: &FlowKey) -> bool {
-        if key.protocol != PROTOCOL_GRE {
+        if !matches!(key.protocol, PROTOCOL_GRE | PROTOCOL_UDP | PROTOCOL_TCP) {
             return false;
         }
         let (Some(from), Some(to)) = (key.src_ip(), key.dst_ip()) else { return false };
-        let is_host = |address| matches!(address, IpAddr::V4(address) if self.hosts.binary_search(&address).is_ok());
-        self.ways.binary_search(&(from, to)).is_ok() || (is_host(from) && is_host(to))
+        match key.protocol {
+            PROTOCOL_GRE => {
+                let is_host = |address| matches!(address, IpAddr::V4(it) if self.hosts.binary_search(&it).is_ok());
+                self.ways.binary_search(&(from, to)).is_ok() || (is_host(from) && is_host(to))
+            }
+            _ if self.exporter == Some(from) => self.is_collector(to, key.dst_port),
+            // What a collector answers.
+            PROTOCOL_TCP if self.exporter == Some(to) => self.is_collector(from, key.src_port),
+            _ => false,
+        }
     }
+
+    fn is_collector(&self, address: IpAddr, port: u16) -> bool {
+        matches!(address, IpAddr::V4(it) if self.collectors.binary_search(&SocketAddrV4::new(it, port)).is_ok())
+    }
+}
+
+fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
+    items.collect::<BTreeSet<_>>().into_iter().collect()
 }
