@@ -50,7 +50,7 @@ impl Outs {
     pub fn new() -> Self {
         Outs {
             ports: (0..PORTS_MAX).map(|_| None).collect(),
-            dirty: Vec::new(),
+            dirty: Vec::with_capacity(PORTS_MAX),
             taps: Vec::new(),
             now: 0,
             changed: false,
