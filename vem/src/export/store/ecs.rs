@@ -2,12 +2,31 @@
 //!
 //! Field names and types are those of the schema; what it has no field for is under `vswitch`. Times have milliseconds, UTC.
 
+use std::io;
+use std::path::{Path, PathBuf};
+
 use serde_json::{Map, Value, json};
 
 use super::nfcapd::Row;
 
 /// Name of the file that is written.
 pub const CURRENT: &str = "flows.current";
+
+/// Where the lines of a store in `dir` are: beside it, because nfdump refuses a folder with any file that is not its own.
+pub fn folder(dir: &Path) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push("-ecs");
+    dir.with_file_name(name)
+}
+
+/// Gives the file that was written its name.
+///
+/// # Errors
+/// The disk's.
+pub(super) fn finish(dir: &Path, stamp: &str) -> io::Result<()> {
+    let folder = folder(dir);
+    std::fs::rename(folder.join(CURRENT), super::free(&folder, &format!("flows.{stamp}.ndjson")))
+}
 
 /// The document of a flow that `host` has stored.
 pub fn line(row: &Row, host: &str) -> Value {

@@ -1,7 +1,7 @@
 //! flow-store: what the flow monitors of this host reported, in files that nfdump reads.
 //!
-//! A directory has a file for each five minutes, `nfcapd.YYYYMMDDhhmm` (UTC) as nfcapd names them, and beside it, if that is asked for, a
-//! file of lines for Elastic ([`ecs`]). The newest file has the name `nfcapd.current` until its time is over. Old files go by
+//! A directory has a file for each five minutes, `nfcapd.YYYYMMDDhhmm` (UTC) as nfcapd names them, and one beside it
+//! has, if that is asked for, files of lines for Elastic ([`ecs`]). The newest file has the name `nfcapd.current` until its time is over. Old files go by
 //! age and size. Records are written as they come, in blocks of up to a second, so a process that dies loses that much.
 //!
 //! Every record that the meter makes is stored once, whichever monitors see it. Where monitors count different packets of a
@@ -197,7 +197,7 @@ impl Store {
             let stamp = stamp(open.slot * ROTATION_S);
             fs::rename(self.dir.join(CURRENT), free(&self.dir, &format!("nfcapd.{stamp}")))?;
             match open.lines {
-                Some(_) => fs::rename(self.dir.join(ecs::CURRENT), free(&self.dir, &format!("flows.{stamp}.ndjson"))),
+                Some(_) => ecs::finish(&self.dir, &stamp),
                 None => Ok(()),
             }
         });
@@ -228,23 +228,25 @@ impl Store {
 
 impl Open {
     fn create(dir: &Path, ecs: bool, created_s: u64) -> io::Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let folder = ecs::folder(dir);
+        for folder in std::iter::once(dir).chain(ecs.then_some(folder.as_path())) {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
         // What a process that died has left gets a name first.
         let left = dir.join(CURRENT);
         if let Ok(metadata) = fs::metadata(&left) {
             let modified = metadata.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
             let stamp = stamp(modified.as_secs() / ROTATION_S * ROTATION_S);
             fs::rename(&left, free(dir, &format!("nfcapd.{stamp}")))?;
-            let lines = dir.join(ecs::CURRENT);
-            if lines.exists() {
-                fs::rename(lines, free(dir, &format!("flows.{stamp}.ndjson")))?;
+            if ecs::folder(dir).join(ecs::CURRENT).exists() {
+                ecs::finish(dir, &stamp)?;
             }
         }
-        let create = |name: &str| fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(dir.join(name));
+        let create = |path: PathBuf| fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         let slot = created_s / ROTATION_S;
-        let mut file = create(CURRENT)?;
+        let mut file = create(dir.join(CURRENT))?;
         file.write_all(&nfcapd::header(slot * ROTATION_S, 0, None))?;
-        let lines = if ecs { Some(create(ecs::CURRENT)?) } else { None };
+        let lines = if ecs { Some(create(folder.join(ecs::CURRENT))?) } else { None };
         Ok(Open { file, lines, slot, octets: nfcapd::HEADER as u64, blocks: 0, sums: Sums::default() })
     }
 
@@ -266,9 +268,9 @@ pub struct Stored {
     pub modified_s: u64,
 }
 
-/// Finished files of a store, oldest first.
+/// Finished files of a store, oldest first, those with lines among them.
 pub fn files(dir: &Path) -> Vec<Stored> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let entries = [dir.to_owned(), ecs::folder(dir)].into_iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten();
     let stored = |entry: io::Result<fs::DirEntry>| {
         let entry = entry.ok()?;
         let name = entry.file_name().into_string().ok()?;

@@ -37,7 +37,7 @@ pub fn read(
     let mut found = Vec::new();
     let mut matched = 0;
     let finished = files(dir).into_iter().filter(|file| file.modified_s >= since_ms / 1000);
-    let paths = finished.map(|file| file.path).filter(|path| !path.to_string_lossy().contains("ndjson"));
+    let paths = finished.map(|file| file.path).filter(|path| path.parent() == Some(dir));
     for path in paths.chain(std::iter::once(dir.join(CURRENT))) {
         let mut file = match File::open(&path) {
             // It may have got its name, or gone, in between.
