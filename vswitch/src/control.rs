@@ -266,8 +266,8 @@ impl Control {
         lock(&self.baselines).rule_drops.retain(|pair, _| running.has_rule(pair.rule));
         // The previous one lives until here, so that it is freed by this thread and not by a worker.
         drop(before);
-        // So that it never needs more than two. Copies are none of the caller's business.
-        let _ = self.ask_mirror(|reply| engine::Ask::Adopt { reply });
+        // So that it need not keep this one for long. Copies are none of the caller's business.
+        let _ = self.ask_mirror(|reply| engine::Ask::Adopt { snapshot: running, reply });
         self.take_destinations(&mut homes);
         self.take_inlet(&mut homes);
         drop(homes);

@@ -2,7 +2,8 @@
 //!
 //! A worker looks at a version number once per turn, which costs a load from a line that nobody writes meanwhile. Only when
 //! the number has moved does it take a lock, and only if that is free; else it goes on with what it has and looks again
-//! at the next turn. So no worker ever waits for the one who publishes.
+//! at the next turn. So no worker ever waits for the one who publishes. Who must not fall behind a worker, as the mirror must
+//! not, waits for the lock instead ([`Current::newest`]), which nobody holds for longer than it takes to copy a pointer.
 //!
 //! Threads: any may read, one at a time publishes. The value that was replaced is handed to whoever replaced it, so that it
 //! is freed there unless a worker still runs on it.
@@ -52,6 +53,19 @@ impl<T> Current<T> {
         }
     }
 
+    /// As [`Current::newer`], but waits for whoever is at it: `None` says that `seen` is the last version.
+    pub(crate) fn newest(&self, seen: &mut u64) -> Option<Arc<T>> {
+        if self.version.load(Ordering::Acquire) == *seen {
+            return None;
+        }
+        let held = match self.value.lock() {
+            Ok(held) => held,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        *seen = self.version.load(Ordering::Relaxed);
+        Some(Arc::clone(&held))
+    }
+
     #[cold]
     fn take_newer(&self, seen: &mut u64) -> Option<Arc<T>> {
         let held = self.value.try_lock().ok()?;
@@ -85,6 +99,23 @@ mod tests {
         assert_eq!((current.newer(&mut seen), seen), (None, 0));
         drop(held);
         assert_eq!((current.newer(&mut seen), seen), (Some(Arc::new(1)), 1));
+    }
+
+    #[test]
+    fn who_must_not_fall_behind_waits_for_it() {
+        let current = Current::new(0);
+        current.store(Arc::new(1));
+        let held = current.value.lock().unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let mut seen = 0;
+                (current.newest(&mut seen), seen, current.newest(&mut seen))
+            });
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!waiting.is_finished());
+            drop(held);
+            assert_eq!(waiting.join().unwrap(), (Some(Arc::new(1)), 1, None));
+        });
     }
 }
 

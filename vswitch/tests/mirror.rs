@@ -141,6 +141,24 @@ fn a_full_destination_loses_copies_and_no_frames() {
     assert_eq!(net.counters(9).tx.unicast, 8);
 }
 
+/// Frames that were switched by a snapshot which the mirror never saw, because two came before it had a turn: they are counted.
+#[test]
+fn what_waits_for_longer_than_its_snapshot_is_known_is_counted() {
+    let mut net = watched(SessionConfig { rx_ports: ids(&[1]), ..SessionConfig::default() });
+    net.recv_all();
+    for version in 0..3 {
+        net.send(1, &udp4(mac(2), mac(1), 80, version));
+        while net.worker.turn(vswitch::time::Instant::from_ms(net.now_ms)) > 0 {}
+        if version < 2 {
+            net.publish();
+        }
+    }
+    while net.mirror.turn() > 0 {}
+    assert_eq!((net.recv(2).len(), net.recv(9).len()), (3, 2), "of the snapshot before, and of the one that runs");
+    let stats = net.control.session_stats(0);
+    assert_eq!((stats.matched, stats.copied, stats.losses[CopyLoss::MirrorBusy as usize]), (3, 2, 1));
+}
+
 /// A destination that takes nothing for a while is left alone: the worker counts the copies as lost, and tries now and then. When it
 /// takes again it gets them again.
 #[test]

@@ -3,9 +3,7 @@
 //! [`Mirror::turn`] does a bounded part of what there is and never blocks but in its destinations' `tx`, which don't block
 //! either; it is all there is to drive the mirror in tests and benches. [`Mirror::run`] is the thread.
 //!
-//! **Which configuration.** A frame is copied as the snapshot says that it was switched by. The mirror holds the running one
-//! and the one before: [`crate::control::Control::publish`] waits until every worker runs on the new one and the mirror has
-//! read what was written before.
+//! **Which configuration.** A frame is copied as the snapshot says that it was switched by (`known`).
 //!
 //! Order: of one worker as written; of several by the number of their batches. A batch is written before its frames leave.
 //! So when the mirror has seen a batch, whatever made the sender send it is in the rings already: it looks at all of them
@@ -22,6 +20,7 @@ use super::super::capture::Tap;
 use super::CopyLoss;
 use super::copy::{Frame, Room, tagged};
 use super::inlet::Inlet;
+use super::known::Known;
 use super::outs::Outs;
 use super::received::Gate;
 use super::remote::{Far, Remote};
@@ -41,8 +40,8 @@ const FRAMES_PER_TURN: usize = 256;
 
 /// What the mirror is asked.
 pub(crate) enum Ask {
-    /// Say when nothing is left that was switched by a snapshot before that version.
-    Adopt { reply: SyncSender<()> },
+    /// Say when nothing is left that was switched by a snapshot before this one.
+    Adopt { snapshot: Arc<Snapshot>, reply: SyncSender<()> },
     /// Take a device to send copies to; the one before comes back.
     Attach { id: PortId, port: Box<dyn Port>, reply: SyncSender<Option<Box<dyn Port>>> },
     /// Give it back.
@@ -70,9 +69,7 @@ pub struct Mirror {
 /// What makes copies.
 struct Copier {
     shared: Arc<Shared>,
-    running: u64,
-    snapshot: Arc<Snapshot>,
-    before: Option<Arc<Snapshot>>,
+    known: Known,
     work: Work,
 }
 
@@ -93,7 +90,7 @@ struct Work {
 
 impl Mirror {
     pub(crate) fn new(shared: Arc<Shared>, readers: Vec<Reader>, asked: Receiver<Ask>) -> Self {
-        let (snapshot, counters) = (shared.snapshot.load(), Arc::clone(&shared.mirror.counters));
+        let counters = Arc::clone(&shared.mirror.counters);
         let room = Room { whole: Vec::with_capacity(FRAME_MAX + 8), scratch: Vec::with_capacity(FRAME_MAX + 8) };
         let ids = usize::from(SESSION_ID_MAX) + 1;
         let work = Work {
@@ -106,7 +103,7 @@ impl Mirror {
             passed: vec![0; ids],
             epoch: Duration::ZERO,
         };
-        let copier = Copier { shared, running: 0, snapshot, before: None, work };
+        let copier = Copier { known: Known::new(Arc::clone(&shared)), shared, work };
         Mirror { asked, readers, adopting: Vec::new(), copier, gate: Gate::new() }
     }
 
@@ -127,8 +124,8 @@ impl Mirror {
                 copier.copy(&counters, head, octets, length);
             });
         }
-        let Copier { snapshot, work, shared, .. } = &mut self.copier;
-        done += self.gate.turn(snapshot, &mut work.outs, &counters, &shared.mirror.turned);
+        let Copier { known, work, shared } = &mut self.copier;
+        done += self.gate.turn(&known.now, &mut work.outs, &counters, &shared.mirror.turned);
         self.copier.work.outs.flush_all(&counters);
         if self.copier.work.outs.has_changed() {
             self.copier.tell_stalled();
@@ -181,8 +178,9 @@ impl Mirror {
     fn answer(&mut self, ask: Ask) {
         // A reply that nobody waits for any more is no error.
         match ask {
-            Ask::Adopt { reply } => {
+            Ask::Adopt { snapshot, reply } => {
                 self.copier.adopt();
+                self.copier.known.keep(snapshot);
                 self.adopting.push((reply, self.readers.iter().map(Reader::written).collect()));
             }
             Ask::Attach { id, port, reply } => {
@@ -211,6 +209,9 @@ impl Mirror {
 
     /// Tells those who waited for what has been read by now.
     fn adopted(&mut self) {
+        if self.adopting.is_empty() {
+            return;
+        }
         let readers = &self.readers;
         self.adopting.retain(|(reply, written)| {
             let waits = readers.iter().zip(written).any(|(reader, written)| reader.read() < *written);
@@ -219,6 +220,9 @@ impl Mirror {
             }
             waits
         });
+        if self.adopting.is_empty() {
+            self.copier.known.forget();
+        }
     }
 
     /// The ring whose turn it is, and the batch that is there.
@@ -241,8 +245,7 @@ impl Mirror {
 impl Copier {
     /// Takes over a snapshot that was published.
     fn adopt(&mut self) {
-        if let Some(snapshot) = self.shared.snapshot.newer(&mut self.running) {
-            self.before = Some(std::mem::replace(&mut self.snapshot, snapshot));
+        if self.known.adopt() {
             self.tell_stalled();
         }
     }
@@ -250,7 +253,7 @@ impl Copier {
     /// Tells the workers which sessions have no destination that takes anything. Of one with a program they don't know which
     /// frames are its own.
     fn tell_stalled(&self) {
-        let (outs, snapshot) = (&self.work.outs, &self.snapshot);
+        let (outs, snapshot) = (&self.work.outs, &self.known.now);
         let takes = |id: &PortId| !outs.is_stalled(*id) || snapshot.port(*id).is_none_or(|to| !to.config.up);
         let is_stalled = |session: &Session| {
             let near = session.remotes.is_empty() && !session.destinations.is_empty();
@@ -262,15 +265,10 @@ impl Copier {
 
     /// Makes the copies of a frame of `length` octets, of which `octets` are there.
     fn copy(&mut self, counters: &Counters, head: &Head, octets: &[u8], length: usize) {
-        if head.sequence != self.snapshot.sequence() {
+        if head.sequence != self.known.now.sequence() {
             self.adopt();
         }
-        let snapshot = match &self.before {
-            _ if head.sequence == self.snapshot.sequence() => &self.snapshot,
-            Some(before) if before.sequence() == head.sequence => before,
-            // It waited for longer than the configuration waited for it.
-            _ => return,
-        };
+        let Some(snapshot) = self.known.of(head.sequence) else { return self.lose(counters, head) };
         let frame = Frame { head, octets, length, vnet: head.vnet() };
         self.work.outs.now = head.at_ns;
         let mut rest = head.sessions;
@@ -281,6 +279,20 @@ impl Copier {
                 && let Some(cells) = counters.session(session.id)
             {
                 self.work.copy(counters, snapshot, session, &frame, cells);
+            }
+        }
+    }
+
+    /// Counts the copies of a frame as lost that waited for so long that nobody knows its snapshot: under the sessions that
+    /// have the places now which it was for.
+    #[cold]
+    fn lose(&self, counters: &Counters, head: &Head) {
+        let wants = |index: &usize| head.sessions >> index & 1 == 1;
+        let sessions = self.known.now.sessions.iter().enumerate().filter(|(index, _)| wants(index));
+        for (_, session) in sessions {
+            if let Some(cells) = counters.session(session.id) {
+                cells.matched.add(head.segments.into());
+                cells.lose(CopyLoss::MirrorBusy, u64::from(head.segments) * session.copies() as u64);
             }
         }
     }

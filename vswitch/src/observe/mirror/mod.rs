@@ -31,6 +31,7 @@ mod copy;
 pub mod engine;
 pub mod filter;
 pub mod inlet;
+mod known;
 pub mod outlet;
 mod outs;
 pub mod received;
