@@ -44,7 +44,7 @@ pub enum Object {
 pub struct Event {
     /// When.
     pub at: SystemTime,
-    /// In one word: `attached`, `up`, `down`, `policy`.
+    /// In one word: `attached`, `up`, `down`, `sends`, `notice`, `policy`.
     pub what: &'static str,
     /// In English.
     pub text: String,
@@ -155,7 +155,12 @@ fn differences(before: &[(String, String)], after: &[(String, String)]) -> Strin
 /// Which object an event of a module is about.
 fn subject(event: &FromModule, named: impl Fn(&NicId) -> Option<IfName>) -> Option<(Object, &'static str)> {
     let mut words = event.text.split(' ');
-    let what = if event.mnemonic.contains("DOWN") { "down" } else { "up" };
+    let what = match event.mnemonic.as_str() {
+        "SENSOR_SENDS" => "sends",
+        down if down.contains("DOWN") => "down",
+        up if up.ends_with("_UP") => "up",
+        _ => "notice",
+    };
     match (event.facility.as_str(), words.next()?, words.next()?) {
         ("ETHPORT", "Interface", name) => {
             let name = name.parse().ok().or_else(|| named(&name.parse().ok()?))?;
@@ -248,5 +253,11 @@ mod tests {
         let down = "down module 3: Interface Vethernet1 is down (Administratively down)";
         assert_eq!(texts(&history, PORT), [down]);
         assert_eq!(texts(&history, Object::Session(7)), ["up module 3: Session 7 is up"]);
+        say(told(
+            "ETHPORT",
+            "SENSOR_SENDS",
+            "Interface vm1/0 is an IDS sensor and has sent 3 frames, which were dropped",
+        ));
+        assert!(texts(&history, Object::Port(IfName::Vethernet(2)))[1].starts_with("sends module 3: "));
     }
 }
