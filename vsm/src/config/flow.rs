@@ -380,9 +380,35 @@ pub fn aggregation_line(rule: &Aggregation) -> String {
     }
 }
 
+/// What fits `later` fits `earlier`, which stands before it: `later` is never used.
+pub fn hides(earlier: &Aggregation, later: &Aggregation) -> bool {
+    match (*earlier, *later) {
+        (Aggregation::Address { net, length, .. }, Aggregation::Address { net: inner, length: longer, .. }) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+            length <= longer && inner & mask == net & mask
+        }
+        (Aggregation::Port { first, last, .. }, Aggregation::Port { first: from, last: to, .. }) => {
+            first <= from && to <= last
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_hides_those_that_fit_less() {
+        let address = |net: [u8; 4], length| Aggregation::Address { net: u32::from_be_bytes(net), length, to: 8 };
+        let port = |first, last| Aggregation::Port { first, last, to: 0 };
+        assert!(hides(&address([0; 4], 0), &address([10, 1, 0, 0], 16)));
+        assert!(hides(&address([10, 0, 0, 0], 8), &address([10, 0, 0, 0], 8)));
+        assert!(!hides(&address([10, 0, 0, 0], 8), &address([11, 1, 0, 0], 16)));
+        assert!(!hides(&address([10, 1, 0, 0], 16), &address([10, 0, 0, 0], 8)));
+        assert!(hides(&port(80, 89), &port(80, 80)) && hides(&port(80, 89), &port(85, 89)));
+        assert!(!hides(&port(80, 89), &port(85, 90)) && !hides(&port(80, 80), &address([0; 4], 0)));
+    }
 
     #[test]
     fn prefixes_hold_what_begins_like_them() {

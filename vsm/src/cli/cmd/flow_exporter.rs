@@ -1,6 +1,7 @@
 //! Flow exporters: where flows are exported to, and in which format.
 
 use proto::flow::{Transport, Version};
+use proto::name::IfName;
 
 use super::flow::{CONFIG, command, description, new_name, number, refuse_used, removed};
 use super::target::{edit_exporter, make_room, name, some, text, wanted};
@@ -41,23 +42,17 @@ fn socket_commands() -> Vec<Command> {
     vec![
         command(
             EXPORTER,
-            "destination <addr:ip> [port <port:num:1-65535>]",
+            "destination <addr:ip> [ port <port:num:1-65535> | use-vrf <vrf:word> ]*",
             "Collector; up to four",
-            "destination <addr:ip> [port <port:num:1-65535>]",
+            "destination <addr:ip> [ port <port:num:1-65535> | use-vrf <vrf:word> ]*",
             destination,
         ),
         command(
             EXPORTER,
-            "source mgmt 0",
-            "Where datagrams come from: each host",
-            "source [mgmt 0]",
-            |session, args| {
-                let said = !args.negated;
-                edit_exporter(session, move |exporter| {
-                    exporter.source_mgmt = said;
-                    Ok(())
-                })
-            },
+            "source <if:if>",
+            "Where datagrams come from: mgmt0, the address of each host",
+            "source [<if:if>]",
+            source,
         ),
         command(
             EXPORTER,
@@ -176,8 +171,26 @@ fn exporter(session: &mut Session, args: &Args) -> Result<Output, Error> {
     Ok(output)
 }
 
+/// The one VRF that there is.
+const VRF: &str = "management";
+
+/// The sockets are bound to no port of the switch: datagrams leave by the host's own stack, with its address.
+fn source(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    if let Some(other) = args.interface("if").filter(|name| *name != IfName::Mgmt0) {
+        return Err(Error::Refused(format!("Datagrams can not come from {other}: they come from mgmt0 of each host")));
+    }
+    let said = !args.negated;
+    edit_exporter(session, move |exporter| {
+        exporter.source_mgmt = said;
+        Ok(())
+    })
+}
+
 fn destination(session: &mut Session, args: &Args) -> Result<Output, Error> {
     let addr = wanted(args.ip("addr"))?;
+    if let Some(vrf) = args.text("vrf").filter(|vrf| *vrf != VRF) {
+        return Err(Error::Refused(format!("VRF '{vrf}' does not exist: collectors are reached by VRF {VRF}")));
+    }
     let port = args.number("port").and_then(|port| u16::try_from(port).ok());
     let negated = args.negated;
     if !negated && (addr.is_unspecified() || addr.is_multicast() || addr.is_broadcast()) {

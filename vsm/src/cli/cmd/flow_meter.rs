@@ -3,7 +3,7 @@
 use proto::config::Filter;
 
 use super::flow::{command, number};
-use super::target::{edit_monitor, text};
+use super::target::{edit_monitor, name, text};
 use crate::capture::compile;
 use crate::cli::render::Output;
 use crate::cli::session::Session;
@@ -61,11 +61,17 @@ pub fn commands() -> Vec<Command> {
 fn filter(session: &mut Session, args: &Args) -> Result<Output, Error> {
     let list = if args.negated { None } else { Some(text(args, "acl")?) };
     let both = args.negated && !args.has("access-list");
-    edit_monitor(session, move |monitor| {
+    let name = name(session)?;
+    session.edit(Box::new(move |model| {
+        let missing = list.as_ref().filter(|list| !model.acls.contains_key(*list));
+        let warnings =
+            missing.map(|list| format!("Access list '{list}' does not exist; until it does, everything is counted"));
+        let monitor = model.monitors.get_mut(&name);
+        let monitor = monitor.ok_or_else(|| format!("Flow monitor '{name}' does not exist any more"))?;
         monitor.filter = list;
         monitor.filter_bpf.take_if(|_| both);
-        Ok(())
-    })
+        Ok(warnings.into_iter().collect())
+    }))
 }
 
 fn filter_bpf(session: &mut Session, args: &Args) -> Result<Output, Error> {
@@ -73,6 +79,9 @@ fn filter_bpf(session: &mut Session, args: &Args) -> Result<Output, Error> {
         true => None,
         false => {
             let text = text(args, "expression")?;
+            if text.trim().is_empty() {
+                return Err(Error::Refused("filter: it is empty; 'no match filter bpf' counts everything".to_owned()));
+            }
             let program = compile(&text).map_err(|why| Error::Refused(format!("filter: {why}")))?;
             Some(Filter { text, program })
         }

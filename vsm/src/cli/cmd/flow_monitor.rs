@@ -7,7 +7,7 @@ use super::target::{edit_monitor, make_room, name, some, text, wanted};
 use crate::cli::render::Output;
 use crate::cli::session::{Session, Subject};
 use crate::cli::tree::{Args, Command, Error, Mode};
-use crate::config::flow::{AGGREGATIONS_MAX, aggregation_line, is_predefined};
+use crate::config::flow::{AGGREGATIONS_MAX, aggregation_line, hides, is_predefined};
 use crate::config::model::{MONITOR_EXPORTERS_MAX, MONITORS_MAX, Model};
 
 const MONITOR: &[Mode] = &[Mode::FlowMonitor];
@@ -102,19 +102,27 @@ fn aggregate_port(session: &mut Session, args: &Args) -> Result<Output, Error> {
 
 fn aggregate(session: &mut Session, args: &Args, rule: Aggregation) -> Result<Output, Error> {
     let negated = args.negated;
-    edit_monitor(session, move |monitor| {
+    let name = name(session)?;
+    session.edit(Box::new(move |model| {
+        let monitor = model.monitors.get_mut(&name);
+        let monitor = monitor.ok_or_else(|| format!("Flow monitor '{name}' does not exist any more"))?;
         let rules = &mut monitor.aggregation;
+        let mut warnings = Vec::new();
         match rules.iter().position(|known| *known == rule) {
             Some(at) if negated => drop(rules.remove(at)),
             None if negated => return Err(format!("There is no '{}'", aggregation_line(&rule))),
             None if rules.len() == AGGREGATIONS_MAX => {
                 return Err(format!("There are {AGGREGATIONS_MAX} aggregate lines already"));
             }
-            None => rules.push(rule),
+            None => {
+                let earlier = rules.iter().find(|earlier| hides(earlier, &rule)).map(aggregation_line);
+                warnings.extend(earlier.map(|earlier| format!("'{earlier}' fits first, so the line does nothing")));
+                rules.push(rule);
+            }
             Some(_) => {}
         }
-        Ok(())
-    })
+        Ok(warnings)
+    }))
 }
 
 fn monitor(session: &mut Session, args: &Args) -> Result<Output, Error> {

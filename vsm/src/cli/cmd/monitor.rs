@@ -433,6 +433,9 @@ fn filter_bpf(session: &mut Session, args: &Args) -> Result<Output, Error> {
                 let why = "filter: frames are looked at without the tag of their VLAN; 'filter vlan' says which VLANs";
                 return Err(Error::Refused(why.to_owned()));
             }
+            if text.trim().is_empty() {
+                return Err(Error::Refused("filter: it is empty; 'no filter bpf' copies everything".to_owned()));
+            }
             let program = compile(&text).map_err(|why| Error::Refused(format!("filter: {why}")))?;
             Some(Filter { text, program })
         }

@@ -245,7 +245,9 @@ pub fn monitors(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> Ou
         text.extend(exporters.iter().map(|exporter| format!("    Flow Exporter: {exporter}\n")));
         text.push_str(&format!("    Timeout: active {active} seconds, inactive {inactive} seconds\n"));
         text.extend(entries.map(|entries| format!("    Cache Size: {entries}\n")));
-        text.extend(filter.iter().map(|list| format!("    Filter: access-list {list}\n")));
+        let missing = filter.as_ref().is_some_and(|list| !model.acls.contains_key(list));
+        let note = if missing { ", which does not exist: everything is counted" } else { "" };
+        text.extend(filter.iter().map(|list| format!("    Filter: access-list {list}{note}\n")));
         text.extend(filter_bpf.iter().map(|filter| format!("    Filter: bpf \"{}\"\n", filter.text)));
         text.push_str(if *once { "    Scope: once\n" } else { "" });
         let rules: Vec<String> = aggregation.iter().map(aggregation_line).collect();
@@ -262,6 +264,7 @@ pub fn monitors(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> Ou
             ("inactive_timeout", inactive.to_string()),
             ("cache_size", entries.map(|entries| entries.to_string()).unwrap_or_default()),
             ("filter", filter.clone().unwrap_or_default()),
+            ("filter_missing", missing.to_string()),
             ("filter_bpf", filter_bpf.as_ref().map(|filter| filter.text.clone()).unwrap_or_default()),
             ("scope", if *once { "once" } else { "" }.to_owned()),
             ("aggregate", rules.join(", ")),

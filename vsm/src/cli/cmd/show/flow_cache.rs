@@ -25,6 +25,14 @@ const WORDS: &[(&str, &str)] = &[
     ("slot", "Module number"),
     ("sort", "Which flows come first"),
     ("order", "Most octets, most packets, longest, or seen last"),
+    ("highest", "The largest first, as always"),
+    ("counter", "By a counter"),
+    ("octets", "Most octets first"),
+    ("bytes", "As octets"),
+    ("packets", "Most packets first"),
+    ("duration", "Those that lasted longest first"),
+    ("recent", "Those that were seen last first"),
+    ("tend", "As recent"),
     ("top", "Those that come first"),
     ("count", "Flows"),
     ("records", "Flows that the hosts have kept"),
@@ -38,7 +46,7 @@ pub fn commands() -> Vec<Command> {
         exec(
             "show flow monitor [<name:word>] cache [ host { <ip:ip> | <ip6:ip6> } | protocol { <number:num:0-255> | \
          <protocol=icmp|igmp|tcp|udp|gre|esp|icmpv6> } | port <port:port> | vlan <vlan:vlan> | interface <if:if> \
-         | dropped | sort <order=octets|packets|duration|recent> | top <count:num:1-10000> | module <slot:num:3-66> ]*",
+         | dropped | sort [highest] [counter] <order=octets|bytes|packets|duration|recent|tend> | top <count:num:1-10000> | module <slot:num:3-66> ]*",
             "Display flows, those with the most octets first unless said",
             WORDS,
             show,
@@ -46,7 +54,7 @@ pub fn commands() -> Vec<Command> {
         exec(
             "show flow records last <minutes:num:1-10080> [ host { <ip:ip> | <ip6:ip6> } | protocol { <number:num:0-255> | \
          <protocol=icmp|igmp|tcp|udp|gre|esp|icmpv6> } | port <port:port> | vlan <vlan:vlan> | interface <if:if> \
-         | dropped | sort <order=octets|packets|duration|recent> | top <count:num:1-10000> | module <slot:num:3-66> ]*",
+         | dropped | sort [highest] [counter] <order=octets|bytes|packets|duration|recent|tend> | top <count:num:1-10000> | module <slot:num:3-66> ]*",
             "Display flows that the hosts have kept, those with the most octets first unless said",
             WORDS,
             stored,
@@ -115,7 +123,7 @@ fn order(word: &str) -> Option<Order> {
     match word {
         "packets" => Some(Order::Packets),
         "duration" => Some(Order::Duration),
-        "recent" => Some(Order::Recent),
+        "recent" | "tend" => Some(Order::Recent),
         _ => None,
     }
 }
@@ -348,6 +356,16 @@ pub(super) mod tests {
         };
         assert_eq!(query(&parsed.args), wanted);
         assert_eq!(query(&Args::default()), FlowQuery::default());
+        for (words, order) in [
+            ("bytes", None),
+            ("highest counter packets", Some(Order::Packets)),
+            ("counter bytes", None),
+            ("tend", Some(Order::Recent)),
+        ] {
+            let line = format!("show flow monitor cache sort {words} top 3");
+            let parsed = parse(Tree::shared(), Mode::Exec, &line).unwrap().unwrap();
+            assert_eq!((query(&parsed.args).order, query(&parsed.args).top), (order, 3), "{words}");
+        }
         let parsed = parse(Tree::shared(), Mode::Exec, "show flow monitor cache host 2001:db8::1").unwrap().unwrap();
         assert_eq!(query(&parsed.args).host, Some(0x2001_0db8 << 96 | 1));
     }
