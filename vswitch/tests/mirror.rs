@@ -345,6 +345,23 @@ fn of_a_sampled_session_every_so_manieth_frame_is_copied() {
     assert_eq!([0, 1].map(|id| net.control.session_stats(id).matched), [2, 10]);
 }
 
+/// Sessions that come and go before it take its place, and not its count.
+#[test]
+fn a_sampled_session_counts_on_while_others_come_and_go() {
+    let mut net = watched(SessionConfig { rx_ports: ids(&[1]), sampling: Some(4), ..SessionConfig::default() });
+    let sampled = net.config.sessions.remove(0);
+    let other = SessionConfig { id: 1, sampling: Some(1_000), ..sampled.clone() };
+    for n in 0..40 {
+        net.config.sessions = [vec![other.clone(); n as usize / 3 % 2], vec![sampled.clone()]].concat();
+        net.publish();
+        net.recv_all();
+        net.send(1, &udp4(mac(2), mac(1), n, 20));
+        net.turn();
+        assert_eq!(net.recv(9).len(), usize::from(n % 4 == 3), "frame {n}");
+    }
+    assert_eq!([0, 1].map(|id| net.control.session_stats(id).copied), [10, 0]);
+}
+
 /// Cut behind the segmentation; what the headers say of the length stays.
 #[test]
 fn copies_are_truncated_and_say_how_long_they_were() {

@@ -12,7 +12,7 @@ use super::CopyLoss;
 use super::ring::{Head, NO_PORT};
 use super::spout::Spout;
 use super::stalled::{PROBE, Stalled};
-use crate::config::SESSIONS_MAX;
+use crate::config::{SESSION_ID_MAX, SESSIONS_MAX};
 use crate::egress::vlan::Rewrite;
 use crate::emit::{Batch, Cx, bit, pop};
 use crate::frame::vnet::VnetHdr;
@@ -48,8 +48,8 @@ pub struct Outlet {
     /// Of this batch; 0 before its first copy.
     serial: u64,
     written: bool,
-    /// Frames since a sampled session took one.
-    passed: [u32; SESSIONS_MAX],
+    /// Frames since a sampled session took one, by its number: its place may change with the sessions before it.
+    passed: Box<[u32]>,
 }
 
 impl Outlet {
@@ -64,7 +64,7 @@ impl Outlet {
             at: Instant::default(),
             serial: 0,
             written: false,
-            passed: [0; SESSIONS_MAX],
+            passed: vec![0; usize::from(SESSION_ID_MAX) + 1].into(),
         }
     }
 
@@ -128,10 +128,10 @@ impl Outlet {
         while sampled != 0 {
             let session = sampled.trailing_zeros() as usize;
             sampled &= sampled - 1;
-            let every = cx.snapshot.sessions.get(session).map_or(1, |session| session.sampling);
-            let Some(passed) = self.passed.get_mut(session) else { continue };
+            let Some(of) = cx.snapshot.sessions.get(session) else { continue };
+            let Some(passed) = self.passed.get_mut(usize::from(of.id)) else { continue };
             *passed += 1;
-            if *passed < every {
+            if *passed < of.sampling {
                 over |= 1 << session;
             } else {
                 *passed = 0;
