@@ -4,6 +4,7 @@
 
 pub mod access_list;
 pub mod bad_input;
+pub mod changes;
 pub mod erspan;
 pub mod far;
 pub mod guest;
@@ -76,11 +77,12 @@ impl Report {
 pub type Theme = fn(&mut Lab, &mut Report) -> Result<()>;
 
 /// Every theme by its name, in the order in which they run.
-pub const THEMES: [(&str, Theme); 16] = [
+pub const THEMES: [(&str, Theme); 17] = [
     ("reach", reach::run),
     ("metering", metering::run),
     ("erspan", erspan::run),
     ("far", far::run),
+    ("changes", changes::run),
     ("policy", policy::run),
     ("access-list", access_list::run),
     ("trunk", trunk::run),
