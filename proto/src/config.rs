@@ -191,6 +191,9 @@ pub enum Capability {
     /// An intrusion detector: it gets copies and nothing else, and what it sends is dropped.
     #[n(0)]
     IdsSensor,
+    /// A tap or a SPAN port of another switch: what it brings is metered and mirrored, and not forwarded.
+    #[n(1)]
+    MonitorIn,
 }
 
 impl Default for PortSettings {

@@ -108,7 +108,11 @@ fn settings(switch: &Switch, plan: &PortPlan, policy: &PortPolicy) -> PortSettin
         mac_acl_out: list(mac_out, &set.mac_acl_out),
         flow_in: flow(policy.monitors_in, &set.flow_in),
         flow_out: flow(policy.monitors_out, &set.flow_out),
-        capability: policy.sensor.then_some(Capability::IdsSensor),
+        capability: match (policy.sensor, policy.monitor_in) {
+            (true, _) => Some(Capability::IdsSensor),
+            (false, true) => Some(Capability::MonitorIn),
+            (false, false) => None,
+        },
         // A smaller device bounds it; that is told as a fault.
         mtu: if policy.config.mtu == plan.mtu { set.mtu } else { policy.config.mtu },
         ..set.clone()

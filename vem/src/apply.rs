@@ -173,17 +173,18 @@ pub fn plan(version: u64, host: Option<&HostConfig>, attached: &[Attached], befo
         sessions: session_configs,
         ports: port_configs.collect(),
         port_numbers: attached.iter().map(|port| (port.id, port.if_index.into())).collect(),
-        sensors: ports
-            .iter()
-            .filter(|port| port.settings.capability == Some(Capability::IdsSensor))
-            .map(|p| p.id)
-            .collect(),
+        sensors: made_for(&ports, Capability::IdsSensor),
+        monitor_ins: made_for(&ports, Capability::MonitorIn),
         protected_macs: host.protected_macs.clone(),
         hosts: host.hosts.iter().flatten().copied().map(Ipv4Addr::from).collect(),
         collectors: collectors(host),
         address: host.address.map(Ipv4Addr::from),
     };
     Ok(Plan { config, numbers: Numbers { rules, monitors }, fresh_rules, ports, sessions })
+}
+
+fn made_for(ports: &[PortPlan], capability: Capability) -> Vec<PortId> {
+    ports.iter().filter(|port| port.settings.capability == Some(capability)).map(|port| port.id).collect()
 }
 
 /// Where flow export goes, by whatever transport.

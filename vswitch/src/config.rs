@@ -50,6 +50,8 @@ pub struct Config {
     pub port_numbers: Vec<(PortId, u32)>,
     /// Ports of intrusion detectors: they take copies and nothing else, and what they send is dropped.
     pub sensors: Vec<PortId>,
+    /// Ports that bring what a tap or a SPAN port of another switch copies: it is metered and mirrored, and not forwarded.
+    pub monitor_ins: Vec<PortId>,
     /// Addresses of protected ports on other hosts.
     pub protected_macs: Vec<MacAddr>,
     /// Addresses of the hosts of the switch: GRE between two of them is not copied.

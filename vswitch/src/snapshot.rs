@@ -47,6 +47,8 @@ pub struct PortPolicy {
     pub mirror_destination: bool,
     /// The port of an intrusion detector, whether a session copies to it or not.
     pub sensor: bool,
+    /// What comes is metered and mirrored, and no more; nothing leaves here.
+    pub monitor_in: bool,
     /// Lists on the way in.
     pub acl_in: AclPair,
     /// Lists on the way out.
@@ -66,6 +68,11 @@ pub struct PortPolicy {
 }
 
 impl PortPolicy {
+    /// Frames are switched from here and to here.
+    pub fn switches(&self) -> bool {
+        self.config.up && !self.mirror_destination && !self.monitor_in
+    }
+
     /// The port may carry `vlan`.
     pub fn carries(&self, vlan: VlanId) -> bool {
         match &self.config.mode {
@@ -242,6 +249,7 @@ impl Snapshot {
             generation: 1,
             mirror_destination: config.sensors.contains(&port.id),
             sensor: config.sensors.contains(&port.id),
+            monitor_in: config.monitor_ins.contains(&port.id),
             acl_in: AclPair::new(list(port.ip_acl_in, true)?, list(port.mac_acl_in, false)?),
             acl_out: AclPair::new(list(port.ip_acl_out, true)?, list(port.mac_acl_out, false)?),
             monitors_in,
@@ -275,8 +283,7 @@ impl Snapshot {
     }
 
     fn add_vlans(&mut self, config: &Config) {
-        let mut ports: Vec<&PortPolicy> =
-            self.ports.iter().filter(|port| port.config.up && !port.mirror_destination).collect();
+        let mut ports: Vec<&PortPolicy> = self.ports.iter().filter(|port| port.switches()).collect();
         ports.sort_unstable_by_key(|port| port.config.id);
         let mut members: Vec<Vec<&PortPolicy>> = vec![Vec::new(); 4096];
         for port in ports {

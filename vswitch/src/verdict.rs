@@ -51,6 +51,7 @@ drop_reasons! {
     PortDown = "port-down", "port is shut down or has no usable profile";
     MirrorDestination = "mirror-destination", "port is the destination of a monitor session and takes no other traffic";
     SensorInput = "sensor-input", "port is that of an intrusion detector, which only listens";
+    MonitorInput = "monitor-input", "port only meters and mirrors, by capability monitor-in";
     VlanTaggedOnAccess = "vlan-tagged-on-access", "tagged frame on an access port";
     VlanNotAllowed = "vlan-not-allowed", "VLAN is not allowed on the port";
     VlanInactive = "vlan-inactive", "VLAN does not exist or is suspended";

@@ -283,9 +283,7 @@ impl Worker {
         let mut lost = PortSet::default();
         for port in previous.ports() {
             let id = port.config.id;
-            let same = snapshot
-                .port(id)
-                .is_some_and(|now| now.config.up && now.config.uplink == port.config.uplink && !now.mirror_destination);
+            let same = snapshot.port(id).is_some_and(|now| now.switches() && now.config.uplink == port.config.uplink);
             if !same {
                 lost.insert(id);
             }
@@ -326,8 +324,7 @@ impl Worker {
     fn grant(&mut self, most: usize) -> bool {
         let (snapshot, attached) = (&*self.snapshot, &self.attached);
         let allowed = |vlan, id| {
-            let open =
-                |port: &crate::snapshot::PortPolicy| port.config.up && !port.mirror_destination && port.carries(vlan);
+            let open = |port: &crate::snapshot::PortPolicy| port.switches() && port.carries(vlan);
             attached.contains(&id) && snapshot.vlans.contains(vlan) && snapshot.port(id).is_some_and(open)
         };
         self.road.macs.grant(most, self.now, &allowed)

@@ -134,6 +134,15 @@ fn bring_about(reason: DropReason) {
             net.dropped(2, &udp4(mac(1), mac(2), 1, 1), PLAIN, reason);
             net.dropped(1, &good, PLAIN, MirrorDestination);
         }
+        MonitorInput => {
+            net.config.monitor_ins = vec![PortId(2)];
+            net.config.static_macs = vec![StaticMac { vlan: vlan(10), mac: mac(2), port: Some(PortId(2)) }];
+            net.publish();
+            net.dropped(2, &udp4(mac(1), mac(2), 1, 1), PLAIN, reason);
+            net.dropped(2, &tagged(4000), PLAIN, reason);
+            net.dropped(1, &good, PLAIN, reason);
+            assert_eq!(net.tx_drops(2, reason), 1);
+        }
         VlanTaggedOnAccess => lie(1, &tagged(10)),
         VlanNotAllowed => lie(3, &tagged(21)),
         VlanInactive => {

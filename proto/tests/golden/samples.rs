@@ -716,6 +716,12 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         enabled: true,
         settings: PortSettings { capability: Some(Capability::IdsSensor), ..PortSettings::default() },
     };
+    let tap = Profile {
+        name: "taps".to_owned(),
+        kind: ProfileType::Vethernet,
+        enabled: true,
+        settings: PortSettings { capability: Some(Capability::MonitorIn), ..PortSettings::default() },
+    };
     let filtered = Session {
         id: 256,
         sources: vec![source(SourceKind::Vlan(vlan(10)))],
@@ -771,6 +777,7 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         ("config-flow-formats".to_owned(), flow_formats()),
         ("config-session-erspan".to_owned(), HostConfig { sessions: erspan, ..HostConfig::default() }),
         ("config-sensor".to_owned(), HostConfig { profiles: vec![sensor], ..HostConfig::default() }),
+        ("config-monitor-in".to_owned(), HostConfig { profiles: vec![tap], ..HostConfig::default() }),
         ("config-session-filtered".to_owned(), HostConfig { sessions: vec![filtered], ..HostConfig::default() }),
     ]
 }

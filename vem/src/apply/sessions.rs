@@ -78,7 +78,11 @@ fn filtered(host: &HostConfig, session: &Session, config: SessionConfig) -> Resu
     let mut drops: DropSet = 0;
     for source in &session.sources {
         match &source.what {
-            SourceKind::Drops(None) => drops = DropReason::ALL.iter().fold(drops, |set, reason| set | bit(*reason)),
+            // What a tap brings was not dropped on its way.
+            SourceKind::Drops(None) => {
+                let all = DropReason::ALL.iter().filter(|reason| **reason != DropReason::MonitorInput);
+                drops = all.fold(drops, |set, reason| set | bit(*reason));
+            }
             SourceKind::Drops(Some(name)) => {
                 let reason = DropReason::ALL.iter().find(|reason| reason.name() == name);
                 drops |= bit(*reason.ok_or_else(|| format!("Drop reason '{name}' is not known"))?);

@@ -11,6 +11,8 @@ use super::element::{Element, Family, Value};
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 
+/// forwardingStatus (IE 89, RFC 7270 section 4.12): consumed, without a reason.
+const CONSUMED: u8 = 0b1100_0000;
 /// forwardingStatus (IE 89, RFC 7270 section 4.12): forwarded, without a reason.
 const FORWARDED: u8 = 64;
 
@@ -94,6 +96,7 @@ impl Flow<'_> {
     pub fn dropped(&self) -> (u64, u64) {
         match (self.sum, self.record.outcome) {
             (Some(sum), _) => (sum.dropped_packets, sum.dropped_octets),
+            (None, Outcome::Dropped(DropReason::MonitorInput)) => (0, 0),
             (None, Outcome::Dropped(_)) => (self.record.packets, self.record.octets),
             (None, Outcome::Forwarded(_) | Outcome::Flooded) => (0, 0),
         }
@@ -187,11 +190,12 @@ fn number_in(number: u64, length: u16, out: &mut Vec<u8>) {
     out.extend(number.min(largest).to_be_bytes().into_iter().skip(usize::from(8 - length.min(8))));
 }
 
-/// forwardingStatus: forwarded 01, dropped 10 in the upper two bits, the reason in the others.
+/// forwardingStatus: forwarded 01, dropped 10, consumed 11 in the upper two bits, the reason in the others.
 pub fn forwarding_status(outcome: Outcome) -> u8 {
     match outcome {
         Outcome::Forwarded(_) | Outcome::Flooded => FORWARDED,
         Outcome::Dropped(reason) => match reason {
+            DropReason::MonitorInput => CONSUMED,
             DropReason::AclDeny | DropReason::AclDenyOut => 129,
             // "ACL drop": policy, but no access list that a rule can be named of.
             DropReason::Isolated | DropReason::StaticDrop => 130,
@@ -345,7 +349,9 @@ pub(super) mod tests {
         assert_eq!(forwarding_status(Outcome::Forwarded(PortId(1))), 64);
         assert_eq!(forwarding_status(Outcome::Flooded), 64);
         for reason in DropReason::ALL {
-            assert_eq!(forwarding_status(Outcome::Dropped(*reason)) >> 6, 2, "{}", reason.name());
+            // What a tap brings was no frame of ours to forward.
+            let wanted = if *reason == DropReason::MonitorInput { 3 } else { 2 };
+            assert_eq!(forwarding_status(Outcome::Dropped(*reason)) >> 6, wanted, "{}", reason.name());
         }
         assert_eq!(forwarding_status(Outcome::Dropped(DropReason::AclDeny)), 129);
         assert_eq!(forwarding_status(Outcome::Dropped(DropReason::MtuExceeded)), 133);

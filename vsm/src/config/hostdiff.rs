@@ -8,13 +8,14 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use hashbrown::HashMap;
 use proto::acl::Rules;
 use proto::config::{
-    Capability, Erspan, Erspan6, ErspanHeader, HostConfig, Once, PortBinding, PortSettings, Profile, ProfileType,
-    Receive, Relay, Session, SourceKind,
+    Erspan, Erspan6, ErspanHeader, HostConfig, Once, PortBinding, PortSettings, Profile, ProfileType, Receive, Relay,
+    Session, SourceKind,
 };
 use proto::flow::{Exporter, Meter, Monitor, Record, Sampler, Transport};
 use proto::vlan::{PortMode, VlanSet};
 
 use super::flow::{aggregation_line, transport_word};
+use super::profile::capability_word;
 use super::rule::{ip_rule, mac_rule};
 use super::running::version_word;
 
@@ -293,7 +294,7 @@ pub fn settings(it: &PortSettings) -> Vec<(String, String)> {
         own("sampler input", or_none(&it.sampler_in)),
         own("sampler output", or_none(&it.sampler_out)),
         own("mtu", it.mtu.to_string()),
-        own("capability", it.capability.map_or("none", |Capability::IdsSensor| "ids-sensor")),
+        own("capability", it.capability.map_or("none", capability_word)),
     ]
 }
 

@@ -198,7 +198,7 @@ pub struct Settings {
     pub sampler_out: Option<String>,
     /// Largest IP packet, octets.
     pub mtu: Option<u16>,
-    /// `capability ids-sensor`
+    /// `capability ids-sensor`, `capability monitor-in`
     pub capability: Option<Capability>,
 }
 

@@ -355,6 +355,7 @@ pub const DROP_REASONS: &[&str] = &[
     "port-down",
     "mirror-destination",
     "sensor-input",
+    "monitor-input",
     "vlan-tagged-on-access",
     "vlan-not-allowed",
     "vlan-inactive",

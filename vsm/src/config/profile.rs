@@ -6,13 +6,21 @@
 //! after as many steps as there are profiles, so that a cycle (which the commands refuse) can't hang it.
 
 use proto::addr::VlanId;
-use proto::config::{PortSettings, ProfileType};
+use proto::config::{Capability, PortSettings, ProfileType};
 use proto::vlan::{PortMode, VlanSet};
 
 use super::model::{Interface, Model, Profile, Settings};
 
 /// Largest IP packet of a port, octets, unless configured.
 pub const MTU: u16 = 1500;
+
+/// The word of `capability`.
+pub fn capability_word(capability: Capability) -> &'static str {
+    match capability {
+        Capability::IdsSensor => "ids-sensor",
+        Capability::MonitorIn => "monitor-in",
+    }
+}
 
 /// Why a profile can't inherit from another.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -206,7 +206,11 @@ fn settings() -> impl Strategy<Value = (Settings, [Option<Index>; 8])> {
                 allowed_vlans,
                 protected,
                 no_cdp,
-                capability: is_sensor.then_some(Capability::IdsSensor),
+                capability: match (is_sensor, no_cdp) {
+                    (true, true) => Some(Capability::MonitorIn),
+                    (true, false) => Some(Capability::IdsSensor),
+                    (false, _) => None,
+                },
                 mtu,
                 ..Settings::default()
             };

@@ -9,7 +9,6 @@ use std::fmt::Display;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proto::addr::VlanId;
-use proto::config::Capability;
 use proto::flow::{Transport, Version};
 use proto::name::IfName;
 use proto::vlan::VlanSet;
@@ -22,7 +21,7 @@ use super::flow::{aggregation_line, default_port, mode_line, transport_word};
 use super::model::{
     FlowExporter, FlowMonitor, Interface, MAC_AGING_S, Model, MonitorSession, Profile, Settings, is_builtin,
 };
-use super::profile::{MTU, kind_word};
+use super::profile::{MTU, capability_word, kind_word};
 use super::role;
 use super::rule;
 use super::user;
@@ -404,7 +403,7 @@ pub fn setting_lines(settings: &Settings) -> Vec<String> {
         said("switchport trunk allowed vlan", &settings.allowed_vlans),
         settings.protected.then(|| "switchport protected".to_owned()),
         settings.no_cdp.then(|| "no cdp enable".to_owned()),
-        settings.capability.map(|Capability::IdsSensor| "capability ids-sensor".to_owned()),
+        settings.capability.map(|capability| format!("capability {}", capability_word(capability))),
     ]
     .into_iter()
     .flatten()

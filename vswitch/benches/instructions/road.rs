@@ -121,6 +121,7 @@ fn config(case: &Case) -> Config {
         sessions: if case.span { vec![session] } else { Vec::new() },
         ports: vec![first, second, port(3, PortMode::Access(vlan))],
         sensors: Vec::new(),
+        monitor_ins: Vec::new(),
         protected_macs: Vec::new(),
         ..Config::default()
     }

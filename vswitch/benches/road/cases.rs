@@ -143,6 +143,7 @@ impl Case {
             sessions: if self.span { vec![session] } else { Vec::new() },
             ports,
             sensors: Vec::new(),
+            monitor_ins: Vec::new(),
             protected_macs: Vec::new(),
             ..Config::default()
         }

@@ -25,6 +25,9 @@ pub fn judge(
     if to.mirror_destination {
         return refuse(DropReason::MirrorDestination);
     }
+    if to.monitor_in {
+        return refuse(DropReason::MonitorInput);
+    }
     if from.config.uplink && to.config.uplink {
         return refuse(DropReason::SplitHorizon);
     }

@@ -1,4 +1,4 @@
-//! Judges of what may come in, in the order in which they run: port state, VLAN, link-local groups, access list.
+//! Judges of what may come in, in the order in which they run: port state, whether the port only meters, VLAN, link-local groups, access list.
 
 pub mod acl;
 pub mod port_state;
@@ -22,6 +22,10 @@ pub struct Admitted {
 /// Judges a frame that `port` received.
 pub fn judge(snapshot: &Snapshot, port: Option<&PortPolicy>, frame: &Parsed) -> Result<Admitted, Refusal> {
     let port = port_state::judge(port)?;
+    // Traffic of elsewhere, in VLANs of elsewhere.
+    if port.monitor_in {
+        return Err(Refusal::new(DropReason::MonitorInput, Some(vlan::said(port, frame))));
+    }
     let vlan = vlan::judge(snapshot, port, frame)?;
     if link_local(frame.key.dst_mac) {
         return Err(Refusal::new(DropReason::ReservedGroup, Some(vlan)));

@@ -10,6 +10,14 @@ use crate::parse::Parsed;
 use crate::snapshot::{PortPolicy, Snapshot};
 use crate::verdict::{DropReason, Refusal};
 
+/// The VLAN that the frame says it is of, or else that of its port, whether the port may bring it or not.
+pub fn said(port: &PortPolicy, frame: &Parsed) -> VlanId {
+    VlanId::new(frame.key.outer_vid).unwrap_or(match port.config.mode {
+        PortMode::Access(vlan) => vlan,
+        PortMode::Trunk { native, .. } => native,
+    })
+}
+
 /// The VLAN that the frame is switched in.
 pub fn judge(snapshot: &Snapshot, port: &PortPolicy, frame: &Parsed) -> Result<VlanId, Refusal> {
     let tagged = VlanId::new(frame.key.outer_vid);

@@ -107,6 +107,7 @@ impl<'a> Draw<'a> {
             sessions: (0..self.below(4)).map(|id| self.session(id as u16, lists)).collect(),
             ports,
             sensors: self.maybe(8, Self::ports).unwrap_or_default(),
+            monitor_ins: self.maybe(8, Self::ports).unwrap_or_default(),
             protected_macs: (0..self.below(3)).map(|_| self.station()).collect(),
             ..Config::default()
         }

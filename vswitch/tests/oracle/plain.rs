@@ -72,6 +72,10 @@ impl Plain {
         self.config.sensors.contains(&id) || self.config.sessions.iter().any(|s| s.destinations.contains(&id))
     }
 
+    fn only_meters(&self, id: PortId) -> bool {
+        self.config.monitor_ins.contains(&id)
+    }
+
     /// A new configuration: addresses are forgotten where they can't be any more.
     pub fn change(&mut self, config: Config) {
         let old = std::mem::replace(&mut self.config, config);
@@ -83,7 +87,7 @@ impl Plain {
             let id = port.unwrap();
             let Some(port) = self.port(id) else { return false };
             let was = old.ports.iter().find(|p| p.id == id).unwrap();
-            let stayed = port.up && port.uplink == was.uplink && !self.is_destination(id);
+            let stayed = port.up && port.uplink == was.uplink && !self.is_destination(id) && !self.only_meters(id);
             stayed && self.config.vlans.contains(*vlan) && Self::carries(port, *vlan)
         });
         for e in &self.config.static_macs {
@@ -138,7 +142,7 @@ impl Plain {
             .config
             .ports
             .iter()
-            .filter(|p| p.up && !self.is_destination(p.id) && Self::carries(p, vlan))
+            .filter(|p| p.up && !self.is_destination(p.id) && !self.only_meters(p.id) && Self::carries(p, vlan))
             .cloned()
             .collect();
         let uplinks: Vec<PortId> = members.iter().filter(|p| p.uplink).map(|p| p.id).collect();
@@ -208,6 +212,11 @@ impl Plain {
             return Err(MirrorDestination);
         }
         let tag = frame.tags.first().map_or(0, |t| t.1 & 0xfff);
+        if self.only_meters(port.id) {
+            let (PortMode::Access(own) | PortMode::Trunk { native: own, .. }) = &port.mode;
+            *vlan = Some(VlanId::new(tag).unwrap_or(*own));
+            return Err(MonitorInput);
+        }
         let v = match &port.mode {
             PortMode::Access(v) if tag == 0 => *v,
             PortMode::Access(_) => return Err(VlanTaggedOnAccess),
@@ -260,6 +269,7 @@ impl Plain {
         match () {
             () if !to.up => Some(EgressDown),
             () if self.is_destination(to.id) => Some(MirrorDestination),
+            () if self.only_meters(to.id) => Some(MonitorInput),
             () if from.uplink && to.uplink => Some(SplitHorizon),
             () if !Self::carries(to, vlan) => Some(VlanNotAllowedOut),
             () if protected && to.protected => Some(Isolated),

@@ -46,6 +46,7 @@ const WORDS: &[(&str, &str)] = &[
     ("octets", "Octets"),
     ("capability", "What the port is made for"),
     ("ids-sensor", "It gets copies and nothing else, and what it sends is dropped"),
+    ("monitor-in", "What comes from a tap or a SPAN port is metered and mirrored, and not forwarded"),
     ("shutdown", "Stop the port"),
     ("description", "Free text"),
     ("text", "Up to 254 characters, 80 for a profile"),
@@ -136,13 +137,10 @@ pub fn commands() -> Vec<Command> {
             edit_settings(session, move |own, _| own.mtu = mtu)
         }),
         port(
-            "capability ids-sensor",
-            "Make it the port of an intrusion detector",
-            "capability ids-sensor",
-            |session, args| {
-                let capability = (!args.negated).then_some(Capability::IdsSensor);
-                edit_settings(session, move |own, _| own.capability = capability)
-            },
+            "capability <capability=ids-sensor|monitor-in>",
+            "Make it the port of an intrusion detector, or one that only meters and mirrors what it gets",
+            "capability <capability=ids-sensor|monitor-in>",
+            capability,
         ),
         port("shutdown", "Stop the port", "shutdown", |session, args| {
             let up = (!args.has("default")).then_some(args.negated);
@@ -155,6 +153,18 @@ pub fn commands() -> Vec<Command> {
             inherit,
         ),
     ]
+}
+
+fn capability(session: &mut Session, args: &Args) -> Result<Output, Error> {
+    let capability = match args.text("capability") {
+        Some("monitor-in") => Capability::MonitorIn,
+        _ => Capability::IdsSensor,
+    };
+    let negated = args.negated;
+    edit_settings(session, move |own, _| match negated {
+        true => drop(own.capability.take_if(|has| *has == capability)),
+        false => own.capability = Some(capability),
+    })
 }
 
 fn description(session: &mut Session, args: &Args) -> Result<Output, Error> {
