@@ -1,67 +1,15 @@
 //! The `flow-relay` binary. See docs/flow-relay.md.
 #![forbid(unsafe_code)]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use vem::relay::args::{Cli, Command};
 use vem::relay::config;
 use vem::relay::daemon::control::{self, Question};
 use vem::relay::daemon::{receive, send};
 use vem::relay::key::Secret;
-
-/// Reliable, encrypted transport of flow records: takes what exporters send by UDP, keeps it while the other end is away,
-/// and delivers it once, in order, to the collectors.
-#[derive(Parser)]
-#[command(name = "flow-relay", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Take datagrams from exporters, send them to a receiver
-    Send(Run),
-    /// Take datagrams from senders, send them to collectors
-    Receive(Run),
-    /// Print how a daemon of this host is, as JSON
-    Status(Ask),
-    /// Have the sender of this host connect now
-    Retry {
-        /// Directory of its socket
-        #[arg(long, value_name = "DIR", default_value = "/run/flow-relay")]
-        runtime_dir: PathBuf,
-    },
-    /// Make a key file
-    Key {
-        /// Where
-        file: PathBuf,
-    },
-}
-
-#[derive(clap::Args)]
-struct Run {
-    /// Configuration file
-    #[arg(long, value_name = "FILE", default_value = "/etc/flow-relay.toml")]
-    config: PathBuf,
-    /// Without TLS: everybody on the way can read and forge what is sent
-    #[arg(long)]
-    insecure: bool,
-    /// Check the configuration and the keys, and end
-    #[arg(long)]
-    check: bool,
-}
-
-#[derive(clap::Args)]
-struct Ask {
-    /// Directory of its socket
-    #[arg(long, value_name = "DIR", default_value = "/run/flow-relay")]
-    runtime_dir: PathBuf,
-    /// Of the receiver, not of the sender
-    #[arg(long)]
-    receiver: bool,
-}
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {

@@ -22,6 +22,7 @@
 //! What is not covered: a machine that dies (up to a second of datagrams in the sender's memory, up to 100 ms of deliveries
 //! that come again), a collector that has a datagram in its socket and dies, and datagrams that a socket without a reader drops.
 
+pub mod args;
 pub mod backoff;
 pub mod channel;
 pub mod collector;
