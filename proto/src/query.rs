@@ -94,6 +94,9 @@ pub enum Query {
     /// The watches that run.
     #[n(64)]
     Watches,
+    /// Reports what the flow cache has counted for a monitor, or for all, and has it count from zero.
+    #[n(42)]
+    ClearFlows(#[n(0)] Option<String>),
     /// What each port has received, and where the flow meter has counted it.
     #[n(15)]
     Reconcile,
@@ -106,6 +109,7 @@ impl Query {
             Query::Show(_) => Some(SHOW),
             Query::Applied => Some(APPLIED),
             Query::Reconcile => Some(RECONCILE),
+            Query::ClearFlows(_) => Some(CLEAR_FLOWS),
             Query::CaptureBegin(_) | Query::CaptureRead(_) | Query::CaptureEnd(_) => Some(CAPTURE),
             Query::ExporterLevel(_) => Some(EXPORTER_LEVEL),
             Query::Trace(_) | Query::WatchBegin(_) | Query::WatchRead(_) | Query::WatchEnd(_) | Query::Watches => {
@@ -134,8 +138,11 @@ pub const STORE_STATE: &str = "store-state";
 pub const RECONCILE: &str = "reconcile";
 /// The capability of an agent whose flow export can be told to say more.
 pub const EXPORTER_LEVEL: &str = "exporter-level";
+/// The capability of an agent that reports what its flow cache has when it is told to.
+pub const CLEAR_FLOWS: &str = "clear-flows";
 /// The capabilities of an agent of this version.
-pub const CAPABILITIES: [&str; 8] = [SHOW, APPLIED, CAPTURE, WHY, STORE, STORE_STATE, RECONCILE, EXPORTER_LEVEL];
+pub const CAPABILITIES: [&str; 9] =
+    [SHOW, APPLIED, CAPTURE, WHY, STORE, STORE_STATE, RECONCILE, EXPORTER_LEVEL, CLEAR_FLOWS];
 
 /// Which flows are wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]

@@ -19,7 +19,7 @@ use proto::report::{
 };
 use vswitch::account::classes::{self, Class};
 use vswitch::control::{FlowFilter, FlowOrder, LiveFlow, PortCounters, Traffic};
-use vswitch::flow::record::Outcome;
+use vswitch::flow::record::{MonitorSet, Outcome};
 use vswitch::observe::mirror::CopyLoss;
 use vswitch::port::PortId;
 use vswitch::verdict::DropReason;
@@ -49,6 +49,7 @@ pub fn answer(switch: &mut Switch, query: &Query, now: Instant) -> Answer {
             switch.clear_counters(*name);
             Ok(Answer::Done)
         }
+        Query::ClearFlows(name) => clear_flows(switch, name.as_deref()),
         Query::Applied => Ok(Answer::Applied(applied(switch))),
         Query::Reconcile => reconciled(switch),
         Query::CaptureBegin(wanted) => Ok(begin_capture(switch, wanted, now)),
@@ -198,6 +199,15 @@ fn flows(switch: &Switch, wanted: &FlowQuery) -> Asked {
     let now = switch.control().now();
     let rows = flows.iter().map(|flow| flow_row(flow, now, &|port| switch.plan().name(port))).collect();
     Ok(Answer::Flows(rows, matched))
+}
+
+/// A monitor that is at no port here has counted nothing.
+fn clear_flows(switch: &Switch, name: Option<&str>) -> Asked {
+    let monitors = match name {
+        None => MonitorSet::MAX,
+        Some(name) => switch.plan().numbers.monitors.index(name).map_or(0, |index| 1 << index),
+    };
+    switch.control().flush_flows(monitors).map(|()| Answer::Done)
 }
 
 fn flow_row(flow: &LiveFlow, now: vswitch::time::Instant, name: &dyn Fn(PortId) -> Option<IfName>) -> FlowRow {

@@ -28,6 +28,7 @@ use crate::account::rule_drops::RuleDrop;
 use crate::current::Current;
 use crate::exchange::Exchange;
 use crate::flow::key::FlowKey;
+use crate::flow::record::MonitorSet;
 use crate::observe::capture::{Capture, Tap, Wanted};
 use crate::observe::mirror::ring::Reader;
 use crate::observe::mirror::{Mirror, engine};
@@ -105,6 +106,8 @@ pub(crate) enum Ask {
     Swap { id: PortId, deal: Deal, reply: SyncSender<bool> },
     /// Report what was counted under monitors that the running snapshot has taken away.
     Settle { reply: SyncSender<()> },
+    /// Report what was counted for monitors.
+    Flush { monitors: MonitorSet, reply: SyncSender<()> },
     /// Have a tap look on at a port; give it back if that can't be.
     Tap { id: PortId, tap: Box<Tap>, reply: SyncSender<Result<(), (Error, Box<Tap>)>> },
     /// Give the tap of a port back.
@@ -468,6 +471,12 @@ impl Control {
             Reconciled { port: id, received, reported, in_cache }
         };
         Ok((0..PORTS_MAX).map(row).collect())
+    }
+
+    /// Has all that the flow cache has counted for any of `monitors` reported; the flows count from zero. What finds no room
+    /// within a second and a half stays, and is reported in its time.
+    pub fn flush_flows(&self, monitors: MonitorSet) -> Result<(), Error> {
+        self.ask_all(0, |reply| Ask::Flush { monitors, reply }).map(|_| ())
     }
 
     /// Forgets the learned addresses that fit.

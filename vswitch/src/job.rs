@@ -8,7 +8,7 @@ use crate::account::classes::Classes;
 use crate::control::{Error, FlowFilter, FlowOrder, LiveFlow, MacEntry};
 use crate::flow::entry::{Entry, state};
 use crate::flow::expire::SLICE;
-use crate::flow::record::{EndReason, Outcome, Record};
+use crate::flow::record::{EndReason, MonitorSet, Outcome, Record};
 use crate::port::{Port, PortId};
 use crate::road::Road;
 use crate::snapshot::Snapshot;
@@ -22,6 +22,8 @@ pub(crate) enum Job {
     Retire { port: PortId, device: Box<dyn Port>, from: u32, reply: SyncSender<Result<Box<dyn Port>, Error>> },
     /// Reports what was counted under monitors that the snapshot has taken away; from `until` on, a full ring is not waited for.
     Settle { from: u32, until: Instant, reply: SyncSender<()> },
+    /// Reports what was counted for monitors; from `until` on, a full ring is not waited for.
+    Flush { monitors: MonitorSet, from: u32, until: Instant, reply: SyncSender<()> },
     /// Lists the MAC table.
     Macs { into: Vec<MacEntry>, from: usize, reply: SyncSender<Vec<MacEntry>> },
     /// Forgets learned addresses.
@@ -58,6 +60,13 @@ impl Job {
             },
             Job::Settle { from, until, reply } => match road.flows.settle(from, snapshot, now < until, now) {
                 Some(from) => Some(Job::Settle { from, until, reply }),
+                None => {
+                    let _ = reply.send(());
+                    None
+                }
+            },
+            Job::Flush { monitors, from, until, reply } => match road.flows.flush(monitors, from, now < until) {
+                Some(from) => Some(Job::Flush { monitors, from, until, reply }),
                 None => {
                     let _ = reply.send(());
                     None

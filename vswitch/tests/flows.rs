@@ -547,3 +547,23 @@ fn a_monitor_has_at_most_so_many_flows() {
     assert_eq!(sums(&records).0, sent);
     assert_eq!(net.control.cache_stats().active, 0);
 }
+
+#[test]
+fn what_was_counted_can_be_asked_for_and_nothing_is_lost_or_told_twice() {
+    let mut net = metered(SMALL);
+    for _ in 0..3 {
+        net.through(1, &udp4(mac(2), mac(1), 80, 100));
+    }
+    // Of the other monitor only: the flow leaves at 2 but did not enter at 1.
+    net.through(3, &udp4(mac(2), mac(3), 80, 100));
+    net.ask(|control| control.flush_flows(1).unwrap());
+    let records = net.records();
+    assert_eq!(ended(&records), [(EndReason::Forced, 3, Outcome::Forwarded(PortId(2)))]);
+    net.ask(|control| control.flush_flows(1).unwrap());
+    assert_eq!(net.records(), [], "it has counted nothing since");
+    net.through(1, &udp4(mac(2), mac(1), 80, 100));
+    net.after(60_000);
+    let mut rest: Vec<_> = net.records().iter().map(|r| (r.key.in_port().0, r.packets)).collect();
+    rest.sort_unstable();
+    assert_eq!(rest, [(1, 1), (3, 1)]);
+}

@@ -77,7 +77,8 @@ pub fn vem_variant(message: &FromVem) -> &'static str {
     }
 }
 
-pub const VSM_VARIANTS: [&str; 31] = [
+pub const VSM_VARIANTS: [&str; 32] = [
+    "query-clear-flows",
     "query-stored",
     "query-store-state",
     "welcome",
@@ -131,6 +132,7 @@ pub fn vsm_variant(message: &FromVsm) -> &'static str {
             Query::ClearAclCounters(_) => "query-clear-acl-counters",
             Query::ClearCounters(_) => "query-clear-counters",
             Query::ClearMacs { .. } => "query-clear-macs",
+            Query::ClearFlows(_) => "query-clear-flows",
             Query::Show(_) => "query-show",
             Query::Applied => "query-applied",
             Query::CaptureBegin(_) => "query-capture-begin",
@@ -439,6 +441,7 @@ fn queries() -> Vec<Query> {
         Query::ClearAclCounters(Some("thin".to_owned())),
         Query::ClearCounters(Some(IfName::Mgmt0)),
         Query::ClearMacs { vlan: Some(vlan(10)), mac: Some(mac(1)) },
+        Query::ClearFlows(Some("m".to_owned())),
         Query::Show("show card".to_owned()),
         Query::Applied,
         Query::CaptureBegin(Wanted {

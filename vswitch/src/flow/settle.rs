@@ -85,6 +85,29 @@ impl Flows {
         }
     }
 
+    /// Reports what entries `from..` have counted for any of `monitors`, and returns where to go on. The flows stay, and
+    /// count from zero. `patient`: a full ring of records is waited for; else what finds no room counts on.
+    pub(crate) fn flush(&mut self, monitors: MonitorSet, from: u32, patient: bool) -> Option<u32> {
+        let to = from.saturating_add(SLICE).min(self.cache.used());
+        let mut reported = 0;
+        for at in from..to {
+            let wanted = |entry: &&Entry| {
+                entry.is(state::LIVE) && entry.packets > 0 && (entry.monitors_in | entry.monitors_out) & monitors != 0
+            };
+            if self.cache.get(at).filter(wanted).is_none() {
+                continue;
+            }
+            if reported == REPORTED_PER_TURN {
+                return Some(at);
+            }
+            reported += 1;
+            if !self.report(at, EndReason::Forced) && patient {
+                return Some(at);
+            }
+        }
+        (to < self.cache.used()).then_some(to)
+    }
+
     /// There are flows, or sums of flows.
     pub(crate) fn has_to_report(&self) -> bool {
         self.cache.live() > 0 || !self.overflow.is_empty()

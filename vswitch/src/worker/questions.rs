@@ -57,6 +57,10 @@ impl Worker {
                 let until = Instant::from_ns(self.now.ns().saturating_add(SETTLING.as_nanos() as u64));
                 Some(Job::Settle { from: 0, until, reply })
             }
+            Ask::Flush { monitors, reply } => {
+                let until = Instant::from_ns(self.now.ns().saturating_add(SETTLING.as_nanos() as u64));
+                Some(Job::Flush { monitors, from: 0, until, reply })
+            }
             Ask::Tap { id, tap, reply } => {
                 let _ = reply.send(match self.devices.get_mut(id) {
                     Some(device) if device.tap.is_none() => {

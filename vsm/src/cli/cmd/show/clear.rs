@@ -4,13 +4,18 @@ use proto::query::Query;
 use proto::report::Answer;
 
 use super::exec;
+use super::flow::known;
 use crate::cli::render::Output;
 use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error};
 use crate::config::model::AccessList;
 
-const WORDS: &[(&str, &str)] =
-    &[("address", "One address"), ("all", "All interfaces"), ("dynamic", "Learned addresses")];
+const WORDS: &[(&str, &str)] = &[
+    ("address", "One address"),
+    ("all", "All interfaces"),
+    ("dynamic", "Learned addresses"),
+    ("force-export", "As always: nothing is thrown away"),
+];
 
 /// The commands.
 pub fn commands() -> Vec<Command> {
@@ -32,6 +37,17 @@ pub fn commands() -> Vec<Command> {
             "Forget learned addresses",
             WORDS,
             |session, args| clear(session, [Query::ClearMacs { vlan: args.vlan("vlan"), mac: args.mac("mac") }]),
+        ),
+        exec(
+            "clear flow monitor [<name:word>] cache [force-export]",
+            "Export what the flow caches have counted, and count from zero",
+            WORDS,
+            |session, args| {
+                let model = session.handle.model();
+                let name = args.text("name").map(str::to_owned);
+                known(args, name.as_ref().is_some_and(|name| model.monitors.contains_key(name)), "Flow monitor")?;
+                clear(session, [Query::ClearFlows(name)])
+            },
         ),
         exec("clear module <slot:num:3-66>", "Forget an absent module and free its slot", WORDS, |session, args| {
             let slot = args.number("slot").and_then(|slot| u8::try_from(slot).ok()).unwrap_or_default();
