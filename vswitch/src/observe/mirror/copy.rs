@@ -5,7 +5,7 @@ use std::time::Duration;
 use proto::addr::VlanId;
 
 use super::CopyLoss;
-use super::ring::{Head, NO_PORT};
+use super::ring::{Head, NO_PORT, Run, Seen};
 use crate::account::counters::SessionCells;
 use crate::config::RemoteConfig;
 use crate::egress::vlan::Rewrite;
@@ -31,7 +31,13 @@ pub(super) struct Frame<'a> {
     pub vnet: VnetHdr,
 }
 
-impl Frame<'_> {
+impl<'a> Frame<'a> {
+    /// A frame of a run.
+    #[inline]
+    pub fn of(run: &Run<'a>, seen: &Seen<'a>) -> Self {
+        Frame { head: run.head, octets: seen.octets, length: seen.length, vnet: run.head.vnet() }
+    }
+
     /// What makes both directions of a conversation look the same: the tag of its VLAN comes off. A frame whose VLAN nobody
     /// has found stays as it was seen.
     pub fn bare(&self) -> Rewrite {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use proto::vlan::PortMode;
 
 use super::super::capture::Tap;
@@ -21,16 +22,17 @@ use super::CopyLoss;
 use super::copy::{Frame, Room, tagged};
 use super::inlet::Inlet;
 use super::known::Known;
-use super::outs::Outs;
+use super::outs::{Gathering, Outs};
 use super::received::Gate;
 use super::remote::{Far, Remote};
-use super::ring::{Head, Reader};
+use super::ring::{Reader, Run, Seen};
 use crate::account::counters::{Counters, SessionCells};
 use crate::config::SESSION_ID_MAX;
 use crate::control::Shared;
 use crate::egress::vlan::Rewrite;
 use crate::frame::FRAME_MAX;
 use crate::frame::vnet::VnetHdr;
+use crate::observe::bpf::Program;
 use crate::observe::erspan::{HEADERS_MAX, Sighting};
 use crate::port::{Port, PortId};
 use crate::snapshot::{PortPolicy, Session, Snapshot};
@@ -120,9 +122,7 @@ impl Mirror {
             && let Some(reader) = self.readers.get_mut(ring)
         {
             let copier = &mut self.copier;
-            done += reader.drain(serial, FRAMES_PER_TURN - done, &mut |head, octets, length| {
-                copier.copy(&counters, head, octets, length);
-            });
+            done += reader.drain(serial, FRAMES_PER_TURN - done, &mut |run| copier.copy(&counters, run));
         }
         let Copier { known, work, shared } = &mut self.copier;
         done += self.gate.turn(&known.now, &mut work.outs, &counters, &shared.mirror.turned);
@@ -263,13 +263,13 @@ impl Copier {
         self.shared.mirror.stalled.tell(of);
     }
 
-    /// Makes the copies of a frame of `length` octets, of which `octets` are there.
-    fn copy(&mut self, counters: &Counters, head: &Head, octets: &[u8], length: usize) {
+    /// Makes the copies of a run.
+    fn copy(&mut self, counters: &Counters, run: &Run<'_>) {
+        let head = run.head;
         if head.sequence != self.known.now.sequence() {
             self.adopt();
         }
-        let Some(snapshot) = self.known.of(head.sequence) else { return self.lose(counters, head) };
-        let frame = Frame { head, octets, length, vnet: head.vnet() };
+        let Some(snapshot) = self.known.of(head.sequence) else { return self.lose(counters, run) };
         self.work.outs.now = head.at_ns;
         let mut rest = head.sessions;
         while rest != 0 {
@@ -278,21 +278,22 @@ impl Copier {
             if let Some(session) = snapshot.sessions.get(session)
                 && let Some(cells) = counters.session(session.id)
             {
-                self.work.copy(counters, snapshot, session, &frame, cells);
+                self.work.copy(counters, snapshot, session, run, cells);
             }
         }
     }
 
-    /// Counts the copies of a frame as lost that waited for so long that nobody knows its snapshot: under the sessions that
+    /// Counts the copies of a run as lost that waited for so long that nobody knows its snapshot: under the sessions that
     /// have the places now which it was for.
     #[cold]
-    fn lose(&self, counters: &Counters, head: &Head) {
-        let wants = |index: &usize| head.sessions >> index & 1 == 1;
+    fn lose(&self, counters: &Counters, run: &Run<'_>) {
+        let wants = |index: &usize| run.head.sessions >> index & 1 == 1;
+        let segments = run.frames.len() as u64 * u64::from(run.head.segments);
         let sessions = self.known.now.sessions.iter().enumerate().filter(|(index, _)| wants(index));
         for (_, session) in sessions {
             if let Some(cells) = counters.session(session.id) {
-                cells.matched.add(head.segments.into());
-                cells.lose(CopyLoss::MirrorBusy, u64::from(head.segments) * session.copies() as u64);
+                cells.matched.add(segments);
+                cells.lose(CopyLoss::MirrorBusy, segments * session.copies() as u64);
             }
         }
     }
@@ -305,70 +306,61 @@ impl Work {
         counters: &Counters,
         snapshot: &Snapshot,
         session: &Session,
-        frame: &Frame<'_>,
+        run: &Run<'_>,
         cells: &SessionCells,
     ) {
-        if session.bpf.is_some() && !self.singles_out(session, frame) {
+        let singled;
+        let run = match &session.bpf {
+            None => run,
+            Some(program) => {
+                singled = self.single_out(session, program, run);
+                &singled
+            }
+        };
+        if run.frames.is_empty() {
             return;
         }
-        cells.matched.add(frame.head.segments.into());
-        if frame.vnet.is_gso() {
-            cells.segmented.add(1);
+        let frames = run.frames.len() as u64;
+        cells.matched.add(frames * u64::from(run.head.segments));
+        if run.head.vnet().is_gso() {
+            cells.segmented.add(frames);
         }
         for id in &session.destinations {
-            match snapshot.port(*id).filter(|to| to.config.up && self.outs.has(*id)) {
-                Some(to) => self.send_near(counters, frame, session, to, cells),
-                None => cells.lose(CopyLoss::DestinationDown, frame.head.segments.into()),
+            let to = snapshot.port(*id).filter(|to| to.config.up);
+            match to.and_then(|to| Some((to, self.outs.gather(counters, *id, session.id)?))) {
+                Some((to, mut out)) => send_near(&mut self.room, run, session, to, cells, &mut out),
+                None => cells.lose(CopyLoss::DestinationDown, frames * u64::from(run.head.segments)),
             }
         }
         if !session.remotes.is_empty() {
-            self.send_far(counters, frame, session, snapshot, cells);
+            self.send_far(counters, run, session, snapshot, cells);
         }
     }
 
-    /// The session's program matches the frame, and it is the turn of such a frame to be copied.
-    fn singles_out(&mut self, session: &Session, frame: &Frame<'_>) -> bool {
-        let front = frame.bare().head(frame.octets);
-        let view = front.with(frame.octets, VnetHdr::PLAIN);
-        if session.bpf.as_ref().is_some_and(|program| !program.matches(view.head, view.rest)) {
-            return false;
-        }
-        let Some(passed) = self.passed.get_mut(usize::from(session.id)) else { return false };
-        *passed += 1;
-        let copied = *passed >= session.sampling;
-        if copied {
-            *passed = 0;
-        }
-        copied
-    }
-
-    /// The copy of session `session` for its destination `to`.
-    fn send_near(
-        &mut self,
-        counters: &Counters,
-        frame: &Frame<'_>,
-        session: &Session,
-        to: &PortPolicy,
-        cells: &SessionCells,
-    ) {
-        let rewrite = match (&to.config.mode, frame.head.vlan()) {
-            (PortMode::Trunk { .. }, Some(vlan)) => tagged(vlan, frame.octets),
-            _ => frame.bare(),
+    /// The frames that the session's program matches, as often as it is the turn of such a frame to be copied.
+    fn single_out<'a>(&mut self, session: &Session, program: &Program, run: &Run<'a>) -> Run<'a> {
+        let mut singled = Run { head: run.head, frames: ArrayVec::new() };
+        let Some(passed) = self.passed.get_mut(usize::from(session.id)) else { return singled };
+        let matches = |seen: &&Seen<'_>| {
+            let front = Frame::of(run, seen).bare().head(seen.octets);
+            let view = front.with(seen.octets, VnetHdr::PLAIN);
+            program.matches(view.head, view.rest)
         };
-        let (id, outs) = (to.config.id, &mut self.outs);
-        if rewrite == Rewrite::Keep && frame.vnet.asks_nothing() && frame.length <= session.truncate {
-            return outs.push(counters, id, session.id, [&[], frame.octets]);
+        for seen in run.frames.iter().filter(matches) {
+            *passed += 1;
+            if *passed >= session.sampling {
+                *passed = 0;
+                singled.frames.push(*seen);
+            }
         }
-        self.room.copies(frame, rewrite, session.truncate, cells, &mut |parts, _| {
-            outs.push(counters, id, session.id, parts);
-        });
+        singled
     }
 
     /// Its copies for other hosts.
     fn send_far(
         &mut self,
         counters: &Counters,
-        frame: &Frame<'_>,
+        run: &Run<'_>,
         session: &Session,
         snapshot: &Snapshot,
         cells: &SessionCells,
@@ -379,18 +371,40 @@ impl Work {
         let busy = seats.map(SessionCells::lost_in_ring).fold(0, u64::wrapping_add);
         *sequence = sequence.wrapping_add((busy.wrapping_sub(*lost) / session.copies() as u64) as u32);
         *lost = busy;
-        let begin = *sequence;
-        for remote in &session.remotes {
-            let (rewrite, sighting) = frame.told(remote, snapshot, self.epoch);
-            let (far, to) = (&mut self.far, remote.encapsulation.destination);
-            *sequence = begin;
-            self.room.copies(frame, rewrite, session.truncate, cells, &mut |[front, rest], truncated| {
-                let (mut headers, copy) = ([0; HEADERS_MAX], Sighting { truncated, ..sighting });
-                let octets = front.len() + rest.len();
-                let length = remote.encapsulation.write(&copy, *sequence, octets, &mut headers);
-                far.push(counters, session.id, to, [headers.get(..length).unwrap_or_default(), front, rest]);
-                *sequence = sequence.wrapping_add(1);
-            });
+        for frame in run.frames.iter().map(|seen| Frame::of(run, seen)) {
+            let begin = *sequence;
+            for remote in &session.remotes {
+                let (rewrite, sighting) = frame.told(remote, snapshot, self.epoch);
+                let (far, to) = (&mut self.far, remote.encapsulation.destination);
+                *sequence = begin;
+                self.room.copies(&frame, rewrite, session.truncate, cells, &mut |[front, rest], truncated| {
+                    let (mut headers, copy) = ([0; HEADERS_MAX], Sighting { truncated, ..sighting });
+                    let octets = front.len() + rest.len();
+                    let length = remote.encapsulation.write(&copy, *sequence, octets, &mut headers);
+                    far.push(counters, session.id, to, [headers.get(..length).unwrap_or_default(), front, rest]);
+                    *sequence = sequence.wrapping_add(1);
+                });
+            }
+        }
+    }
+}
+
+/// The copies of a run for the destination `to`.
+fn send_near(
+    room: &mut Room,
+    run: &Run<'_>,
+    session: &Session,
+    to: &PortPolicy,
+    cells: &SessionCells,
+    out: &mut Gathering<'_>,
+) {
+    let vlan = run.head.vlan().filter(|_| matches!(to.config.mode, PortMode::Trunk { .. }));
+    for frame in run.frames.iter().map(|seen| Frame::of(run, seen)) {
+        let rewrite = vlan.map_or_else(|| frame.bare(), |vlan| tagged(vlan, frame.octets));
+        if rewrite == Rewrite::Keep && frame.vnet.asks_nothing() && frame.length <= session.truncate {
+            out.push([&[], frame.octets]);
+        } else {
+            room.copies(&frame, rewrite, session.truncate, cells, &mut |parts, _| out.push(parts));
         }
     }
 }

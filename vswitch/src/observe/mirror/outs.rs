@@ -84,11 +84,6 @@ impl Outs {
         Some(self.taps.swap_remove(at).1)
     }
 
-    /// The destination has a device.
-    pub fn has(&self, id: PortId) -> bool {
-        self.ports.get(id.index()).is_some_and(Option::is_some)
-    }
-
     /// The destination has taken nothing for a while.
     pub fn is_stalled(&self, id: PortId) -> bool {
         matches!(self.ports.get(id.index()), Some(Some(out)) if out.stalled)
@@ -99,23 +94,11 @@ impl Outs {
         std::mem::take(&mut self.changed)
     }
 
-    /// A complete frame, in parts, for session `session`.
-    pub fn push(&mut self, counters: &Counters, id: PortId, session: u16, parts: [&[u8]; 2]) {
-        let Some(Some(out)) = self.ports.get_mut(id.index()) else { return };
-        let [front, rest] = parts;
-        let length = front.len() + rest.len();
-        if out.frames.is_full() || out.octets.len() + length > WAITING_MAX {
-            self.changed |= out.flush(counters, id, &mut self.taps, self.now);
-        }
-        if out.frames.is_empty() && !self.dirty.contains(&id) {
-            self.dirty.push(id);
-        }
-        let start = out.octets.len() as u32;
-        if !front.is_empty() {
-            out.octets.extend_from_slice(front);
-        }
-        out.octets.extend_from_slice(rest);
-        out.frames.push(Waiting { start, end: out.octets.len() as u32, session });
+    /// What takes copies of session `session` for a destination; `None` while that has no device.
+    pub fn gather<'a>(&'a mut self, counters: &'a Counters, id: PortId, session: u16) -> Option<Gathering<'a>> {
+        let Outs { ports, dirty, taps, now, changed } = self;
+        let out = ports.get_mut(id.index())?.as_deref_mut()?;
+        Some(Gathering { out, id, session, counters, dirty, taps, now: *now, changed })
     }
 
     /// Sends everything that waits.
@@ -125,6 +108,39 @@ impl Outs {
                 self.changed |= out.flush(counters, id, &mut self.taps, self.now);
             }
         }
+    }
+}
+
+/// Takes copies of one session for one destination.
+pub(super) struct Gathering<'a> {
+    out: &'a mut Out,
+    id: PortId,
+    session: u16,
+    counters: &'a Counters,
+    dirty: &'a mut Vec<PortId>,
+    taps: &'a mut [(PortId, Box<Tap>)],
+    now: u64,
+    changed: &'a mut bool,
+}
+
+impl Gathering<'_> {
+    /// A complete frame, in parts.
+    #[inline]
+    pub fn push(&mut self, [front, rest]: [&[u8]; 2]) {
+        let length = front.len() + rest.len();
+        if self.out.frames.is_full() || self.out.octets.len() + length > WAITING_MAX {
+            *self.changed |= self.out.flush(self.counters, self.id, self.taps, self.now);
+        }
+        let Out { octets, frames, .. } = &mut *self.out;
+        if frames.is_empty() && !self.dirty.contains(&self.id) {
+            self.dirty.push(self.id);
+        }
+        let start = octets.len() as u32;
+        if !front.is_empty() {
+            octets.extend_from_slice(front);
+        }
+        octets.extend_from_slice(rest);
+        frames.push(Waiting { start, end: octets.len() as u32, session: self.session });
     }
 }
 

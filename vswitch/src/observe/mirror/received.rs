@@ -112,14 +112,15 @@ fn deliver(
         Some(Followed::InOrder) | None => {}
     }
     for id in &session.destinations {
-        let Some(to) = snapshot.port(*id).filter(|to| to.config.up && outs.has(*id)) else {
+        let to = snapshot.port(*id).filter(|to| to.config.up);
+        let Some((to, mut out)) = to.and_then(|to| Some((to, outs.gather(counters, *id, session.id)?))) else {
             cells.lose(CopyLoss::DestinationDown, 1);
             continue;
         };
         let rewrite = rewrite(copy, matches!(to.config.mode, PortMode::Trunk { .. }));
         let front = rewrite.head(copy.frame);
         let view = front.with(copy.frame, VnetHdr::PLAIN);
-        outs.push(counters, *id, session.id, [view.head, view.rest]);
+        out.push([view.head, view.rest]);
     }
 }
 

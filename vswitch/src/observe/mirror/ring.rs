@@ -10,12 +10,14 @@
 //! whatever was there in the worker's buffer; nobody looks at that. A run is committed at once, so whatever the reader
 //! finds is whole; but its lines may go round the end of the ring, and a frame that does is put together then.
 
+use arrayvec::ArrayVec;
 use proto::addr::VlanId;
 use rtrb::{Consumer, RingBuffer};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, transmute_ref};
 
 use super::spout::Spout;
 use crate::egress::vlan::Rewrite;
+use crate::frame::BATCH;
 use crate::frame::vnet::VnetHdr;
 use crate::snapshot::SessionSet;
 
@@ -173,12 +175,27 @@ impl Reader {
         Some(serial)
     }
 
-    /// Shows frames of the batch `serial` to `see`, with their heads and their lengths, as [`Reader::peek`] has found it;
-    /// it ends with the run in which there are `most` of them. Returns how many there were.
-    pub(super) fn drain(&mut self, serial: u64, most: usize, see: &mut dyn FnMut(&Head, &[u8], usize)) -> usize {
+    /// Shows runs of the batch `serial` to `see`, as [`Reader::peek`] has found it, until there were `most` frames or more in them.
+    /// Returns how many there were.
+    pub(super) fn drain(&mut self, serial: u64, most: usize, see: &mut dyn FnMut(&Run<'_>)) -> usize {
         let half = if self.in_far { &mut self.far } else { &mut self.near };
         half.drain(serial, most, see)
     }
+}
+
+/// A frame of a run.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'a> {
+    /// What is there of it.
+    pub octets: &'a [u8],
+    /// Octets that it has.
+    pub length: usize,
+}
+
+/// Frames that were seen in the same way, as they were written.
+pub(super) struct Run<'a> {
+    pub head: &'a Head,
+    pub frames: ArrayVec<Seen<'a>, BATCH>,
 }
 
 /// The mirror's end of one ring.
@@ -207,7 +224,7 @@ impl Half {
     }
 
     /// As [`Reader::drain`].
-    fn drain(&mut self, serial: u64, most: usize, see: &mut dyn FnMut(&Head, &[u8], usize)) -> usize {
+    fn drain(&mut self, serial: u64, most: usize, see: &mut dyn FnMut(&Run<'_>)) -> usize {
         let Ok(chunk) = self.ring.read_chunk(self.ring.slots()) else { return 0 };
         let (first, second) = chunk.as_slices();
         let lines = Lines { first, second };
@@ -219,17 +236,7 @@ impl Half {
             if start.head.serial != serial {
                 break;
             }
-            let fronts = at + 1;
-            at = fronts + start.fronts as usize;
-            let mut front = start.first;
-            for n in 0..start.count as usize {
-                let (kept, length) = (front as u32 as usize, (front >> 32) as usize);
-                // It was committed whole.
-                let Some(octets) = lines.octets(at, kept, &mut self.split) else { break };
-                see(&start.head, octets, length);
-                at += kept.div_ceil(LINE);
-                front = lines.get(fronts + n / FRONTS).and_then(|line| line.0.get(n % FRONTS)).copied().unwrap_or(0);
-            }
+            at = lines.run(at, start, &mut self.split, see);
             seen += start.count as usize;
         }
         let at = at.min(chunk.len());
@@ -254,19 +261,44 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// `octets` octets from line `at` on; put together in `split` when they are in both.
+    /// Shows the run that begins at line `at` with `start`; returns where the next one begins.
+    fn run(&self, at: usize, start: &Start, split: &mut Vec<Line>, see: &mut dyn FnMut(&Run<'_>)) -> usize {
+        let fronts = at + 1;
+        let mut at = fronts + start.fronts as usize;
+        let mut run = Run { head: &start.head, frames: ArrayVec::new() };
+        let mut front = start.first;
+        // It goes round the end of the ring: which of them, and where it begins.
+        let mut round = None;
+        for n in 0..(start.count as usize).min(BATCH) {
+            let (kept, length) = (front as u32 as usize, (front >> 32) as usize);
+            let octets = self.octets(at, kept).unwrap_or_else(|| {
+                round = Some((n, at, kept));
+                &[]
+            });
+            run.frames.push(Seen { octets, length });
+            at += kept.div_ceil(LINE);
+            front = self.get(fronts + n / FRONTS).and_then(|line| line.0.get(n % FRONTS)).copied().unwrap_or(0);
+        }
+        if let Some((n, from, kept)) = round {
+            split.clear();
+            split.extend_from_slice(self.first.get(from..).unwrap_or_default());
+            let behind = (from + kept.div_ceil(LINE)).saturating_sub(self.first.len());
+            split.extend_from_slice(self.second.get(..behind).unwrap_or_default());
+            if let (Some(seen), Some(octets)) = (run.frames.get_mut(n), split.as_bytes().get(..kept)) {
+                seen.octets = octets;
+            }
+        }
+        see(&run);
+        at
+    }
+
+    /// `octets` octets from line `at` on, unless they go round the end of the ring.
     #[inline]
-    fn octets(&self, at: usize, octets: usize, split: &'a mut Vec<Line>) -> Option<&'a [u8]> {
+    fn octets(&self, at: usize, octets: usize) -> Option<&'a [u8]> {
         let end = at + octets.div_ceil(LINE);
         let lines = match at.checked_sub(self.first.len()) {
             Some(behind) => self.second.get(behind..end - self.first.len())?,
-            None if end <= self.first.len() => self.first.get(at..end)?,
-            None => {
-                split.clear();
-                split.extend_from_slice(self.first.get(at..)?);
-                split.extend_from_slice(self.second.get(..end - self.first.len())?);
-                split
-            }
+            None => self.first.get(at..end)?,
         };
         lines.as_bytes().get(..octets)
     }
@@ -318,11 +350,13 @@ mod tests {
         fn read(&mut self) -> bool {
             let Some(serial) = self.reader.peek() else { return false };
             let (most, waiting) = (self.most, &mut self.waiting);
-            let shown = self.reader.drain(serial, 3, &mut |head, octets, length| {
-                let (written, n) = waiting.pop_front().unwrap();
-                let frame = frame(n);
-                assert_eq!((head.serial, octets), (written, &frame[..frame.len().min(most)]));
-                assert_eq!((length, written), (frame.len(), serial));
+            let shown = self.reader.drain(serial, 3, &mut |run| {
+                for seen in &run.frames {
+                    let (written, n) = waiting.pop_front().unwrap();
+                    let frame = frame(n);
+                    assert_eq!((run.head.serial, seen.octets), (written, &frame[..frame.len().min(most)]));
+                    assert_eq!((seen.length, written), (frame.len(), serial));
+                }
             });
             assert!((1..7).contains(&shown), "a run is of four frames at most");
             self.seen += shown;

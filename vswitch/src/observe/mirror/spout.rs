@@ -83,27 +83,37 @@ impl<'a> Room<'a> {
         }
     }
 
-    /// As [`Room::frames`], as long as a line holds what is kept.
+    /// As [`Room::frames`], as long as a line holds what is kept. It goes over buffers that stand side by side, which those of a
+    /// batch that goes one way do.
     #[inline(always)]
     fn small(&mut self, buffers: &[Buffer], set: &mut u64, most: usize) {
-        let (mut rest, mut count) = (*set, self.count);
-        let mut room = std::mem::take(&mut self.first).iter_mut();
-        while rest != 0 {
-            let Some(buffer) = buffers.get(rest.trailing_zeros() as usize) else { break };
-            let kept = buffer.len().min(most);
-            let (Some(block), 0..LINE) = (buffer.block::<LINE>(), kept.wrapping_sub(1)) else { break };
-            let Some(place) = self.fronts.get_mut(count) else { break };
-            let Some(line) = room.next() else { break };
-            *place = front(kept, buffer.len());
-            prefetch_to_write(line, AHEAD);
-            line.write(transmute!(*block));
-            rest &= rest.wrapping_sub(1);
-            count = count.wrapping_add(1);
-        }
-        (*set, self.count) = (rest, count);
-        self.first = room.into_slice();
-        if self.first.is_empty() {
-            self.go_round();
+        while *set != 0 {
+            let begin = set.trailing_zeros();
+            let wanted = (*set >> begin).trailing_ones() as usize;
+            let count = wanted.min(self.first.len()).min(self.fronts.len() - self.count);
+            let all = (buffers.get(begin as usize..), self.first.get_mut(..count), self.fronts.get_mut(self.count..));
+            let (Some(buffers), Some(room), Some(fronts)) = all else { return };
+            let (Some(buffers), Some(fronts)) = (buffers.get(..count), fronts.get_mut(..count)) else { return };
+            let mut done = 0;
+            for ((buffer, line), place) in buffers.iter().zip(room).zip(fronts) {
+                let kept = buffer.len().min(most);
+                let (Some(block), 0..LINE) = (buffer.block::<LINE>(), kept.wrapping_sub(1)) else { break };
+                *place = front(kept, buffer.len());
+                prefetch_to_write(line, AHEAD);
+                line.write(transmute!(*block));
+                done += 1;
+            }
+            let first = std::mem::take(&mut self.first);
+            self.first = first.get_mut(done..).unwrap_or_default();
+            self.count += done;
+            if self.first.is_empty() {
+                self.go_round();
+            }
+            *set &= !(u64::MAX.checked_shr(u64::BITS - done as u32).unwrap_or(0) << begin);
+            if done < wanted {
+                // The end of the ring, or a longer frame.
+                return;
+            }
         }
     }
 
