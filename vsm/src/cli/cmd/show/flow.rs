@@ -22,6 +22,7 @@ use crate::config::running::version_word;
 
 const WORDS: &[(&str, &str)] = &[("name", "Name")];
 const STATISTICS_WORDS: &[(&str, &str)] = &[("statistics", "Counts of each destination")];
+const MONITOR_WORDS: &[(&str, &str)] = &[("name", "Name"), ("statistics", "Counts of the caches")];
 
 /// The commands.
 pub fn commands() -> Vec<Command> {
@@ -53,6 +54,17 @@ pub fn commands() -> Vec<Command> {
             let asked = states(session);
             Ok(asked.warn(monitors(&model, args.text("name"), &asked.rows)))
         }),
+        exec(
+            "show flow monitor [<name:word>] statistics",
+            "Display what the caches of the modules have counted, which all monitors of a module share",
+            MONITOR_WORDS,
+            |session, args| {
+                let model = session.handle.model();
+                known(args, model.monitors.contains_key(args.text("name").unwrap_or_default()), "Flow monitor")?;
+                let asked = states(session);
+                Ok(asked.warn(cache_statistics(args.text("name"), &asked.rows)))
+            },
+        ),
         exec("show flow interface [<if:ifs>]", "Display the flow monitors of interfaces", WORDS, |session, args| {
             Ok(interfaces(&known_ports(session, args)?))
         }),
@@ -278,6 +290,15 @@ pub fn monitors(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> Ou
     Output::with_json(texts.join("\n"), merged([table("flow_monitor", objects), caches.json()]))
 }
 
+/// The caches of the modules, which are what a monitor's flows are in.
+pub fn cache_statistics(name: Option<&str>, states: &[(u8, State)]) -> Output {
+    let caches = caches(states);
+    let head = name.map_or_else(String::new, |name| {
+        format!("Flow Monitor {name}: its flows are in the caches of the modules, with those of the other monitors\n\n")
+    });
+    Output::with_json(format!("{head}{}", caches.text()), caches.json())
+}
+
 fn caches(states: &[(u8, State)]) -> Table {
     let mut table = Table::new("flow_cache")
         .right("Mod", "mod", 3)
@@ -350,6 +371,7 @@ mod tests {
         sample::check("flow_exporter", &exporters(&model, None, &states));
         sample::check("flow_exporter_statistics", &statistics(&states));
         sample::check("flow_monitor", &monitors(&model, None, &states));
+        sample::check("flow_monitor_statistics", &cache_statistics(Some("visibility"), &states));
         sample::check("flow_interface", &interfaces(&sample::ports()));
     }
 }
