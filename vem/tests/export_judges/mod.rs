@@ -77,8 +77,9 @@ impl Nfcapd {
         let log = File::create(directory.path().join("log")).unwrap();
         let flows = directory.path().join("flows");
         fs::create_dir(&flows).unwrap();
+        // It begins a new file, and counts anew, at each multiple of this time since 1970: none within a test.
         let child = Command::new("nfcapd")
-            .args(["-b", "127.0.0.1", "-t", "3600", "-p", &port.to_string(), "-w"])
+            .args(["-b", "127.0.0.1", "-t", "1000000000", "-p", &port.to_string(), "-w"])
             .arg(&flows)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
