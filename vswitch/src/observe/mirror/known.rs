@@ -25,7 +25,8 @@ pub(super) struct Known {
 impl Known {
     /// The one that runs.
     pub fn new(shared: Arc<Shared>) -> Self {
-        let mut known = Known { version: 0, now: shared.snapshot.load(), earlier: Vec::new(), shared };
+        let mut known =
+            Known { version: 0, now: shared.snapshot.load(), earlier: Vec::with_capacity(EARLIER_MAX), shared };
         known.adopt();
         known
     }

@@ -1,7 +1,7 @@
 //! The worker's end of its rings to the mirror: what is written, and where to.
 //!
 //! Nothing here waits, allocates or calls the system. The usual frame of at most a line is four loads and four stores, and the
-//! lines are asked for a batch ahead, because the mirror's core has had them.
+//! lines are asked for a few ahead, because the mirror's core has had them.
 
 use std::mem::MaybeUninit;
 
@@ -14,7 +14,7 @@ use crate::frame::{BATCH, Buffer};
 use crate::port::arena::prefetch_to_write;
 
 /// How many lines ahead one is asked for.
-const AHEAD: usize = 64;
+const AHEAD: usize = 6;
 /// Lines that are enough for most batches: with less room, the writer looks how far the reader has come.
 fn plenty(ring: &Producer<Line>) -> usize {
     const PLENTY: usize = (256 << 10) / LINE;
