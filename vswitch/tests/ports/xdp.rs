@@ -21,16 +21,28 @@ fn program_on(device: &str) -> bool {
     run(&format!("ip link show {device}")).contains("prog/xdp")
 }
 
-/// The program is gone, or goes in a moment: a child that another test is just starting holds every descriptor until its exec.
-fn is_without_program(device: &str) -> bool {
+/// It is so, or becomes so in a moment.
+fn soon(mut so: impl FnMut() -> bool) -> bool {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while program_on(device) {
+    while !so() {
         if std::time::Instant::now() > deadline {
             return false;
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     true
+}
+
+/// The program is gone, or goes in a moment: a child that another test is just starting holds every descriptor until its exec.
+fn is_without_program(device: &str) -> bool {
+    soon(|| !program_on(device))
+}
+
+/// Gives a device so many queues. The kernel tears a closed AF_XDP socket down a little later, and until then refuses fewer queues.
+fn set_queues(device: &str, rx: u32, tx: u32) {
+    let set = || Command::new("ethtool").args(["-L", device, "rx", &rx.to_string(), "tx", &tx.to_string()]).output();
+    assert!(soon(|| set().unwrap().status.success()), "{:?}", set());
+    assert_eq!(ethtool::queues(device).unwrap(), ethtool::Queues { rx, tx });
 }
 
 #[test]
@@ -275,11 +287,10 @@ fn what_can_not_be_opened_is_refused_with_the_reason() {
 fn queues_are_dealt_out_and_who_has_none_sends() {
     let _lab = lab!("xq");
     let (a, b) = pair("xq", "numtxqueues 2 numrxqueues 2");
-    run(&format!("ethtool -L {b} rx 2 tx 2"));
+    set_queues(&b, 2, 2);
     // One queue to send by is too few for all handles: the others send in another way.
     for tx in [2, 1] {
-        run(&format!("ethtool -L {a} rx 2 tx {tx}"));
-        assert_eq!(ethtool::queues(&a).unwrap(), ethtool::Queues { rx: 2, tx });
+        set_queues(&a, 2, tx);
         deal_out(&a, &b);
     }
 }
