@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use vsm::cli::cmd;
+use vsm::cli::complete;
 use vsm::cli::graph::Tree;
 use vsm::cli::parse::{Parsed, parse};
 use vsm::cli::pipe;
@@ -261,15 +262,55 @@ fn the_manual_is_what_the_commands_declare_and_the_transcripts_show() {
     assert_eq!(written().count(), made.len(), "docs/cli has a page of a feature that is gone: {advice}");
 }
 
-/// Every command that another document types is one.
-#[test]
-fn what_the_documents_type_parses() {
+/// The other documents.
+fn documents() -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = vec![docs().join("../README.md")];
     let folders = [docs(), docs().join("decisions")];
     files.extend(folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())));
+    files.retain(|path| path.extension().is_some_and(|e| e == "md"));
+    files
+}
+
+/// A document with the help that is given today behind each line that asks for it; and how many there are.
+fn with_help(text: &str) -> (String, usize) {
+    let (mut made, mut count, mut is_help) = (String::new(), 0, false);
+    for line in text.lines() {
+        is_help &= line.starts_with("  ");
+        if !is_help {
+            made.extend([line, "\n"]);
+        }
+        let asked = typed(line).and_then(|(mode, words)| Some((mode, words.strip_suffix('?')?)));
+        let all = |_: &Command| true;
+        if let Some(Ok(help)) = asked.map(|(mode, words)| complete::help(Tree::shared(), mode, words, &all)) {
+            made.push_str(&help);
+            (count, is_help) = (count + 1, true);
+        }
+    }
+    (made, count)
+}
+
+#[test]
+fn help_that_documents_show_is_what_is_shown() {
     let mut count = 0;
-    for path in files.iter().filter(|path| path.extension().is_some_and(|e| e == "md")) {
-        let text = fs::read_to_string(path).unwrap();
+    for path in documents() {
+        let text = fs::read_to_string(&path).unwrap();
+        let (made, asked) = with_help(&text);
+        count += asked;
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(&path, made).unwrap();
+        } else {
+            assert_eq!(text, made, "{} is stale: BLESS=1 cargo test -p vsm --test manual", path.display());
+        }
+    }
+    assert!(count > 10, "{count}");
+}
+
+/// Every command that another document types is one.
+#[test]
+fn what_the_documents_type_parses() {
+    let mut count = 0;
+    for path in documents() {
+        let text = fs::read_to_string(&path).unwrap();
         let next = text.lines().skip(1).chain([""]);
         for (line, next) in text.lines().zip(next) {
             let Some((mode, words)) = typed(line.trim_start()).filter(|(_, words)| !words.is_empty()) else { continue };
