@@ -2,7 +2,7 @@
 
 mod sampler;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use minicbor::{Decode, Encode};
 
@@ -221,18 +221,30 @@ pub struct Record {
 /// Where an exporter sends to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
 pub struct Destination {
-    /// IPv4 address of the collector.
+    /// IPv4 address of the collector; 0 when it has another.
     #[n(0)]
     pub addr: u32,
     /// Port.
     #[n(1)]
     pub port: u16,
+    /// IPv6 address of the collector.
+    #[n(2)]
+    pub addr6: Option<u128>,
 }
 
 impl Destination {
-    /// The address.
-    pub fn ip(self) -> Ipv4Addr {
-        self.addr.into()
+    /// A collector.
+    pub fn new(addr: IpAddr, port: u16) -> Self {
+        match addr {
+            IpAddr::V4(addr) => Destination { addr: addr.into(), port, addr6: None },
+            IpAddr::V6(addr) => Destination { addr: 0, port, addr6: Some(addr.into()) },
+        }
+    }
+
+    /// Address and port.
+    pub fn address(self) -> SocketAddr {
+        let four = || IpAddr::from(Ipv4Addr::from(self.addr));
+        SocketAddr::new(self.addr6.map_or_else(four, |addr| Ipv6Addr::from(addr).into()), self.port)
     }
 }
 

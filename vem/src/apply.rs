@@ -17,13 +17,13 @@
 //!
 //! Pure. Whether a plan is right is decided by [`vswitch::snapshot::Snapshot::build`].
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use proto::addr::NicId;
 use proto::config::{Capability, HostConfig, PortBinding, PortSettings, ProfileType};
-use proto::flow::{Sampler, Sampling};
+use proto::flow::{Destination, Sampler, Sampling};
 use proto::name::IfName;
 use proto::report::PortState;
 use vswitch::config::{Config, Error, Filter, MonitorConfig, PortConfig, Selecting, StaticMac};
@@ -187,10 +187,14 @@ fn made_for(ports: &[PortPlan], capability: Capability) -> Vec<PortId> {
     ports.iter().filter(|port| port.settings.capability == Some(capability)).map(|port| port.id).collect()
 }
 
-/// Where flow export goes, by whatever transport.
+/// Where flow export goes by IPv4, by whatever transport: of IPv6 it is not known which address it comes from.
 fn collectors(host: &HostConfig) -> Vec<SocketAddrV4> {
     let all = host.exporters.iter().flat_map(|exporter| &exporter.destinations);
-    all.map(|destination| SocketAddrV4::new(destination.ip(), destination.port)).collect()
+    let four = |destination: &Destination| match destination.address() {
+        SocketAddr::V4(address) => Some(address),
+        SocketAddr::V6(_) => None,
+    };
+    all.filter_map(four).collect()
 }
 
 fn wait_for_config(port: &Attached) -> PortPlan {

@@ -324,7 +324,7 @@ mod tests {
         };
         let exporter = proto::flow::Exporter {
             name: "e".into(),
-            destinations: vec![Destination { addr: 1, port: 1 }],
+            destinations: vec![Destination::new([0, 0, 0, 1].into(), 1)],
             version: Version::V9,
             dscp: 0,
             template_timeout_s: 60,

@@ -94,7 +94,7 @@ fn config(version: Version, ports: &[u16]) -> Config {
         description: format!("port {port}"),
         uplink: false,
     };
-    let destination = |port: &u16| Destination { addr: Ipv4Addr::LOCALHOST.into(), port: *port };
+    let destination = |port: &u16| Destination::new(Ipv4Addr::LOCALHOST.into(), *port);
     Config {
         module: 3,
         records: Vec::new(),
@@ -311,6 +311,34 @@ fn ipfix() {
     let text = lint_templates(&judged);
     assert!(text.contains("Sampling Packet Interval: 1") && text.contains("Sampling Packet Space: 0"), "{text}");
     assert_eq!(text.matches("Layer2 Octet Delta Count: 9168").count(), 7);
+}
+
+#[test]
+fn a_collector_by_ipv6_gets_what_one_by_ipv4_gets() {
+    if !judges() {
+        return;
+    }
+    for version in [Version::V5, Version::V9, Version::Ipfix] {
+        let six = Nfcapd::start_at(Ipv6Addr::LOCALHOST.into());
+        let to_both = |ports: &[u16]| {
+            let mut config = config(version, ports);
+            config.exporters[0].destinations.push(Destination::new(Ipv6Addr::LOCALHOST.into(), six.port));
+            config
+        };
+        let four = export_as(to_both, &records()).stored;
+        let six = six.stop();
+        // All but when they came, and from where.
+        let said = |stored: &Stored, router: (&str, &str)| -> Vec<Value> {
+            let mut flows = stored.flows();
+            for flow in flows.iter_mut().filter_map(Value::as_object_mut) {
+                assert!(flow.remove("received").is_some());
+                assert_eq!(flow.remove(router.0), Some(router.1.into()));
+            }
+            flows
+        };
+        assert_eq!(said(&four, ("ip4_router", "127.0.0.1")), said(&six, ("ip6_router", "::1")), "{version:?}");
+        assert!(six.nfdump(&["-I"]).contains("Sequence failures: 0"));
+    }
 }
 
 #[test]

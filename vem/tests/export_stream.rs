@@ -22,6 +22,9 @@ use vswitch::flow::record::{EndReason, Outcome, Record};
 use vswitch::port::PortId;
 use vswitch::time::Instant;
 
+const FOUR: &str = "127.0.0.1:0";
+const SIX: &str = "[::1]:0";
+
 fn record(n: u16) -> Record {
     let key = FlowKey {
         src: Ipv4Addr::new(10, 1, 0, 1).to_ipv6_mapped().octets(),
@@ -53,11 +56,11 @@ fn record(n: u16) -> Record {
     }
 }
 
-/// Exports the records 1 to `count` to `port`.
-fn export(transport: Transport, port: u16, credentials: Credentials, count: u16) -> ExportHandle {
+/// Exports the records 1 to `count` to a collector.
+fn export(transport: Transport, to: SocketAddr, credentials: Credentials, count: u16) -> ExportHandle {
     let exporter = Exporter {
         name: "e".into(),
-        destinations: vec![Destination { addr: Ipv4Addr::LOCALHOST.into(), port }],
+        destinations: vec![Destination::new(to.ip(), to.port())],
         version: Version::Ipfix,
         dscp: 46,
         template_timeout_s: 60,
@@ -179,9 +182,12 @@ fn whole(octets: &[u8], count: u16) -> bool {
 
 #[test]
 fn a_collector_by_tcp_gets_templates_first_and_every_record() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let handle = export(Transport::Tcp, port, Credentials::default(), 1000);
+    [FOUR, SIX].into_iter().for_each(by_tcp);
+}
+
+fn by_tcp(at: &str) {
+    let listener = TcpListener::bind(at).unwrap();
+    let handle = export(Transport::Tcp, listener.local_addr().unwrap(), Credentials::default(), 1000);
     let (socket, _) = listener.accept().unwrap();
     let octets = read_for(socket.try_clone().unwrap(), |octets| whole(octets, 1000));
     let seen = decode(&octets);
@@ -196,8 +202,8 @@ fn a_collector_by_tcp_gets_templates_first_and_every_record() {
 
 /// Messages as the encoder makes them, from a session.
 fn messages() -> Vec<Datagram> {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let handle = export(Transport::Tcp, listener.local_addr().unwrap().port(), Credentials::default(), 500);
+    let listener = TcpListener::bind(FOUR).unwrap();
+    let handle = export(Transport::Tcp, listener.local_addr().unwrap(), Credentials::default(), 500);
     let (socket, _) = listener.accept().unwrap();
     let octets = read_for(socket, |octets| whole(octets, 500));
     handle.stop();
@@ -208,7 +214,7 @@ fn messages() -> Vec<Datagram> {
 #[test]
 fn a_connection_that_breaks_is_made_anew_and_what_was_not_acknowledged_comes_again() {
     let messages = messages();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind(FOUR).unwrap();
     let mut stream = Stream::new(listener.local_addr().unwrap(), None);
     let second = |n: u64| Instant::from_ms(n * 1000);
     let drive = |stream: &mut Stream, now| {
@@ -253,7 +259,10 @@ fn certify(dir: &Path, name: &str) {
     params.distinguished_name.push(rcgen::DnType::CommonName, name);
     let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned(), "::1".to_owned()])
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
     for (what, text) in [("ca", issuer.pem()), ("pem", certificate.pem()), ("key", key.serialize_pem())] {
         let path = dir.join(format!("{name}.{what}"));
         std::fs::write(&path, text).unwrap();
@@ -274,10 +283,14 @@ fn credentials(dir: &Path, authority: &str) -> Credentials {
 
 #[test]
 fn a_collector_by_tls_is_openssl_and_both_prove_themselves() {
+    [FOUR, SIX].into_iter().for_each(by_tls);
+}
+
+fn by_tls(at: &str) {
     let dir = tempfile::tempdir().unwrap();
     certify(dir.path(), "good");
     certify(dir.path(), "other");
-    let address: SocketAddr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address: SocketAddr = TcpListener::bind(at).unwrap().local_addr().unwrap();
     let file = |name: &str| dir.path().join(name);
     let mut server = Command::new("openssl")
         .args(["s_server", "-quiet", "-verify_return_error", "-Verify", "1", "-accept", &address.to_string()])
@@ -297,7 +310,7 @@ fn a_collector_by_tls_is_openssl_and_both_prove_themselves() {
         assert!(StdInstant::now() < end, "no server");
         std::thread::sleep(Duration::from_millis(20));
     }
-    let wrong = export(Transport::Tls, address.port(), credentials(dir.path(), "other"), 10);
+    let wrong = export(Transport::Tls, address, credentials(dir.path(), "other"), 10);
     while wrong.rows().first().is_none_or(|row| row.last_error.is_none()) {
         assert!(StdInstant::now() < end, "taken");
         std::thread::sleep(Duration::from_millis(20));
@@ -305,7 +318,7 @@ fn a_collector_by_tls_is_openssl_and_both_prove_themselves() {
     let row = wrong.stop().remove(0);
     assert!(row.last_error.as_ref().unwrap().contains("certificate"), "{row:?}");
     assert_eq!(row.records, 0);
-    let good = export(Transport::Tls, address.port(), credentials(dir.path(), "good"), 300);
+    let good = export(Transport::Tls, address, credentials(dir.path(), "good"), 300);
     let read = || std::fs::read(file("out")).unwrap();
     while !whole(&read(), 300) {
         assert!(StdInstant::now() < end, "{:?}", good.rows());

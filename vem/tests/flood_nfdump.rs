@@ -64,7 +64,7 @@ fn port(id: u16, flow_in: Option<usize>) -> PortConfig {
 fn export_to(collector: u16) -> export::Config {
     let exporter = Exporter {
         name: "judge".into(),
-        destinations: vec![Destination { addr: Ipv4Addr::LOCALHOST.into(), port: collector }],
+        destinations: vec![Destination::new(Ipv4Addr::LOCALHOST.into(), collector)],
         version: Version::V9,
         dscp: 0,
         template_timeout_s: 60,

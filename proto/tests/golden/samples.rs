@@ -554,7 +554,7 @@ fn fields() -> Vec<Field> {
 fn exporter(version: Version) -> Exporter {
     Exporter {
         name: format!("{version:?}"),
-        destinations: vec![Destination { addr: 0xc000_0201, port: 9995 }],
+        destinations: vec![Destination { addr: 0xc000_0201, port: 9995, addr6: None }],
         version,
         dscp: 46,
         template_timeout_s: 60,
@@ -562,6 +562,11 @@ fn exporter(version: Version) -> Exporter {
         payload_max: 1400,
         ..Exporter::default()
     }
+}
+
+fn exporter6() -> Exporter {
+    let addr6 = Some(0x2001_0db8 << 96 | 1);
+    Exporter { destinations: vec![Destination { addr: 0, port: 9995, addr6 }], ..exporter(Version::Ipfix) }
 }
 
 /// What records, exporters and monitors have learned since the first release.
@@ -778,6 +783,7 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         ("config-meters".to_owned(), meters),
         ("config-meters-bounded".to_owned(), bounded),
         ("config-flow-formats".to_owned(), flow_formats()),
+        ("config-exporter-ipv6".to_owned(), HostConfig { exporters: vec![exporter6()], ..HostConfig::default() }),
         ("config-session-erspan".to_owned(), HostConfig { sessions: erspan, ..HostConfig::default() }),
         ("config-sensor".to_owned(), HostConfig { profiles: vec![sensor], ..HostConfig::default() }),
         ("config-monitor-in".to_owned(), HostConfig { profiles: vec![tap], ..HostConfig::default() }),

@@ -329,7 +329,7 @@ fn a_session_sends_drops_and_samples_and_a_wrong_filter_stops_it() {
 
 #[test]
 fn collectors_are_known_to_the_sessions() {
-    let to = |port| Destination { addr: 0xc000_0232, port };
+    let to = |port| Destination::new([192, 0, 2, 50].into(), port);
     let exporter = |transport| Exporter { destinations: vec![to(2055), to(2056)], transport, ..Exporter::default() };
     let exporters = vec![exporter(None), Exporter { destinations: vec![to(4739)], ..exporter(Some(Transport::Tcp)) }];
     let config = make(Some(&HostConfig { exporters, ..host() }), &[]).config;

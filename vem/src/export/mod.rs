@@ -421,7 +421,7 @@ mod tests {
         let port = collector.local_addr().unwrap().port();
         let exporter = Exporter {
             name: "e".into(),
-            destinations: vec![Destination { addr: Ipv4Addr::LOCALHOST.into(), port }],
+            destinations: vec![Destination::new(Ipv4Addr::LOCALHOST.into(), port)],
             version: Version::V5,
             dscp: 0,
             template_timeout_s: 60,

@@ -34,7 +34,7 @@ fn at(ms: u64) -> Moment {
 fn exporter(name: &str, version: Version, collector: &Collector) -> Exporter {
     Exporter {
         name: name.into(),
-        destinations: vec![Destination { addr: Ipv4Addr::LOCALHOST.into(), port: collector.port() }],
+        destinations: vec![Destination::new(Ipv4Addr::LOCALHOST.into(), collector.port())],
         version,
         dscp: 0,
         template_timeout_s: 60,

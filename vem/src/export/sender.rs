@@ -8,12 +8,14 @@
 //! A destination that is reached otherwise has a way of its own ([`super::transport`]).
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::flow::{Destination, Exporter, Transport};
+use proto::flow::{Exporter, Transport};
 use proto::report::ExporterRow;
+use rustix::net::sockopt;
 use vswitch::time::Instant;
 
 use super::message::{Datagram, Weight};
@@ -53,10 +55,18 @@ struct Marks {
     send_buffer: u32,
 }
 
+/// Gives what a socket sends a code point: of the octet that IPv4 calls type of service, and IPv6 traffic class.
+pub(super) fn mark(socket: impl AsFd, address: SocketAddr, dscp: u8) -> rustix::io::Result<()> {
+    match address {
+        SocketAddr::V4(_) => sockopt::set_ip_tos(socket, dscp << 2),
+        SocketAddr::V6(_) => sockopt::set_ipv6_tclass(socket, (dscp << 2).into()),
+    }
+}
+
 impl Marks {
-    fn set(self, socket: &UdpSocket) -> io::Result<()> {
-        rustix::net::sockopt::set_ip_tos(socket, self.dscp << 2)?;
-        rustix::net::sockopt::set_socket_send_buffer_size(socket, self.send_buffer as usize)?;
+    fn set(self, socket: &UdpSocket, address: SocketAddr) -> io::Result<()> {
+        mark(socket, address, self.dscp)?;
+        sockopt::set_socket_send_buffer_size(socket, self.send_buffer as usize)?;
         Ok(())
     }
 }
@@ -71,7 +81,7 @@ enum Way {
 
 #[derive(Debug)]
 struct Target {
-    address: SocketAddrV4,
+    address: SocketAddr,
     way: Way,
     socket: Option<UdpSocket>,
     retry_at: Option<Instant>,
@@ -138,7 +148,7 @@ impl Sender {
         self.transport = transport;
         let mut old = std::mem::take(&mut self.targets);
         for destination in &exporter.destinations {
-            let address = address(destination);
+            let address = destination.address();
             let kept = old.iter().position(|target| target.address == address).map(|index| old.swap_remove(index));
             self.targets.push(kept.unwrap_or_else(|| Target::new(address, self.way(address))));
         }
@@ -148,13 +158,13 @@ impl Sender {
         Marks { dscp: self.dscp, send_buffer: self.send_buffer }
     }
 
-    fn way(&self, address: SocketAddrV4) -> Way {
-        let stream = |tls| Way::Stream(Box::new(Stream::new(address.into(), tls)));
+    fn way(&self, address: SocketAddr) -> Way {
+        let stream = |tls| Way::Stream(Box::new(Stream::new(address, tls)));
         match self.transport {
             None | Some(Transport::Udp) => Way::Udp,
             Some(Transport::Tcp) => stream(None),
             Some(Transport::Tls) => stream(Some(self.credentials.tls.clone())),
-            Some(Transport::Relay) => Way::Relay(Relay::new(address.into(), Arc::clone(&self.credentials))),
+            Some(Transport::Relay) => Way::Relay(Relay::new(address, Arc::clone(&self.credentials))),
         }
     }
 
@@ -200,12 +210,8 @@ impl Sender {
     }
 }
 
-fn address(destination: &Destination) -> SocketAddrV4 {
-    SocketAddrV4::new(destination.ip(), destination.port)
-}
-
 impl Target {
-    fn new(address: SocketAddrV4, way: Way) -> Self {
+    fn new(address: SocketAddr, way: Way) -> Self {
         Target {
             address,
             way,
@@ -222,7 +228,7 @@ impl Target {
     /// Tells the open socket; one that does not take it is closed, and the next datagram opens another.
     fn mark(&mut self, marks: Marks) {
         if let Some(socket) = &self.socket
-            && let Err(error) = marks.set(socket)
+            && let Err(error) = marks.set(socket, self.address)
         {
             self.errors += 1;
             self.last_error = Some(error.to_string());
@@ -314,9 +320,12 @@ impl Target {
 
     fn open(&mut self, marks: Marks, now: Instant) -> io::Result<UdpSocket> {
         self.retry_at = Some(now_plus_retry(now));
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        let socket = match self.address {
+            SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?,
+            SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?,
+        };
         socket.set_nonblocking(true)?;
-        marks.set(&socket)?;
+        marks.set(&socket, self.address)?;
         socket.connect(self.address)?;
         Ok(socket)
     }
@@ -339,12 +348,12 @@ fn now_plus_retry(now: Instant) -> Instant {
 
 #[cfg(test)]
 mod tests {
-    use proto::flow::Version;
+    use proto::flow::{Destination, Version};
 
     use super::*;
 
     fn exporter(ports: &[u16], dscp: u8) -> Exporter {
-        let destination = |port: &u16| Destination { addr: Ipv4Addr::LOCALHOST.into(), port: *port };
+        let destination = |port: &u16| Destination::new(Ipv4Addr::LOCALHOST.into(), *port);
         Exporter {
             name: "e".into(),
             destinations: ports.iter().map(destination).collect(),
@@ -397,7 +406,22 @@ mod tests {
         sender.configure(&exporter(&[port], 46));
         sender.send(&datagram(1), NOW);
         let socket = sender.targets[0].socket.as_ref().unwrap();
-        assert_eq!(rustix::net::sockopt::ip_tos(socket).unwrap(), 46 << 2);
+        assert_eq!(sockopt::ip_tos(socket).unwrap(), 46 << 2);
+    }
+
+    #[test]
+    fn a_collector_by_ipv6_gets_the_datagrams_with_the_dscp() {
+        let collector = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+        collector.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let port = collector.local_addr().unwrap().port();
+        let mut sender = Sender::default();
+        let destinations = vec![Destination::new(Ipv6Addr::LOCALHOST.into(), port)];
+        sender.configure(&Exporter { destinations, ..exporter(&[], 46) });
+        assert_eq!(sender.send(&datagram(3), NOW), Delivery { accepted: 1, disturbed: false });
+        assert_eq!(receive(&collector), datagram(3).bytes);
+        let socket = sender.targets[0].socket.as_ref().unwrap();
+        assert_eq!(sockopt::ipv6_tclass(socket).unwrap(), 46 << 2);
+        assert_eq!(sender.rows("e", 0, None)[0].destination, format!("[::1]:{port}"));
     }
 
     #[test]
@@ -410,7 +434,7 @@ mod tests {
         sender.configure(&Exporter { send_buffer: Some(32_768), ..exporter(&[port], 10) });
         let socket = sender.targets[0].socket.as_ref().unwrap();
         assert_eq!(socket.local_addr().unwrap(), local, "no datagram is lost with the socket");
-        assert_eq!(rustix::net::sockopt::ip_tos(socket).unwrap(), 10 << 2);
+        assert_eq!(sockopt::ip_tos(socket).unwrap(), 10 << 2);
         // The kernel doubles it, for its own records.
         assert_eq!(rustix::net::sockopt::socket_send_buffer_size(socket).unwrap(), 65_536);
     }

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -36,7 +36,7 @@ pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
 
 /// The words of the line that the host has of the socket of a UDP port; `None` without such a socket.
 fn udp_socket(port: u16) -> Option<Vec<String>> {
-    let sockets = fs::read_to_string("/proc/net/udp").unwrap();
+    let sockets = ["/proc/net/udp", "/proc/net/udp6"].map(|table| fs::read_to_string(table).unwrap()).concat();
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let port = format!(":{port:04X}");
     sockets.lines().map(words).find(|words| words.get(1).is_some_and(|local| local.ends_with(&port)))
@@ -72,14 +72,19 @@ pub struct Nfcapd {
 impl Nfcapd {
     /// Starts one on a port of its own.
     pub fn start() -> Self {
+        Nfcapd::start_at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The same, at an address of this host.
+    pub fn start_at(address: IpAddr) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let port = free_port();
+        let port = UdpSocket::bind((address, 0)).unwrap().local_addr().unwrap().port();
         let log = File::create(directory.path().join("log")).unwrap();
         let flows = directory.path().join("flows");
         fs::create_dir(&flows).unwrap();
         // It begins a new file, and counts anew, at each multiple of this time since 1970: none within a test.
         let child = Command::new("nfcapd")
-            .args(["-b", "127.0.0.1", "-t", "1000000000", "-p", &port.to_string(), "-w"])
+            .args(["-b", &address.to_string(), "-t", "1000000000", "-p", &port.to_string(), "-w"])
             .arg(&flows)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())

@@ -1,6 +1,6 @@
 //! The sender that the agent has built in: what our own exporter writes while nobody is there waits on the disk and arrives.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant as StdInstant};
 
 use proto::flow::{Destination, Exporter, Monitor, Transport, Version};
@@ -35,7 +35,17 @@ fn record(port: u16) -> Record {
 
 #[test]
 fn our_own_exporter_has_it_built_in() {
-    let place = Place::new();
+    has_it_built_in(Place::new());
+}
+
+#[test]
+fn also_towards_a_receiver_by_ipv6() {
+    let mut place = Place::new();
+    place.receiver = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), place.receiver.port());
+    has_it_built_in(place);
+}
+
+fn has_it_built_in(place: Place) {
     let key = place.shared("shared.key");
     place.write(place.receiver, "", [&key, &key]);
     let (dir, memory) = (place.dir.path().display(), place.memory.path().display());
@@ -46,7 +56,7 @@ fn our_own_exporter_has_it_built_in() {
         Credentials { relay: Some(toml::from_str(&relay).unwrap()), host: "host1".into(), ..Credentials::default() };
     let exporter = Exporter {
         name: "e".into(),
-        destinations: vec![Destination { addr: Ipv4Addr::LOCALHOST.into(), port: place.receiver.port() }],
+        destinations: vec![Destination::new(place.receiver.ip(), place.receiver.port())],
         version: Version::Ipfix,
         dscp: 0,
         template_timeout_s: 60,
@@ -74,7 +84,7 @@ fn our_own_exporter_has_it_built_in() {
         assert!(StdInstant::now() < end, "{:?}", handle.rows());
         std::thread::sleep(Duration::from_millis(20));
     }
-    let spool = place.path(&format!("own/127.0.0.1-{}", place.receiver.port()));
+    let spool = place.path(&format!("own/{}-{}", place.receiver.ip(), place.receiver.port()));
     let segments = || std::fs::read_dir(&spool).unwrap().count();
     while segments() < 2 {
         assert!(StdInstant::now() < end, "nothing on the disk");

@@ -115,7 +115,7 @@ impl Crowd {
     fn config(&self) -> Config {
         let exporter = |(version, seat): (&Version, &Seat)| Exporter {
             name: format!("{version:?}"),
-            destinations: seat.ports().map(|port| Destination { addr: Ipv4Addr::LOCALHOST.into(), port }).collect(),
+            destinations: seat.ports().map(|port| Destination::new(Ipv4Addr::LOCALHOST.into(), port)).collect(),
             version: *version,
             dscp: 0,
             template_timeout_s: 60,

@@ -20,7 +20,7 @@
 //!
 //! [`super::graph::Tree`] compiles all commands once; a malformed syntax string fails there, and so in the first test.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proto::addr::{MacAddr, VlanId};
 use proto::name::IfName;
@@ -280,6 +280,15 @@ impl Args {
     pub fn ip(&self, name: &str) -> Option<Ipv4Addr> {
         match self.get(name)? {
             Value::Ip(ip) => Some(*ip),
+            _ => None,
+        }
+    }
+
+    /// The argument as an address of either family: `<four:ip> | <six:ip6>`.
+    pub fn address(&self, four: &str, six: &str) -> Option<IpAddr> {
+        match (self.get(four), self.get(six)) {
+            (Some(Value::Ip(ip)), _) => Some(IpAddr::V4(*ip)),
+            (_, Some(Value::Ip6(ip))) => Some(IpAddr::V6(*ip)),
             _ => None,
         }
     }

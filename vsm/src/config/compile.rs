@@ -32,8 +32,10 @@ pub const TEMPLATE_PACKETS: u32 = 20;
 pub const SEND_BUFFER: u32 = 1 << 20;
 /// Largest packet of an exporter, octets, unless configured: fits an Ethernet frame with room for a tunnel.
 pub const EXPORT_MTU: u16 = 1428;
-/// Of which the headers of IPv4 and UDP take so many.
-const EXPORT_HEADERS: u16 = 28;
+/// Of which the headers of IP and UDP take so many: one datagram goes to all destinations of an exporter.
+fn export_headers(exporter: &FlowExporter) -> u16 {
+    if exporter.destinations.iter().any(|(address, _)| address.is_ipv6()) { 48 } else { 28 }
+}
 
 /// The configuration of the module in `slot`. A module that the inventory does not know gets one without ports.
 pub fn compile(model: &Model, inventory: &Inventory, slot: u8) -> HostConfig {
@@ -212,13 +214,13 @@ fn exporter(name: &str, exporter: &FlowExporter) -> Exporter {
         destinations: exporter
             .destinations
             .iter()
-            .map(|(addr, own)| Destination { addr: (*addr).into(), port: own.unwrap_or(port) })
+            .map(|(addr, own)| Destination::new(*addr, own.unwrap_or(port)))
             .collect(),
         version: exporter.format(),
         dscp: exporter.dscp.unwrap_or(0),
         template_timeout_s: exporter.template_timeout_s.unwrap_or(TEMPLATE_TIMEOUT_S),
         option_timeout_s: exporter.option_timeout_s.unwrap_or(OPTION_TIMEOUT_S),
-        payload_max: exporter.mtu.unwrap_or(EXPORT_MTU).saturating_sub(EXPORT_HEADERS),
+        payload_max: exporter.mtu.unwrap_or(EXPORT_MTU).saturating_sub(export_headers(exporter)),
         send_buffer: exporter.send_buffer,
         template_packets: exporter.template_packets,
         sampler_timeout_s: exporter.sampler_timeout_s,

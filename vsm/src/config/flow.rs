@@ -300,7 +300,7 @@ pub struct FlowExporter {
     /// Free text.
     pub description: Option<String>,
     /// Collectors, in the order in which they were typed; the port when it differs from that of `transport`.
-    pub destinations: Vec<(Ipv4Addr, Option<u16>)>,
+    pub destinations: Vec<(IpAddr, Option<u16>)>,
     /// `source mgmt 0` was said; datagrams come from the host's own address in any case.
     pub source_mgmt: bool,
     /// `transport`; UDP unless said.

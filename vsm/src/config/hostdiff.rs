@@ -138,7 +138,7 @@ fn record(record: &Record) -> Vec<(String, String)> {
 
 fn exporter(it: &Exporter) -> Vec<(String, String)> {
     vec![
-        own("destinations", list(it.destinations.iter().map(|to| format!("{}:{}", to.ip(), to.port)))),
+        own("destinations", list(it.destinations.iter().map(|to| to.address()))),
         own("version", version_word(it.version)),
         own("transport", transport_word(it.transport.unwrap_or(Transport::Udp))),
         own("dscp", it.dscp.to_string()),

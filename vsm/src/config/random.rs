@@ -136,7 +136,9 @@ fn vlans() -> impl Strategy<Value = BTreeMap<VlanId, Vlan>> {
 }
 
 fn exporter() -> impl Strategy<Value = FlowExporter> {
-    let addr = (1u8..224, any::<u8>()).prop_map(|(a, b)| Ipv4Addr::new(a, 0, 0, b));
+    let four = (1u8..224, any::<u8>()).prop_map(|(a, b)| IpAddr::from([a, 0, 0, b]));
+    let six = any::<u8>().prop_map(|a| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, a.into()]));
+    let addr = prop_oneof![3 => four, 1 => six];
     let version = of(select(&Version::ALL[..]));
     let times = (of(1u32..86_401), of(1u32..86_401), of(1u32..86_401), of(1u32..86_401), of(1u32..1001));
     let sockets = (any::<bool>(), of(540u16..9001), of(4096u32..16_777_217));

@@ -18,6 +18,7 @@ use vswitch::time::Instant;
 use super::TlsFiles;
 use super::session::{Progress, Session};
 use crate::export::message::Datagram;
+use crate::export::sender::mark;
 use crate::relay::channel::Channel;
 use crate::relay::tls;
 
@@ -129,7 +130,7 @@ impl Stream {
             None => self.poll.insert(Poll::new().map_err(|e| e.to_string())?),
         };
         let channel = Channel::connect(self.address, tls, poll.registry(), Token(0))?;
-        rustix::net::sockopt::set_ip_tos(channel.socket(), dscp << 2).map_err(|e| e.to_string())?;
+        mark(channel.socket(), self.address, dscp).map_err(|e| e.to_string())?;
         self.channel = Some(channel);
         Ok(())
     }

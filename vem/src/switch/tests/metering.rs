@@ -38,7 +38,7 @@ impl Collector {
         let port = self.0.local_addr().unwrap().port();
         Exporter {
             name: name.into(),
-            destinations: vec![Destination { addr: Ipv4Addr::LOCALHOST.into(), port }],
+            destinations: vec![Destination::new(Ipv4Addr::LOCALHOST.into(), port)],
             version: Version::V5,
             dscp: 0,
             template_timeout_s: 60,

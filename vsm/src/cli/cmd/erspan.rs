@@ -10,7 +10,7 @@ use super::monitor::WORDS;
 use super::target::{edit_session, wanted};
 use crate::cli::render::Output;
 use crate::cli::session::Session;
-use crate::cli::tree::{Args, Command, Error, Mode, Run, Value};
+use crate::cli::tree::{Args, Command, Error, Mode, Run};
 use crate::config::model::{HeaderType, Model, MonitorSession, SessionType};
 use crate::config::monitor::{ErspanSettings, length_warning};
 
@@ -120,11 +120,7 @@ fn address(
 
 /// The address that was typed.
 fn typed(args: &Args) -> Option<IpAddr> {
-    let six = match args.get("addr6") {
-        Some(Value::Ip6(six)) => Some(IpAddr::V6(*six)),
-        _ => None,
-    };
-    args.ip("addr").map(IpAddr::V4).or(six)
+    args.address("addr", "addr6")
 }
 
 /// The address of a host, which others can send to.

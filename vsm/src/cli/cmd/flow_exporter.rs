@@ -1,5 +1,7 @@
 //! Flow exporters: where flows are exported to, and in which format.
 
+use std::net::IpAddr;
+
 use proto::flow::{Transport, Version};
 use proto::name::IfName;
 
@@ -42,9 +44,9 @@ fn socket_commands() -> Vec<Command> {
     vec![
         command(
             EXPORTER,
-            "destination <addr:ip> [ port <port:num:1-65535> | use-vrf <vrf:word> ]*",
+            "destination { <addr:ip> | <addr6:ip6> } [ port <port:num:1-65535> | use-vrf <vrf:word> ]*",
             "Collector; up to four",
-            "destination <addr:ip> [ port <port:num:1-65535> | use-vrf <vrf:word> ]*",
+            "destination { <addr:ip> | <addr6:ip6> } [ port <port:num:1-65535> | use-vrf <vrf:word> ]*",
             destination,
         ),
         command(
@@ -187,13 +189,18 @@ fn source(session: &mut Session, args: &Args) -> Result<Output, Error> {
 }
 
 fn destination(session: &mut Session, args: &Args) -> Result<Output, Error> {
-    let addr = wanted(args.ip("addr"))?;
+    let addr = wanted(args.address("addr", "addr6"))?;
     if let Some(vrf) = args.text("vrf").filter(|vrf| *vrf != VRF) {
         return Err(Error::Refused(format!("VRF '{vrf}' does not exist: collectors are reached by VRF {VRF}")));
     }
     let port = args.number("port").and_then(|port| u16::try_from(port).ok());
     let negated = args.negated;
-    if !negated && (addr.is_unspecified() || addr.is_multicast() || addr.is_broadcast()) {
+    let special = match addr {
+        IpAddr::V4(addr) => addr.is_broadcast(),
+        // The interface is not said by which a link-local one would be reached.
+        IpAddr::V6(addr) => addr.is_unicast_link_local() || addr.to_ipv4_mapped().is_some(),
+    };
+    if !negated && (addr.is_unspecified() || addr.is_multicast() || special) {
         return Err(Error::Refused(format!("{addr} is not the address of a host")));
     }
     edit_exporter(session, move |exporter| {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::target::{Outcome, make_room, name, text, wanted};
 use crate::cli::render::Output;
 use crate::cli::session::{Session, Subject};
-use crate::cli::tree::{Args, Command, Error, Mode, Run, Value};
+use crate::cli::tree::{Args, Command, Error, Mode, Run};
 use crate::config::aaa::{Aaa, GROUPS_MAX, Group, KEY_MAX, Protocol, SERVERS_MAX, Server, is_key, reveal};
 use crate::config::model::Model;
 
@@ -167,12 +167,7 @@ fn number<T: TryFrom<u32>>(args: &Args, name: &str) -> Option<T> {
 
 /// The address that was typed.
 pub fn host(args: &Args) -> Result<IpAddr, Error> {
-    let host = match (args.get("host"), args.get("host6")) {
-        (Some(Value::Ip(ip)), _) => Some(IpAddr::V4(*ip)),
-        (_, Some(Value::Ip6(ip))) => Some(IpAddr::V6(*ip)),
-        _ => None,
-    };
-    let host = wanted(host)?;
+    let host = wanted(args.address("host", "host6"))?;
     if host.is_unspecified() || host.is_multicast() {
         return Err(Error::Refused(format!("{host} can not be the address of a server")));
     }

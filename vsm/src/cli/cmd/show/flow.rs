@@ -1,6 +1,6 @@
 //! `show flow record`, `exporter`, `monitor` and `interface`. The flows themselves are in [`super::flow_cache`].
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 
 use proto::flow::Transport;
 use proto::query::Query;
@@ -120,9 +120,10 @@ pub fn records(model: &Model, only: Option<&str>) -> Output {
     Output::with_json(texts.join("\n"), table("flow_record", objects))
 }
 
-fn destinations(exporter: &FlowExporter) -> Vec<(Ipv4Addr, u16)> {
+fn destinations(exporter: &FlowExporter) -> Vec<String> {
     let port = exporter.collector_port();
-    exporter.destinations.iter().map(|(address, own)| (*address, own.unwrap_or(port))).collect()
+    let shown = |(address, own): &(IpAddr, Option<u16>)| SocketAddr::new(*address, own.unwrap_or(port)).to_string();
+    exporter.destinations.iter().map(shown).collect()
 }
 
 /// The exporters, with what the modules have sent.
@@ -130,7 +131,7 @@ pub fn exporters(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> O
     let mut texts = Vec::new();
     let mut objects = Vec::new();
     for (name, exporter) in model.exporters.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
-        let to: Vec<String> = destinations(exporter).iter().map(|(ip, port)| format!("{ip}:{port}")).collect();
+        let to = destinations(exporter);
         let version = version_word(exporter.format());
         let transport = match exporter.transport.unwrap_or(Transport::Udp) {
             Transport::Relay => "flow-relay".to_owned(),
