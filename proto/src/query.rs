@@ -97,6 +97,9 @@ pub enum Query {
     /// Reports what the flow cache has counted for a monitor, or for all, and has it count from zero.
     #[n(42)]
     ClearFlows(#[n(0)] Option<String>),
+    /// Counts of an exporter, or of all, begin at zero where they are shown.
+    #[n(43)]
+    ClearExporters(#[n(0)] Option<String>),
     /// What each port has received, and where the flow meter has counted it.
     #[n(15)]
     Reconcile,
@@ -110,6 +113,7 @@ impl Query {
             Query::Applied => Some(APPLIED),
             Query::Reconcile => Some(RECONCILE),
             Query::ClearFlows(_) => Some(CLEAR_FLOWS),
+            Query::ClearExporters(_) => Some(CLEAR_EXPORTERS),
             Query::CaptureBegin(_) | Query::CaptureRead(_) | Query::CaptureEnd(_) => Some(CAPTURE),
             Query::ExporterLevel(_) => Some(EXPORTER_LEVEL),
             Query::Trace(_) | Query::WatchBegin(_) | Query::WatchRead(_) | Query::WatchEnd(_) | Query::Watches => {
@@ -140,9 +144,11 @@ pub const RECONCILE: &str = "reconcile";
 pub const EXPORTER_LEVEL: &str = "exporter-level";
 /// The capability of an agent that reports what its flow cache has when it is told to.
 pub const CLEAR_FLOWS: &str = "clear-flows";
+/// The capability of an agent that answers [`Query::ClearExporters`].
+pub const CLEAR_EXPORTERS: &str = "clear-exporters";
 /// The capabilities of an agent of this version.
-pub const CAPABILITIES: [&str; 9] =
-    [SHOW, APPLIED, CAPTURE, WHY, STORE, STORE_STATE, RECONCILE, EXPORTER_LEVEL, CLEAR_FLOWS];
+pub const CAPABILITIES: [&str; 10] =
+    [SHOW, APPLIED, CAPTURE, WHY, STORE, STORE_STATE, RECONCILE, EXPORTER_LEVEL, CLEAR_FLOWS, CLEAR_EXPORTERS];
 
 /// Which flows are wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]

@@ -50,6 +50,10 @@ pub fn answer(switch: &mut Switch, query: &Query, now: Instant) -> Answer {
             Ok(Answer::Done)
         }
         Query::ClearFlows(name) => clear_flows(switch, name.as_deref()),
+        Query::ClearExporters(name) => {
+            switch.clear_exporters(name.as_deref());
+            Ok(Answer::Done)
+        }
         Query::Applied => Ok(Answer::Applied(applied(switch))),
         Query::Reconcile => reconciled(switch),
         Query::CaptureBegin(wanted) => Ok(begin_capture(switch, wanted, now)),
@@ -293,7 +297,7 @@ pub fn sessions(switch: &Switch) -> Vec<SessionRow> {
 }
 
 fn exporters(switch: &Switch) -> Answer {
-    Answer::Exporters(switch.exporter_rows(), cache(switch))
+    Answer::Exporters(switch.exporter_rows_since_cleared(), cache(switch))
 }
 
 /// State of the flow cache.

@@ -292,9 +292,19 @@ impl Switch {
         self.attachments.iter().map(Attachment::report).collect()
     }
 
-    /// Rows of `show flow exporter`.
+    /// What exporters have counted.
     pub fn exporter_rows(&self) -> Vec<ExporterRow> {
         self.exporter.rows()
+    }
+
+    /// Rows of `show flow exporter`: what was counted since `clear flow exporter`.
+    pub fn exporter_rows_since_cleared(&self) -> Vec<ExporterRow> {
+        self.exporter.rows_since_cleared()
+    }
+
+    /// `clear flow exporter`, of the one of that name, or of all.
+    pub fn clear_exporters(&mut self, name: Option<&str>) {
+        self.exporter.clear(name);
     }
 
     /// What the store of flows has counted; `None` when there is none.

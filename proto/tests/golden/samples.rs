@@ -77,7 +77,8 @@ pub fn vem_variant(message: &FromVem) -> &'static str {
     }
 }
 
-pub const VSM_VARIANTS: [&str; 32] = [
+pub const VSM_VARIANTS: [&str; 33] = [
+    "query-clear-exporters",
     "query-clear-flows",
     "query-stored",
     "query-store-state",
@@ -132,6 +133,7 @@ pub fn vsm_variant(message: &FromVsm) -> &'static str {
             Query::ClearAclCounters(_) => "query-clear-acl-counters",
             Query::ClearCounters(_) => "query-clear-counters",
             Query::ClearMacs { .. } => "query-clear-macs",
+            Query::ClearExporters(_) => "query-clear-exporters",
             Query::ClearFlows(_) => "query-clear-flows",
             Query::Show(_) => "query-show",
             Query::Applied => "query-applied",
@@ -442,6 +444,7 @@ fn queries() -> Vec<Query> {
         Query::ClearCounters(Some(IfName::Mgmt0)),
         Query::ClearMacs { vlan: Some(vlan(10)), mac: Some(mac(1)) },
         Query::ClearFlows(Some("m".to_owned())),
+        Query::ClearExporters(Some("e".to_owned())),
         Query::Show("show card".to_owned()),
         Query::Applied,
         Query::CaptureBegin(Wanted {

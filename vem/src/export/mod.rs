@@ -23,7 +23,8 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod aggregate;
-pub mod clock;
+mod cleared;
+mod clock;
 mod early;
 pub mod element;
 pub mod encoder;
@@ -56,6 +57,7 @@ use proto::report::ExporterRow;
 use vswitch::flow::record::{MonitorSet, Record};
 use vswitch::port::PortId;
 
+use cleared::Cleared;
 pub use clock::{Anchor, Moment};
 use early::Early;
 use plan::Plan;
@@ -171,7 +173,7 @@ pub fn start_with(
     let worker =
         Worker { records, anchor, plan: None, early, credentials, store: None, shared: shared_too, _ended: ended };
     let thread = thread::Builder::new().name("export".to_owned()).spawn(|| worker.run()).map_err(Error::Thread)?;
-    Ok(ExportHandle { shared, thread, end })
+    Ok(ExportHandle { shared, thread, end, cleared: Cleared::default() })
 }
 
 struct Shared {
@@ -200,6 +202,7 @@ pub struct ExportHandle {
     shared: Arc<Shared>,
     thread: JoinHandle<()>,
     end: Receiver<()>,
+    cleared: Cleared,
 }
 
 impl ExportHandle {
@@ -225,6 +228,17 @@ impl ExportHandle {
     /// A row for each destination, not older than the thread's last look at the ring.
     pub fn rows(&self) -> Vec<ExporterRow> {
         self.shared.rows.load().as_ref().clone()
+    }
+
+    /// The same, with what was counted since [`ExportHandle::clear`].
+    pub fn rows_since_cleared(&self) -> Vec<ExporterRow> {
+        self.cleared.since(self.rows())
+    }
+
+    /// Counts of the exporter of that name, or of all, begin at zero where they are shown.
+    pub fn clear(&mut self, name: Option<&str>) {
+        let rows = self.rows();
+        self.cleared.clear(rows, name);
     }
 
     /// What the store has counted; `None` when there is none.

@@ -49,6 +49,17 @@ pub fn commands() -> Vec<Command> {
                 clear(session, [Query::ClearFlows(name)])
             },
         ),
+        exec(
+            "clear flow exporter [<name:word>] [statistics]",
+            "Set the counters of exporters to zero",
+            WORDS,
+            |session, args| {
+                let model = session.handle.model();
+                let name = args.text("name").map(str::to_owned);
+                known(args, name.as_ref().is_some_and(|name| model.exporters.contains_key(name)), "Flow exporter")?;
+                clear(session, [Query::ClearExporters(name)])
+            },
+        ),
         exec("clear module <slot:num:3-66>", "Forget an absent module and free its slot", WORDS, |session, args| {
             let slot = args.number("slot").and_then(|slot| u8::try_from(slot).ok()).unwrap_or_default();
             session.handle.remove_module(slot).map_err(Error::Refused)?;
