@@ -89,6 +89,11 @@ impl Case {
         format!("{}, {} flow{}", self.what, groups.join(","), if self.flows == 1 { "" } else { "s" })
     }
 
+    /// It is one side of a ratio: what a feature costs.
+    pub fn is_compared(&self) -> bool {
+        self.flows == PLAIN.flows && self.rules == PLAIN.rules && !self.flood && !self.flapping
+    }
+
     fn vlan_id(&self) -> VlanId {
         if self.vlan { VlanId::new(10).unwrap_or(VlanId::DEFAULT) } else { VlanId::DEFAULT }
     }

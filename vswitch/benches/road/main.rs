@@ -13,6 +13,8 @@
 //!
 //! Runs are short and many, and a nanosecond is one of the thread's own time, so that on a machine that others use too some of them
 //! are not disturbed. Where there is a session its mirror is another thread: without a core for it, caches are what suffers.
+//! A machine may be disturbed for some seconds, which is longer than a row: rows that are compared with each other are measured in
+//! several rounds, in turn, and what is told in the end is of all of them.
 
 mod cases;
 mod stages;
@@ -56,6 +58,8 @@ static ALLOCATOR: Counting = Counting;
 const RUNS: usize = 101;
 /// Turns of a run, one batch each.
 const TURNS: usize = 300;
+/// Rounds of the rows that are compared.
+const ROUNDS: usize = 8;
 /// No further run of a row begins after this time.
 const ROW_MAX: Duration = Duration::from_secs(4);
 
@@ -172,6 +176,14 @@ struct Row {
 }
 
 impl Row {
+    /// Takes the runs of another round in.
+    fn merge(&mut self, other: Row) {
+        self.switch.0.extend(other.switch.0);
+        self.bare.0.extend(other.bare.0);
+        self.allocations = self.allocations.max(other.allocations);
+        self.lost = self.lost.max(other.lost);
+    }
+
     fn print(&self, first: f64) {
         let (best, median, bare) = (self.switch.at(0.0), self.switch.at(0.5), self.bare.at(0.0));
         let figures = [best, median, bare, best - bare, 1000.0 / best].map(|x| format!("{x:>9.1}")).concat();
@@ -291,11 +303,25 @@ fn main() {
         row.print(first);
         rows.push(row);
     };
-    for case in CASES.iter().filter(|case| wanted.has(&case.name())) {
+    let cases = || CASES.iter().filter(|case| wanted.has(&case.name()));
+    for case in cases() {
         show(measure(case, &wanted));
     }
     for (stage, flows) in stages::ROWS.iter().filter(|(stage, flows)| wanted.has(&stages::name(*stage, *flows))) {
         show(measure_stage(*stage, *flows, &wanted));
+    }
+    for _ in 1..ROUNDS {
+        for case in cases().filter(|case| case.is_compared()) {
+            if let Some(row) = rows.iter_mut().find(|row| row.name == case.name()) {
+                row.merge(measure(case, &wanted));
+            }
+        }
+    }
+    let first = rows.first().map_or(1.0, |row| row.switch.at(0.5));
+    let compared: Vec<String> = cases().filter(|case| case.is_compared()).map(Case::name).collect();
+    if !compared.is_empty() {
+        println!("Of {ROUNDS} rounds:");
+        rows.iter().filter(|row| compared.contains(&row.name)).for_each(|row| row.print(first));
     }
     if let Some(file) = &wanted.json {
         let rows: Vec<String> = rows.iter().map(Row::json).collect();
