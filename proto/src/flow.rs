@@ -177,9 +177,32 @@ pub enum Field {
     /// `collect observation point`
     #[n(39)]
     ObservationPoint,
+    /// `collect ipv4 ttl minimum`, `collect ipv6 hop-limit minimum`
+    #[n(40)]
+    TtlMinimum,
+    /// `collect ipv4 ttl maximum`, `collect ipv6 hop-limit maximum`
+    #[n(41)]
+    TtlMaximum,
+    /// `collect ipv4 total-length minimum`, `collect ipv6 length total minimum`
+    #[n(42)]
+    LengthMinimum,
+    /// `collect ipv4 total-length maximum`, `collect ipv6 length total maximum`
+    #[n(43)]
+    LengthMaximum,
+    /// `collect ipv6 flow-label`
+    #[n(44)]
+    FlowLabel,
 }
 
 impl Field {
+    /// It has to be read of each packet.
+    pub fn is_of_packets(self) -> bool {
+        matches!(
+            self,
+            Field::TtlMinimum | Field::TtlMaximum | Field::LengthMinimum | Field::LengthMaximum | Field::FlowLabel
+        )
+    }
+
     /// A `match` line: flows that differ in it have different records.
     pub fn is_matched(self) -> bool {
         matches!(

@@ -241,14 +241,24 @@ fn monitor_config(host: &HostConfig, name: Option<&str>) -> MonitorConfig {
     MonitorConfig { active: Duration::from_secs(active.into()), inactive: Duration::from_secs(inactive.into()) }
 }
 
+/// The record of the monitor asks for what has to be read of each packet.
+fn is_detailed(host: &HostConfig, name: Option<&str>) -> bool {
+    let monitor = host.monitors.iter().find(|monitor| Some(monitor.name.as_str()) == name);
+    let record =
+        monitor.and_then(|monitor| host.records.iter().find(|record| Some(&record.name) == monitor.record.as_ref()));
+    record.is_some_and(|record| record.fields.iter().any(|field| field.is_of_packets()))
+}
+
 fn selecting(host: &HostConfig, name: Option<&str>) -> Result<Selecting, Error> {
     let meter = host.meters.iter().flatten().find(|meter| Some(meter.monitor.as_str()) == name);
-    let Some(meter) = meter else { return Ok(Selecting::default()) };
+    let detailed = is_detailed(host, name);
+    let Some(meter) = meter else { return Ok(Selecting { detailed, ..Selecting::default() }) };
     let list = meter.filter.as_ref().and_then(|filter| host.acls.iter().position(|acl| acl.name == *filter));
     let program = meter.filter_bpf.as_ref().map(sessions::program).transpose();
     Ok(Selecting {
         filter: list.map(Filter::Acl),
         program: program.map_err(|why| Error::Program(meter.monitor.clone(), why))?,
+        detailed,
         elsewhere: meter.elsewhere.clone(),
         entries: meter.entries.unwrap_or(0) as usize,
     })

@@ -53,6 +53,7 @@ fn records() -> Vec<Record> {
         outcome: Outcome::Forwarded(PortId(5)),
         end: EndReason::EndDetected,
         sampling: Default::default(),
+        detail: Default::default(),
         again: false,
         monitors_in: 1,
         monitors_out: 0,

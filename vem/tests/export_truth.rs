@@ -12,8 +12,8 @@ mod export_judges;
 mod frames;
 mod truth;
 
-use export_judges::judges;
-use proto::flow::{Sampling, Version};
+use export_judges::{judges, tshark};
+use proto::flow::{Field, Sampling, Version};
 use truth::crowd::Crowd;
 use truth::generate::{Generated, Generator};
 use truth::{Family, Sums, total};
@@ -67,13 +67,63 @@ fn of_a_random_sample_judges_make_about_all() {
     }
 }
 
+/// Least and most time to live and length, and the first flow label, of every flow: as generated, whether all its packets are
+/// counted or some. They are summed up and sent at the end, so they are no more than sockets take at once.
+#[test]
+fn least_and_most_of_every_flow_are_those_of_its_packets() {
+    if !judges() {
+        return;
+    }
+    use Field::*;
+    let keys =
+        [SourceAddress, DestinationAddress, Protocol, Tos, SourcePort, DestinationPort, Vlan, SourceMac, Ethertype];
+    let counters = [Bytes, Packets, First, Last, TtlMinimum, TtlMaximum, LengthMinimum, LengthMaximum, FlowLabel];
+    let versions = [Version::V9, Version::Ipfix];
+    for every in [[1, 1], [3, 2]] {
+        let mut crowd = Crowd::start(&versions);
+        let sampling = every.map(|every| Sampling::new(false, every).unwrap_or_default());
+        crowd.sample(&sampling);
+        crowd.ask_for(&[&keys[..], &counters].concat());
+        let generated = Generator::new(packets().min(40_000) / 10, sampling).detailed().run(&mut crowd);
+        let mut expected = generated.details;
+        expected.sort_unstable();
+        let count = |family| expected.iter().filter(|detail| detail.key.0 == family).count();
+        assert!(count(Family::Ipv4) > 20 && count(Family::Ipv6) > 20);
+        for (version, mut heard) in versions.into_iter().zip(crowd.stop()) {
+            heard.details.sort_unstable();
+            assert_eq!(heard.details, expected, "{version:?}");
+            // And as tshark reads them, in the order of the records.
+            let fields = ["ttl_min", "ttl_max", "length_min", "length_max"].map(|field| format!("cflow.{field}"));
+            let fields = fields.iter().flat_map(|field| ["-e", field]);
+            let text = tshark(
+                &heard.datagrams,
+                &["-Y", "cflow", "-T", "fields"].into_iter().chain(fields).collect::<Vec<_>>(),
+            );
+            let mut read = Vec::new();
+            for line in text.lines() {
+                let columns = line.split('\t').map(|column| {
+                    column.split(',').filter_map(|number| number.parse::<u16>().ok()).collect::<Vec<_>>()
+                });
+                let columns: Vec<_> = columns.collect();
+                read.extend((0..columns[0].len()).map(|at| [0, 1, 2, 3].map(|column| columns[column][at])));
+            }
+            read.sort_unstable();
+            let mut numbers: Vec<_> =
+                expected.iter().map(|d| [d.ttl[0].into(), d.ttl[1].into(), d.lengths[0], d.lengths[1]]).collect();
+            numbers.sort_unstable();
+            assert_eq!(read, numbers, "{version:?}: tshark");
+            heard.check();
+        }
+    }
+}
+
 /// Every so many-th packet is counted.
 fn judge(packets: usize, every: [u16; 2]) {
     let versions = Version::ALL;
     let mut crowd = Crowd::start(&versions);
     let sampling = every.map(|every| Sampling::new(false, every).unwrap_or_default());
     crowd.sample(&sampling);
-    let Generated { truth, counted, packets, flows } = Generator::new(packets, sampling).run(&mut crowd);
+    let Generated { truth, counted, packets, flows, .. } = Generator::new(packets, sampling).run(&mut crowd);
     assert!(packets - total(&truth).1 < 10, "what is not said is less than a packet stands for, at each port");
     let heard = crowd.stop();
     for (version, heard) in versions.into_iter().zip(heard) {

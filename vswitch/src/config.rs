@@ -100,6 +100,8 @@ pub struct Selecting {
     /// Packets that this program matches; all without one. It is asked for every packet, and sees it without its outer tag; a
     /// super-frame is one.
     pub program: Option<Arc<Program>>,
+    /// Of each packet time to live, length and flow label are read.
+    pub detailed: bool,
     /// Sources of frames that are counted on another host and not again here, when they come by an uplink.
     pub elsewhere: Vec<MacAddr>,
     /// Most flows of it in the cache, all workers together; 0 for as many as fit.

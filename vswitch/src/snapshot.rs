@@ -121,7 +121,7 @@ pub struct Snapshot {
     pub quotas: Vec<usize>,
     /// Those that do not count every flow.
     selective: MonitorSet,
-    /// Those that look for something in each packet.
+    /// Those that look at each packet.
     programmed: MonitorSet,
     /// How packets are sampled somewhere, in rising order.
     samplings: Vec<Sampling>,
@@ -188,7 +188,7 @@ impl Snapshot {
         for (index, selecting) in config.selecting.iter().enumerate() {
             let selection = Selection::compile(index, selecting, &lists)?;
             snapshot.selective |= MonitorSet::from(selection.is_selective()) << index;
-            snapshot.programmed |= MonitorSet::from(selection.program().is_some()) << index;
+            snapshot.programmed |= MonitorSet::from(selection.looks_at_packets()) << index;
             snapshot.selections.push(selection);
         }
         for port in &config.ports {
@@ -435,6 +435,12 @@ impl Snapshot {
     #[inline]
     pub fn program(&self, index: usize) -> Option<&Program> {
         self.selections.get(index).and_then(Selection::program)
+    }
+
+    /// Monitor `index` reads a [`Detail`](crate::flow::detail::Detail) of each packet.
+    #[inline]
+    pub fn is_detailed(&self, index: usize) -> bool {
+        self.selections.get(index).is_some_and(Selection::is_detailed)
     }
 
     /// How packets are sampled at port `id`, way 0 where they enter and 1 where they leave.

@@ -6,13 +6,14 @@ mod net;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use net::frames::{arp, ethernet, ipv4, tcp, tso4, udp4};
+use net::frames::{arp, ethernet, ipv4, ipv6, tcp, tso4, udp, udp4};
 use net::{Net, SMALL, access, config, mac, monitor, trunk};
 use proto::addr::MacAddr;
 use proto::flow::Sampling;
 use vswitch::account::classes::{Amount, Class};
 use vswitch::config::Selecting;
 use vswitch::control::{FlowFilter, Reconciled};
+use vswitch::flow::detail::Detail;
 use vswitch::flow::key::FlowKey;
 use vswitch::flow::record::Record;
 use vswitch::frame::vnet::VnetHdr;
@@ -308,4 +309,100 @@ fn nothing_is_touched_where_nothing_is_sampled() {
     assert!(records.iter().all(|r| r.sampling == Sampling::NONE && r.monitors_in == 1 && r.monitors_out == 2));
     let keys: Vec<FlowKey> = records.iter().map(|r| r.key).collect();
     assert_eq!(keys.len(), 100);
+}
+
+/// Time to live, length and flow label of every packet of every flow, and of those alone that a sampler picks.
+#[test]
+fn least_and_most_are_those_of_the_packets_that_are_counted() {
+    for every in [1, 3] {
+        let mut net = net(SMALL);
+        net.config.selecting = vec![Selecting { detailed: true, ..Selecting::default() }];
+        net.port(1).sampling[0] = Sampling::new(false, every).unwrap_or_default();
+        net.publish();
+        // By EtherType and destination port: label of the first, then lengths and times to live of all.
+        let mut wanted = BTreeMap::<(u16, u16), (u32, Vec<u64>, Vec<u8>)>::new();
+        let mut passed = 0;
+        for n in 0..1500u32 {
+            let (ttl, label, flow) = ((n * 37 % 251) as u8, n * 7919 % (1 << 20), (n % 11) as u16);
+            let (mut frame, vnet, lengths, at);
+            let payload = (n as usize * 613) % 1200;
+            match n % 5 {
+                0 => {
+                    let (whole, said, packets) = draw(n / 5 * 7);
+                    let octets = packets.iter().map(|[octets, _]| *octets).collect::<Vec<_>>();
+                    (frame, vnet, lengths, at) = (whole, said, octets, 14 + 8);
+                }
+                1 | 2 => {
+                    let packet = ipv6(1, 2, 17, &udp(9, flow, &vec![0; payload]));
+                    frame = ethernet(mac(2), mac(1), &[], 0x86dd, &packet);
+                    frame[15..18].copy_from_slice(&label.to_be_bytes()[1..]);
+                    (vnet, lengths, at) = (VnetHdr::PLAIN, vec![packet.len() as u64], 14 + 7);
+                }
+                _ => {
+                    frame = udp4(mac(2), mac(1), flow, payload);
+                    (vnet, lengths, at) = (VnetHdr::PLAIN, vec![frame.len() as u64 - 14], 14 + 8);
+                    // Padding is no part of the packet.
+                    frame.resize(frame.len().max(60), 0xff);
+                }
+            }
+            frame[at] = ttl;
+            let transport = if at == 14 + 7 { 54 } else { 34 };
+            let port = u16::from_be_bytes([frame[transport + 2], frame[transport + 3]]);
+            let key = (u16::from_be_bytes([frame[12], frame[13]]), port);
+            for length in lengths {
+                passed += 1;
+                if passed % u32::from(every) == 0 {
+                    let first = if at == 14 + 7 { label } else { 0 };
+                    let (_, lengths, ttls) = wanted.entry(key).or_insert((first, vec![], vec![]));
+                    lengths.push(length);
+                    ttls.push(ttl);
+                }
+            }
+            net.send_vnet(1, &frame, vnet);
+            net.turn();
+            net.recv_all();
+        }
+        net.after(60_000);
+        let records = net.records();
+        let mut found = BTreeMap::new();
+        for r in by(&records, 1) {
+            assert!(found.insert((r.key.ethertype, r.key.dst_port), (r.packets, r.detail)).is_none(), "{r:?}");
+        }
+        assert_eq!(found.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>());
+        for (key, (label, lengths, ttls)) in wanted {
+            let [shortest, longest] = [lengths.iter().min(), lengths.iter().max()].map(|l| *l.unwrap() as u16);
+            let (ttl_least, ttl_most) = (*ttls.iter().min().unwrap(), *ttls.iter().max().unwrap());
+            let detail = Detail { label, shortest, longest, ttl_least, ttl_most };
+            assert_eq!(found[&key], (lengths.len() as u64, detail), "{key:?}");
+        }
+        // The other monitor does not ask for it.
+        assert!(by(&records, 2).count() > 0 && by(&records, 2).all(|r| !r.detail.is_some()));
+        reconcile(&mut net);
+    }
+}
+
+/// The record of a monitor is changed while its flows go on: what is said of a report is of all its packets, or nothing is.
+#[test]
+fn a_report_says_least_and_most_of_all_its_packets_or_nothing() {
+    let mut net = net(SMALL);
+    let send = |net: &mut Net, ttl: u8| {
+        let mut frame = udp4(mac(2), mac(1), 9, 20);
+        frame[22] = ttl;
+        net.through(1, &frame);
+    };
+    for detailed in [false, true, false] {
+        net.config.selecting = vec![Selecting {
+            detailed,
+            program: Some(Arc::new(Program::new(&[Insn { code: 6, jt: 0, jf: 0, k: 1 }]).unwrap())),
+            ..Selecting::default()
+        }];
+        net.publish();
+        let first = if detailed { 10 } else { 1 };
+        (first..first + 3).for_each(|ttl| send(&mut net, ttl));
+    }
+    net.after(60_000);
+    let records = net.records();
+    let said: Vec<_> = by(&records, 1).map(|r| (r.packets, r.detail.ttl_least, r.detail.ttl_most)).collect();
+    assert_eq!(said, [(3, 0, 0), (3, 10, 12), (3, 0, 0)]);
+    reconcile(&mut net);
 }

@@ -625,6 +625,13 @@ fn flow_formats() -> HostConfig {
     }
 }
 
+/// Records of what has to be read of each packet.
+fn flow_of_packets() -> HostConfig {
+    use Field::*;
+    let fields = vec![TtlMinimum, TtlMaximum, LengthMinimum, LengthMaximum, FlowLabel];
+    HostConfig { records: vec![Record { name: "r".to_owned(), fields }], ..HostConfig::default() }
+}
+
 /// Configurations travel inside a prepare as octets, and lie on the disks of the hosts.
 pub fn configs() -> Vec<(String, HostConfig)> {
     let source = |what| SessionSource { what, rx: true, tx: false };
@@ -787,6 +794,7 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         ("config-meters-bounded".to_owned(), bounded),
         ("config-flow-formats".to_owned(), flow_formats()),
         ("config-exporter-ipv6".to_owned(), HostConfig { exporters: vec![exporter6()], ..HostConfig::default() }),
+        ("config-flow-of-packets".to_owned(), flow_of_packets()),
         ("config-session-erspan".to_owned(), HostConfig { sessions: erspan, ..HostConfig::default() }),
         ("config-sensor".to_owned(), HostConfig { profiles: vec![sensor], ..HostConfig::default() }),
         ("config-monitor-in".to_owned(), HostConfig { profiles: vec![tap], ..HostConfig::default() }),

@@ -64,6 +64,11 @@ pub enum Value {
     AbsoluteFirst,
     AbsoluteLast,
     ObservationPoint,
+    TtlMinimum,
+    TtlMaximum,
+    LengthMinimum,
+    LengthMaximum,
+    FlowLabel,
     BiflowDirection,
     Sampler,
     Padding,
@@ -182,6 +187,11 @@ pub fn element(value: Value, version: Version, family: Family) -> Option<Element
         Value::AbsoluteFirst => (152, 8),
         Value::AbsoluteLast => (153, 8),
         Value::ObservationPoint => (138, 8),
+        Value::TtlMinimum if ip => (52, 1),
+        Value::TtlMaximum if ip => (53, 1),
+        Value::LengthMinimum if ip => (25, 2),
+        Value::LengthMaximum if ip => (26, 2),
+        Value::FlowLabel if family == Family::Ipv6 => (31, if ipfix { 4 } else { 3 }),
         Value::BiflowDirection if ipfix => (239, 1),
         // The length that is registered: nfacctd reads no other.
         Value::Sampler if ipfix => (302, 8),
@@ -197,7 +207,7 @@ fn icmp(value: Value, family: Family) -> u16 {
 }
 
 /// What is told of the other direction of a conversation, where the record tells it of this one.
-const REVERSED: [Value; 12] = [
+const REVERSED: [Value; 17] = [
     Value::Octets,
     Value::Packets,
     Value::LinkOctets,
@@ -210,6 +220,11 @@ const REVERSED: [Value; 12] = [
     Value::DroppedPackets,
     Value::AbsoluteFirst,
     Value::AbsoluteLast,
+    Value::TtlMinimum,
+    Value::TtlMaximum,
+    Value::LengthMinimum,
+    Value::LengthMaximum,
+    Value::FlowLabel,
 ];
 
 /// `elements` for a conversation: the initiator's direction as ever, the other one's counters behind.
@@ -267,5 +282,10 @@ pub fn value_of(field: Field) -> Value {
         Field::AbsoluteLast => Value::AbsoluteLast,
         Field::Duration => Value::Duration,
         Field::ObservationPoint => Value::ObservationPoint,
+        Field::TtlMinimum => Value::TtlMinimum,
+        Field::TtlMaximum => Value::TtlMaximum,
+        Field::LengthMinimum => Value::LengthMinimum,
+        Field::LengthMaximum => Value::LengthMaximum,
+        Field::FlowLabel => Value::FlowLabel,
     }
 }

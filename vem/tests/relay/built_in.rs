@@ -27,6 +27,7 @@ fn record(port: u16) -> Record {
         outcome: Outcome::Flooded,
         end: EndReason::Idle,
         sampling: Default::default(),
+        detail: Default::default(),
         again: false,
         monitors_in: 1,
         monitors_out: 0,

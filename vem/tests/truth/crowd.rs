@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use proto::flow::{Destination, Exporter, Monitor, Sampler, Sampling, Version};
+use proto::flow::{Destination, Exporter, Field, Monitor, Sampler, Sampling, Version};
 use vem::export::{self, Anchor, Config, ExportHandle, Interface};
 use vswitch::flow::record::Record;
 use vswitch::port::PortId;
 
-use super::{Family, Sums, add, parser};
+use super::{Detail, Family, Sums, add, parser};
 use crate::export_judges::{Nfacctd, Nfcapd, Stored, drops, queued, tshark, wait_for};
 
 /// The moments of the worker are this long ago.
@@ -37,6 +37,8 @@ struct Tap {
 /// What the judges of a version heard.
 pub struct Heard {
     pub sums: Vec<(&'static str, Sums)>,
+    /// Flows of IP with what was read of each packet, as netflow_parser reads them.
+    pub details: Vec<Detail>,
     pub not_exportable: u64,
     pub datagrams: Vec<Vec<u8>>,
     stored: Stored,
@@ -49,6 +51,8 @@ pub struct Crowd {
     seats: Vec<Seat>,
     /// How packets are sampled for the monitor.
     samplings: BTreeSet<Sampling>,
+    /// The monitor's record, if it has one.
+    record: Option<proto::flow::Record>,
     handle: Option<ExportHandle>,
 }
 
@@ -93,12 +97,23 @@ impl Crowd {
             tap: Tap::start(),
         };
         let samplings = BTreeSet::from([Sampling::NONE]);
-        Crowd { versions: versions.to_vec(), seats: versions.iter().map(seat).collect(), samplings, handle: None }
+        Crowd {
+            versions: versions.to_vec(),
+            seats: versions.iter().map(seat).collect(),
+            samplings,
+            record: None,
+            handle: None,
+        }
     }
 
     /// The monitor is sampled so.
     pub fn sample(&mut self, samplings: &[Sampling]) {
         self.samplings = samplings.iter().copied().collect();
+    }
+
+    /// The monitor has a record with these fields.
+    pub fn ask_for(&mut self, fields: &[Field]) {
+        self.record = Some(proto::flow::Record { name: "r".into(), fields: fields.to_vec() });
     }
 
     /// Starts the export of what comes out of `records`.
@@ -144,12 +159,13 @@ impl Crowd {
             exporters,
             monitors: vec![Monitor {
                 name: "m".into(),
-                record: None,
+                record: self.record.as_ref().map(|record| record.name.clone()),
                 exporters: names,
                 active_s: 1800,
                 inactive_s: 15,
                 ..Monitor::default()
             }],
+            records: self.record.iter().cloned().collect(),
             interfaces: (1..5).map(interface).collect(),
             ..Config::default()
         }
@@ -158,6 +174,8 @@ impl Crowd {
     /// Waits until the exporter has sent about as many flows as were reported, and the judges have read them.
     pub fn wait_for(&self, reported: u64) {
         let handle = self.handle.as_ref().unwrap();
+        // What is summed up is sent at the end.
+        let reported = if self.record.is_some() { 0 } else { reported };
         wait_for("the exporter's turn", || {
             let rows = handle.rows();
             // What waits for a full datagram, for each template.
@@ -194,10 +212,13 @@ impl Seat {
     fn stop(self, not_exportable: u64) -> Heard {
         let datagrams = self.tap.stop();
         let stored = self.nfcapd.stop();
+        let mut details = Vec::new();
         let mut sums = vec![("nfdump", by_nfdump(&stored))];
         // netflow_parser does not know version 1.
         if self.version != Version::V1 {
-            sums.push(("netflow_parser", parser::sums(&datagrams)));
+            let (read, found) = parser::read(&datagrams);
+            sums.push(("netflow_parser", read));
+            details = found;
         }
         let mut nfacctd_log = String::new();
         if let Some(nfacctd) = self.nfacctd {
@@ -205,7 +226,7 @@ impl Seat {
             sums.push(("nfacctd", by_nfacctd(&said)));
             nfacctd_log = log;
         }
-        Heard { sums, not_exportable, datagrams, stored, nfacctd_log }
+        Heard { sums, details, not_exportable, datagrams, stored, nfacctd_log }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto::addr::{MacAddr, VlanId};
 use proto::flow::Sampling;
 use proto::vlan::PortMode;
-use vswitch::config::{Config, MonitorConfig, PortConfig, StaticMac};
+use vswitch::config::{Config, MonitorConfig, PortConfig, Selecting, StaticMac};
 use vswitch::control::Control;
 use vswitch::frame::vnet::{self, VnetHdr};
 use vswitch::port::memory::{self, MemoryEnd};
@@ -16,7 +16,7 @@ use vswitch::time::Instant;
 use vswitch::worker::{Limits, Worker, switch};
 
 use super::crowd::Crowd;
-use super::{Family, Sums, add};
+use super::{Detail, Family, Sums, add};
 use crate::frames::{arp, ethernet, icmp, ipv4, ipv6, tcp, udp};
 
 /// Packets of a flow, about.
@@ -38,18 +38,23 @@ pub struct Generated {
     pub truth: Sums,
     /// Of what was sampled.
     pub counted: Sums,
+    /// Of each flow of IP what is counted.
+    pub details: Vec<Detail>,
     pub packets: u64,
     pub flows: u64,
 }
 
 /// A switch between memory ports: an access port and a trunk that are metered, and a port behind each.
 pub struct Generator {
+    config: Config,
     worker: Worker,
     control: Control,
     ends: BTreeMap<u16, MemoryEnd>,
     packets: usize,
     truth: Sums,
     counted: Sums,
+    /// By flow and part.
+    details: BTreeMap<(usize, u8), Detail>,
     /// How packets are sampled at the access port and at the trunk, every so many-th if at all.
     sampling: [Sampling; 2],
     /// Packets that passed there.
@@ -70,6 +75,9 @@ struct Packet {
     octets: u64,
     /// Of each packet but the last.
     each: u64,
+    /// Time to live, and flow label of IPv6.
+    ttl: u8,
+    label: u32,
     frame: Vec<u8>,
     vnet: VnetHdr,
 }
@@ -93,6 +101,14 @@ fn port(id: u16, mode: PortMode, flow_in: Option<usize>, sampling: Sampling) -> 
 }
 
 impl Generator {
+    /// Of each packet what a record may ask for is read.
+    pub fn detailed(mut self) -> Self {
+        self.config.version += 1;
+        self.config.selecting = vec![Selecting { detailed: true, ..Selecting::default() }];
+        self.worker.publish(Snapshot::build(&self.config).unwrap());
+        self
+    }
+
     /// Its truth is of the packets that are sampled; of all where that is random.
     pub fn new(packets: usize, sampling: [Sampling; 2]) -> Self {
         let flows = 2 * packets.div_ceil(PER_FLOW) + 1000;
@@ -126,12 +142,14 @@ impl Generator {
         let records = Some(records);
         let (truth, counted) = (Sums::new(), Sums::new());
         Generator {
+            config,
             worker,
             control,
             ends,
             packets,
             truth,
             counted,
+            details: BTreeMap::new(),
             sampling,
             passed: [0; 2],
             sent: 0,
@@ -151,10 +169,16 @@ impl Generator {
             for _ in 0..64 {
                 let flow = number % count;
                 // The last one may be cut into more than are left.
-                let packet = packet(flow, number / count, number);
+                let packet = packet(flow, number / count, number).with_detail(number);
                 let tagged = packet.frame[12..14] == [0x81, 0];
-                let (packets, octets) = self.picked(&packet, tagged.into());
+                let lengths = self.picked(&packet, tagged.into());
+                let (packets, octets) = (lengths.len() as u64, lengths.iter().sum::<u64>());
                 if packets > 0 {
+                    if packet.key.0 != Family::Link {
+                        let new = Detail::new(packet.key, packet.label);
+                        let detail = self.details.entry((flow, packet.part)).or_insert(new);
+                        detail.add(packet.ttl, &lengths);
+                    }
                     let first = seen[flow] & packet.part == 0;
                     seen[flow] |= packet.part;
                     let every = self.every(tagged.into());
@@ -171,7 +195,13 @@ impl Generator {
         self.expire(crowd);
         let flows = super::total(&self.truth).0;
         assert_eq!(self.control.cache_stats().unmetered, 0);
-        Generated { truth: self.truth, counted: self.counted, packets: self.sent, flows }
+        Generated {
+            truth: self.truth,
+            counted: self.counted,
+            details: self.details.into_values().collect(),
+            packets: self.sent,
+            flows,
+        }
     }
 
     fn every(&self, port: usize) -> u64 {
@@ -179,15 +209,14 @@ impl Generator {
         if sampling.is_random() { 1 } else { sampling.out_of().into() }
     }
 
-    /// Packets and octets that are counted of what comes by the port: of those that a frame is cut into, the last is shorter.
-    fn picked(&mut self, packet: &Packet, port: usize) -> (u64, u64) {
+    /// Octets of the packets that are counted of what comes by the port: of those that a frame is cut into, the last is shorter.
+    fn picked(&mut self, packet: &Packet, port: usize) -> Vec<u64> {
         let every = self.every(port);
         let before = self.passed[port];
         self.passed[port] += packet.packets;
-        let picks: Vec<u64> = (1..=packet.packets).filter(|n| (before + n).is_multiple_of(every)).collect();
+        let picks = (1..=packet.packets).filter(|n| (before + n).is_multiple_of(every));
         let last = packet.octets - (packet.packets - 1) * packet.each;
-        let octets = picks.iter().map(|n| if *n == packet.packets { last } else { packet.each });
-        (picks.len() as u64, octets.sum())
+        picks.map(|n| if n == packet.packets { last } else { packet.each }).collect()
     }
 
     fn turn(&mut self, now: Instant) {
@@ -218,6 +247,24 @@ impl Generator {
     }
 }
 
+impl Packet {
+    /// With a time to live, or hop limit, and a flow label of its own.
+    fn with_detail(mut self, number: usize) -> Self {
+        self.ttl = (number * 53 % 256) as u8;
+        let at = if self.frame[12..14] == [0x81, 0] { 18 } else { 14 };
+        match self.key.0 {
+            Family::Ipv4 => self.frame[at + 8] = self.ttl,
+            Family::Ipv6 => {
+                self.label = (number * 7919 % (1 << 20)) as u32;
+                self.frame[at + 1..at + 4].copy_from_slice(&self.label.to_be_bytes()[1..]);
+                self.frame[at + 7] = self.ttl;
+            }
+            Family::Link => {}
+        }
+        self
+    }
+}
+
 /// The `turn`-th packet of flow `flow`, of `number` in all.
 fn packet(flow: usize, turn: usize, number: usize) -> Packet {
     let host = (flow >> 4) as u32;
@@ -231,6 +278,8 @@ fn packet(flow: usize, turn: usize, number: usize) -> Packet {
         packets: 1,
         octets: payload.len() as u64,
         each: 0,
+        ttl: 0,
+        label: 0,
         frame: ethernet(SINK, STATION, tags, ethertype, &payload),
         vnet: VnetHdr::PLAIN,
     };
@@ -277,7 +326,17 @@ fn link(flow: usize, host: u32, src: [u8; 4], dst: [u8; 4]) -> Packet {
     };
     let frame = ethernet(SINK, source, &[], ethertype, &payload);
     let octets = frame.len() as u64;
-    Packet { key: (Family::Link, 0), part: 1, packets: 1, octets, each: 0, frame, vnet: VnetHdr::PLAIN }
+    Packet {
+        key: (Family::Link, 0),
+        part: 1,
+        packets: 1,
+        octets,
+        each: 0,
+        ttl: 0,
+        label: 0,
+        frame,
+        vnet: VnetHdr::PLAIN,
+    }
 }
 
 /// A TCP packet that is longer than its segments shall be; each has the headers of both again.
@@ -299,6 +358,8 @@ fn super_frame(packet: Vec<u8>, header: usize) -> Packet {
         packets: segments as u64,
         octets: (payload + segments * (header + 20)) as u64,
         each: (GSO + header + 20) as u64,
+        ttl: 0,
+        label: 0,
         frame: ethernet(SINK, STATION, &[], ethertype, &packet),
         vnet,
     }

@@ -5,18 +5,24 @@ use netflow_parser::variable_versions::ipfix::{self, lookup::IPFixField};
 use netflow_parser::variable_versions::v9;
 use netflow_parser::{NetflowPacket, NetflowParser};
 
-use super::{Family, Sums, add};
+use super::{Detail, Family, Sums, add};
 
 const OCTETS: u16 = 1;
 const PACKETS: u16 = 2;
 const PROTOCOL: u16 = 4;
 const IPV4: u16 = 8;
 const IPV6: u16 = 27;
+const LENGTHS: [u16; 2] = [25, 26];
+const LABEL: u16 = 31;
+const TTL: [u16; 2] = [52, 53];
 
-/// The sums of its flow records.
-pub fn sums(datagrams: &[Vec<u8>]) -> Sums {
+/// What it reads.
+type Read = (Sums, Vec<Detail>);
+
+/// The sums of its flow records, and those of IP that have what is read of each packet.
+pub fn read(datagrams: &[Vec<u8>]) -> Read {
     let mut parser = NetflowParser::default();
-    let mut sums = Sums::new();
+    let mut sums = Read::default();
     for datagram in datagrams {
         let result = parser.parse_bytes(datagram);
         assert!(result.error.is_none(), "{:?}", result.error);
@@ -25,15 +31,15 @@ pub fn sums(datagrams: &[Vec<u8>]) -> Sums {
     sums
 }
 
-fn packet_sums(packet: &NetflowPacket, sums: &mut Sums) {
+fn packet_sums(packet: &NetflowPacket, sums: &mut Read) {
     match packet {
         NetflowPacket::V5(v5) => v5.flowsets.iter().for_each(|record| {
             let counts = (1, record.d_pkts.into(), record.d_octets.into());
-            add(sums, (Family::Ipv4, record.protocol_number), counts);
+            add(&mut sums.0, (Family::Ipv4, record.protocol_number), counts);
         }),
         NetflowPacket::V7(v7) => v7.flowsets.iter().for_each(|record| {
             let counts = (1, record.d_pkts.into(), record.d_octets.into());
-            add(sums, (Family::Ipv4, record.protocol_number), counts);
+            add(&mut sums.0, (Family::Ipv4, record.protocol_number), counts);
         }),
         NetflowPacket::V9(v9) => v9.flowsets.iter().for_each(|set| match &set.body {
             v9::FlowSetBody::Data(data) => data.fields.iter().for_each(|record| {
@@ -58,7 +64,7 @@ fn packet_sums(packet: &NetflowPacket, sums: &mut Sums) {
     }
 }
 
-fn flow<'a>(of: impl Fn(u16) -> Option<&'a FieldValue>, sums: &mut Sums) {
+fn flow<'a>(of: impl Fn(u16) -> Option<&'a FieldValue>, sums: &mut Read) {
     let number = |id| of(id).and_then(FieldValue::as_u64).unwrap_or_else(|| panic!("no field {id}"));
     let family = match () {
         () if of(IPV4).is_some() => Family::Ipv4,
@@ -69,5 +75,11 @@ fn flow<'a>(of: impl Fn(u16) -> Option<&'a FieldValue>, sums: &mut Sums) {
         FieldValue::ProtocolType(protocol) => u8::from(*protocol),
         other => other.as_u64().unwrap() as u8,
     });
-    add(sums, (family, protocol), (1, number(PACKETS), number(OCTETS)));
+    let (key, packets, octets) = ((family, protocol), number(PACKETS), number(OCTETS));
+    add(&mut sums.0, key, (1, packets, octets));
+    if of(TTL[0]).is_some() {
+        let label = if family == Family::Ipv6 { number(LABEL) as u32 } else { 0 };
+        let (ttl, lengths) = (TTL.map(|id| number(id) as u8), LENGTHS.map(|id| number(id) as u16));
+        sums.1.push(Detail { key, packets, octets, ttl, lengths, label });
+    }
 }

@@ -182,7 +182,7 @@ pub struct RecordItem {
 }
 
 /// Every line that a record may have, those of [`full_items`] first.
-pub const RECORD_ITEMS: [RecordItem; 42] = [
+pub const RECORD_ITEMS: [RecordItem; 51] = [
     RecordItem { line: "match ip protocol", field: Field::Protocol },
     RecordItem { line: "match ip tos", field: Field::Tos },
     RecordItem { line: "match ipv4 source address", field: Field::SourceAddress },
@@ -225,6 +225,15 @@ pub const RECORD_ITEMS: [RecordItem; 42] = [
     RecordItem { line: "collect timestamp absolute first", field: Field::AbsoluteFirst },
     RecordItem { line: "collect timestamp absolute last", field: Field::AbsoluteLast },
     RecordItem { line: "collect observation point", field: Field::ObservationPoint },
+    RecordItem { line: "collect ipv4 ttl minimum", field: Field::TtlMinimum },
+    RecordItem { line: "collect ipv4 ttl maximum", field: Field::TtlMaximum },
+    RecordItem { line: "collect ipv4 total-length minimum", field: Field::LengthMinimum },
+    RecordItem { line: "collect ipv4 total-length maximum", field: Field::LengthMaximum },
+    RecordItem { line: "collect ipv6 hop-limit minimum", field: Field::TtlMinimum },
+    RecordItem { line: "collect ipv6 hop-limit maximum", field: Field::TtlMaximum },
+    RecordItem { line: "collect ipv6 length total minimum", field: Field::LengthMinimum },
+    RecordItem { line: "collect ipv6 length total maximum", field: Field::LengthMaximum },
+    RecordItem { line: "collect ipv6 flow-label", field: Field::FlowLabel },
 ];
 
 /// The lines that say what the built-in record with all fields has.

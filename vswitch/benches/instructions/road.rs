@@ -7,7 +7,7 @@ use proto::addr::{MacAddr, VlanId};
 use proto::flow::Sampling;
 use proto::vlan::{PortMode, VlanSet};
 use rtrb::Consumer;
-use vswitch::config::{AclConfig, Config, MonitorConfig, PortConfig, SessionConfig, StaticMac};
+use vswitch::config::{AclConfig, Config, MonitorConfig, PortConfig, Selecting, SessionConfig, StaticMac};
 use vswitch::flow::record::Record;
 use vswitch::frame::BATCH;
 use vswitch::frame::vnet::VnetHdr;
@@ -35,12 +35,15 @@ pub struct Case {
     pub meter: bool,
     /// Of so many packets the monitor counts one; 1 for every.
     pub sampled: u16,
+    /// Of each packet it reads time to live, length and flow label.
+    pub detailed: bool,
     /// A session copies them.
     pub span: bool,
 }
 
 /// One flow and no feature.
-pub const PLAIN: Case = Case { flows: 1, room: 65_536, vlan: false, rules: 0, meter: false, sampled: 1, span: false };
+pub const PLAIN: Case =
+    Case { flows: 1, room: 65_536, vlan: false, rules: 0, meter: false, sampled: 1, detailed: false, span: false };
 
 fn mac(n: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, n])
@@ -117,7 +120,7 @@ fn config(case: &Case) -> Config {
         static_macs: vec![StaticMac { vlan, mac: mac(2), port: Some(PortId(2)) }],
         acls: if lists { vec![list(case.rules, 0), list(case.rules, case.rules + 1)] } else { Vec::new() },
         monitors: vec![MonitorConfig { active: Duration::from_secs(1800), inactive: Duration::from_secs(15) }],
-        selecting: Vec::new(),
+        selecting: vec![Selecting { detailed: case.detailed, ..Selecting::default() }],
         sessions: if case.span { vec![session] } else { Vec::new() },
         ports: vec![first, second, port(3, PortMode::Access(vlan))],
         sensors: Vec::new(),

@@ -49,6 +49,7 @@ pub const STAGES: &[Stage] = &[
     Stage { name: "hit, plain, 10,000 flows", run: || hits(Case { flows: 10_000, ..PLAIN }) },
     Stage { name: "hit, metered, 10,000 flows", run: || hits(METERED) },
     Stage { name: "hit, sampled 1 of 100, 10,000 flows", run: || hits(Case { sampled: 100, ..METERED }) },
+    Stage { name: "hit, lengths and lives read, 10,000 flows", run: || hits(Case { detailed: true, ..METERED }) },
     Stage { name: "hit, everything on, 10,000 flows", run: || hits(EVERYTHING) },
     Stage { name: "hit, everything on, 10,000 rules", run: || hits(Case { rules: 10_000, ..EVERYTHING }) },
     Stage { name: "hit, everything on, mirrored", run: || hits(Case { span: true, ..EVERYTHING }) },

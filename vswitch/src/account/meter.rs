@@ -12,6 +12,7 @@ use proto::flow::Sampling;
 use super::classes::{Amount, Class};
 use crate::flow::Flows;
 use crate::flow::cache::{NONE, Room};
+use crate::flow::detail::Detail;
 use crate::flow::entry::{Entry, state};
 use crate::flow::key::FlowKey;
 use crate::flow::record::{EndReason, MonitorSet, Outcome, Record};
@@ -43,6 +44,7 @@ pub fn report(entry: &Entry, end: EndReason) -> Record {
         first: entry.first(),
         last: entry.last(),
         tcp_flags: entry.tcp_flags,
+        detail: Detail::NONE,
         outcome,
         end,
         sampling: Sampling::NONE,

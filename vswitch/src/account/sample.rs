@@ -103,6 +103,17 @@ impl Share {
         self.sum(frame.segments, frame.octets, frame.packet_max)
     }
 
+    /// IP octets of the shortest and of the longest of the picked packets, of which there is at least one.
+    pub fn lengths(self, frame: &Parsed) -> [u32; 2] {
+        let before = frame.segments.saturating_sub(1).saturating_mul(frame.packet_max);
+        let last = frame.octets.saturating_sub(before);
+        match (self.last, self.packets) {
+            (false, _) => [frame.packet_max; 2],
+            (true, ..=1) => [last; 2],
+            (true, _) => [last, frame.packet_max],
+        }
+    }
+
     /// Packets, and octets of their frames.
     pub fn amount(self, frame: &Parsed) -> Amount {
         // Every segment has the same headers.
@@ -256,7 +267,12 @@ mod tests {
         assert_eq!(share(1, true).amount(&frame), Amount { packets: 1, octets: 454 });
         assert_eq!(share(3, false).amount(&frame), Amount { packets: 3, octets: 3 * 1054 });
         assert_eq!(share(0, false).amount(&frame), Amount::default());
+        assert_eq!(
+            [share(4, true), share(1, true), share(3, false)].map(|share| share.lengths(&frame)),
+            [[440, 1040], [440, 440], [1040, 1040]]
+        );
         let padded = Parsed { octets: 20, l2_octets: 60, packet_max: 20, ..Parsed::EMPTY };
         assert_eq!((Share::whole(&padded).octets(&padded), Share::whole(&padded).amount(&padded).octets), (20, 60));
+        assert_eq!(Share::whole(&padded).lengths(&padded), [20, 20]);
     }
 }

@@ -47,6 +47,8 @@ pub struct Selection {
     elsewhere: Arc<[u64]>,
     /// What it looks for in each packet.
     program: Option<Arc<Program>>,
+    /// It reads a [`Detail`](crate::flow::detail::Detail) of each packet.
+    detailed: bool,
 }
 
 impl Selection {
@@ -72,7 +74,12 @@ impl Selection {
         let mut elsewhere: Vec<u64> = selecting.elsewhere.iter().map(|mac| mac.to_u64()).collect();
         elsewhere.sort_unstable();
         elsewhere.dedup();
-        Ok(Selection { list, elsewhere: elsewhere.into(), program: selecting.program.clone() })
+        Ok(Selection {
+            list,
+            elsewhere: elsewhere.into(),
+            program: selecting.program.clone(),
+            detailed: selecting.detailed,
+        })
     }
 
     /// Its list, to be replaced by one that says the same.
@@ -83,6 +90,16 @@ impl Selection {
     /// What it looks for in each packet, if it does.
     pub fn program(&self) -> Option<&Program> {
         self.program.as_deref()
+    }
+
+    /// It reads a [`Detail`](crate::flow::detail::Detail) of each packet.
+    pub fn is_detailed(&self) -> bool {
+        self.detailed
+    }
+
+    /// It looks at each packet.
+    pub fn looks_at_packets(&self) -> bool {
+        self.program.is_some() || self.detailed
     }
 
     /// Not every flow is counted.

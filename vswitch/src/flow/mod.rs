@@ -3,6 +3,7 @@
 //! [`Flows`] joins the table (`cache`), its timers (`expire`) and the meter (`account::meter`). One worker owns it.
 
 pub mod cache;
+pub mod detail;
 pub mod entry;
 pub mod expire;
 pub mod hash;

@@ -16,6 +16,7 @@ use std::time::Duration;
 use proto::flow::{SAMPLERS_MAX, Sampling};
 use rtrb::Producer;
 
+use super::detail::Detail;
 use super::key::{FlowKey, shape};
 use super::record::{EndReason, MONITORS_MAX, Outcome, Record};
 use crate::port::PortId;
@@ -56,6 +57,7 @@ impl Overflow {
             first: Instant::default(),
             last: Instant::default(),
             tcp_flags: 0,
+            detail: Detail::NONE,
             outcome: Outcome::Flooded,
             end: EndReason::LackOfResources,
             sampling: Sampling::NONE,
@@ -190,7 +192,7 @@ fn summed(report: &Record) -> Record {
     let family = key.shape & (shape::IPV4 | shape::IPV6 | shape::ARP);
     let ethertype = if family == 0 { 0 } else { key.ethertype };
     let key = FlowKey { in_port: key.in_port, ethertype, shape: family | shape::OVERFLOW, ..FlowKey::default() };
-    Record { key, end: EndReason::LackOfResources, ..*report }
+    Record { key, end: EndReason::LackOfResources, detail: Detail::NONE, ..*report }
 }
 
 #[cfg(test)]
@@ -214,6 +216,7 @@ mod tests {
             first: Instant::from_ms(5),
             last: Instant::from_ms(6),
             tcp_flags: 2,
+            detail: Detail::NONE,
             outcome,
             end: EndReason::Idle,
             sampling: Sampling::NONE,

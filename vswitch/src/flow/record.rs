@@ -3,6 +3,7 @@
 use proto::addr::VlanId;
 use proto::flow::Sampling;
 
+use super::detail::Detail;
 use super::key::FlowKey;
 use crate::port::PortId;
 use crate::time::Instant;
@@ -62,6 +63,8 @@ pub struct Record {
     pub last: Instant,
     /// OR of the TCP flags.
     pub tcp_flags: u8,
+    /// What its monitors have read of each packet, if their record asks for it.
+    pub detail: Detail,
     /// What became of the packets.
     pub outcome: Outcome,
     /// Why the record was made.

@@ -1,9 +1,11 @@
-//! Flows of which a monitor counts some packets only, because a sampler picks them at the port or a program looks at each.
+//! Flows of which a monitor counts some packets only, because a sampler picks them at the port or a program looks at each; and
+//! those of which its record asks what has to be read of each ([`super::detail`]), which it counts all.
 //!
 //! Such a flow is counted as any other, which is how its timers and classes are known; and beside it, for the monitor where
 //! it enters and for that where it leaves, what they have picked. A report is then of what was picked. The question whether
 //! a packet is to be looked at costs other flows nothing: see [`super::entry::PICKED`]. All memory is taken at the start,
-//! and is touched only for such flows.
+//! and is touched only for such flows. What is read of each packet lies in memory of its own, so that it costs the others
+//! nothing either.
 //!
 //! Complications:
 //! * **Several monitors of a flood.** There is one tally for each way. One that is needed for another monitor, or
@@ -20,6 +22,7 @@ use proto::flow::Sampling;
 use zerocopy::FromZeros;
 
 use super::Flows;
+use super::detail::{Detail, Details};
 use super::entry::{Entry, NO_PORT, PICKED, state};
 use super::record::{EndReason, MONITORS_MAX, MonitorSet, Record};
 use crate::account::classes::{Amount, Class};
@@ -65,7 +68,8 @@ struct Tally {
     /// A [`Sampling`].
     sampling: u16,
     tcp_flags: u8,
-    reserved: u8,
+    /// It has a [`Detail`] beside it: 1.
+    detailed: u8,
 }
 
 /// Packets and octets of frames.
@@ -95,6 +99,8 @@ fn amount([packets, octets]: Pair) -> Amount {
 pub(crate) struct Picks {
     /// By entry.
     tallies: Pages<Tallies>,
+    /// By entry; they mean something where the tally says so.
+    details: Details,
     /// By port and way.
     gaps: Box<[Gap]>,
     random: Random,
@@ -106,6 +112,7 @@ impl Picks {
     pub(super) fn new(capacity: usize) -> Self {
         Picks {
             tallies: Pages::new(capacity),
+            details: Details::new(capacity),
             gaps: vec![Gap::default(); 2 * PORTS_MAX].into_boxed_slice(),
             random: Random::new(),
             deciding: [PortId(0); MONITORS_MAX],
@@ -124,6 +131,11 @@ impl Picks {
 
     fn of(&self, at: u32) -> Option<&Tallies> {
         self.tallies.get(at as usize)
+    }
+
+    /// What was read for the tally of entry `at` and `way`.
+    fn detail(&self, at: u32, way: usize, tally: &Tally) -> Detail {
+        if tally.detailed == 0 { Detail::NONE } else { self.details.of(at, way) }
     }
 }
 
@@ -158,7 +170,7 @@ impl Entry {
 }
 
 /// The report of what `tally` has, of the flow that `base` is about.
-fn record_of(base: &Record, way: usize, tally: &Tally) -> Record {
+fn record_of(base: &Record, way: usize, tally: &Tally, detail: Detail) -> Record {
     let (monitors_in, monitors_out) = if way == 0 { (tally.monitor, 0) } else { (0, tally.monitor) };
     Record {
         packets: tally.packets,
@@ -167,6 +179,7 @@ fn record_of(base: &Record, way: usize, tally: &Tally) -> Record {
         first: Instant::from_ns(tally.first_ns),
         last: Instant::from_ns(tally.last_ns),
         tcp_flags: tally.tcp_flags,
+        detail,
         sampling: Sampling::from_number(tally.sampling),
         monitors_in,
         monitors_out,
@@ -188,7 +201,7 @@ impl Flows {
             && let Some(tallies) = self.picks.of(at)
         {
             let ways = tallies.ways.iter().enumerate().filter(|(_, tally)| tally.packets > 0);
-            ways.for_each(|(way, tally)| records.push(record_of(&base, way, tally)));
+            ways.for_each(|(way, tally)| records.push(record_of(&base, way, tally, self.picks.detail(at, way, tally))));
             let all = if base.monitors_in == 0 { base.monitors_out } else { base.monitors_in };
             let first = all & all.wrapping_neg();
             records
@@ -281,10 +294,10 @@ impl Flows {
             add(place, rest);
         }
         for &(monitor, way) in &whole {
-            self.add_pick(at, way, monitor, Sampling::NONE, Share::whole(parsed), parsed, now);
+            self.add_pick(at, way, monitor, Sampling::NONE, Share::whole(parsed), counted, now);
         }
         for (picker, &(monitor, way)) in pickers.iter().zip(&monitors).filter(|(picker, _)| picker.share.packets > 0) {
-            self.add_pick(at, way, monitor, picker.sampling, picker.share, parsed, now);
+            self.add_pick(at, way, monitor, picker.sampling, picker.share, counted, now);
         }
     }
 
@@ -305,7 +318,7 @@ impl Flows {
         let is_picked =
             is_wanted && (!sampling.is_some() || gap.is_some_and(|gap| gap.step(sampling, &mut self.picks.random)));
         if is_picked {
-            self.add_pick(at, way, monitor, sampling, Share::whole(parsed), parsed, now);
+            self.add_pick(at, way, monitor, sampling, Share::whole(parsed), counted, now);
         } else if is_alone && let Some(tallies) = self.picks.tallies.get_mut(at as usize) {
             let place = if is_wanted { &mut tallies.unsampled } else { &mut tallies.filtered };
             add(place, Amount { packets: 1, octets: parsed.l2_octets.into() });
@@ -327,19 +340,23 @@ impl Flows {
         monitor: MonitorSet,
         sampling: Sampling,
         share: Share,
-        frame: &Parsed,
+        counted: &Counted<'_>,
         now: Instant,
     ) {
+        let frame = counted.parsed;
+        let detailed = counted.snapshot.is_detailed(monitor.trailing_zeros() as usize);
+        let kind = (monitor, sampling.number(), detailed.into());
         let Some(tally) = self.picks.tallies.get(at as usize).and_then(|tallies| tallies.ways.get(way)) else { return };
-        if tally.packets > 0 && (tally.monitor, tally.sampling) != (monitor, sampling.number()) {
+        if tally.packets > 0 && (tally.monitor, tally.sampling, tally.detailed) != kind {
             self.give_up_tally(at, way, now);
         }
         let Some(tally) = self.picks.tallies.get_mut(at as usize).and_then(|tallies| tallies.ways.get_mut(way)) else {
             return;
         };
-        if tally.packets == 0 {
-            *tally = Tally::new_zeroed();
-            (tally.monitor, tally.sampling, tally.first_ns) = (monitor, sampling.number(), now.ns());
+        let is_first = tally.packets == 0;
+        if is_first {
+            *tally = Tally { first_ns: now.ns(), ..Tally::new_zeroed() };
+            (tally.monitor, tally.sampling, tally.detailed) = kind;
         }
         let Amount { packets, octets } = share.amount(frame);
         tally.packets = tally.packets.wrapping_add(packets);
@@ -347,6 +364,9 @@ impl Flows {
         tally.octets = tally.octets.wrapping_add(share.octets(frame));
         tally.last_ns = now.ns();
         tally.tcp_flags |= frame.tcp_flags;
+        if detailed {
+            self.picks.details.read(at, way, is_first, counted, share);
+        }
     }
 
     /// Reports a tally that is needed for another monitor, by itself or in a sum.
@@ -354,11 +374,11 @@ impl Flows {
     fn give_up_tally(&mut self, at: u32, way: usize, now: Instant) {
         let Some(entry) = self.cache.get(at) else { return };
         let base = report(entry, EndReason::Forced);
-        let Some(tally) = self.picks.tallies.get_mut(at as usize).and_then(|tallies| tallies.ways.get_mut(way)) else {
-            return;
-        };
-        let record = record_of(&base, way, tally);
-        *tally = Tally::new_zeroed();
+        let Some(found) = self.picks.of(at).and_then(|tallies| tallies.ways.get(way)) else { return };
+        let record = record_of(&base, way, found, self.picks.detail(at, way, found));
+        if let Some(tally) = self.picks.tallies.get_mut(at as usize).and_then(|tallies| tallies.ways.get_mut(way)) {
+            *tally = Tally::new_zeroed();
+        }
         let (free, all) = (self.records.slots(), self.records.buffer().capacity());
         if !self.pace.take(now, free, all) || self.records.push(record).is_err() {
             let lost = self.overflow.add(&record, now);

@@ -24,6 +24,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use proto::addr::VlanId;
 use proto::flow::{Aggregation, Monitor, Record as UserRecord};
+use vswitch::flow::detail::Detail;
 use vswitch::flow::record::{EndReason, Outcome, Record};
 use vswitch::time::Instant;
 
@@ -90,6 +91,7 @@ struct Side {
     first: Instant,
     last: Instant,
     tcp_flags: u8,
+    detail: Detail,
 }
 
 impl Side {
@@ -106,6 +108,7 @@ impl Side {
             first: record.first,
             last: record.last,
             tcp_flags: record.tcp_flags,
+            detail: record.detail,
         }
     }
 
@@ -119,6 +122,11 @@ impl Side {
         self.first = self.first.min(other.first);
         self.last = self.last.max(other.last);
         self.tcp_flags |= other.tcp_flags;
+        let differs = self.detail.is_some() && other.detail.is_some() && self.detail.label != other.detail.label;
+        self.detail.extend(&other.detail);
+        if differs {
+            self.detail.label = 0;
+        }
     }
 }
 
@@ -256,6 +264,7 @@ impl Emitted {
             first: side.first,
             last: side.last,
             tcp_flags: side.tcp_flags,
+            detail: side.detail,
             // Not looked at: the sum says what became of it.
             outcome: Outcome::Flooded,
             end,

@@ -56,6 +56,31 @@ fn a_monitor_that_asks_for_nothing_of_it_has_none() {
     assert_eq!(Spec::of(&monitor(), None, true), None);
 }
 
+/// Least, most, and the flow label that all have; of each direction of a conversation by itself.
+#[test]
+fn what_was_read_of_packets_is_that_of_all_flows() {
+    let detail =
+        |label, octets, ttl| Detail { label, shortest: octets, longest: octets, ttl_least: ttl, ttl_most: ttl };
+    let mut records = vec![tcp6(); 4];
+    let read = [detail(7, 100, 64), detail(7, 60, 65), Detail::NONE, detail(7, 1500, 3)];
+    records.iter_mut().zip(read).for_each(|(record, detail)| record.detail = detail);
+    let fields = [Field::Protocol, Field::TtlMinimum, Field::FlowLabel];
+    let whole = Detail { label: 7, shortest: 60, longest: 1500, ttl_least: 3, ttl_most: 65 };
+    assert_eq!(all(by(&fields), &records)[0].record.detail, whole);
+    records[3].detail.label = 8;
+    assert_eq!(all(by(&fields), &records)[0].record.detail, Detail { label: 0, ..whole });
+
+    let mut answer = tcp6();
+    std::mem::swap(&mut answer.key.src, &mut answer.key.dst);
+    std::mem::swap(&mut answer.key.src_port, &mut answer.key.dst_port);
+    (answer.first, answer.detail) = (Instant::from_ms(1600), detail(9, 70, 61));
+    let out = all(conversations(), &[records[0], answer]);
+    assert_eq!(
+        (out.len(), out[0].record.detail, out[0].reverse.unwrap().record.detail),
+        (1, read[0], detail(9, 70, 61))
+    );
+}
+
 #[test]
 fn flows_that_agree_in_what_is_matched_are_one_record() {
     let mut records = vec![from([10, 0, 0, 1], 1), from([10, 0, 0, 1], 2), from([10, 0, 0, 9], 3), tcp6(), arp()];

@@ -100,7 +100,12 @@ impl Fields {
             | Field::DroppedPackets
             | Field::AbsoluteFirst
             | Field::AbsoluteLast
-            | Field::Duration => Fields::NONE,
+            | Field::Duration
+            | Field::TtlMinimum
+            | Field::TtlMaximum
+            | Field::LengthMinimum
+            | Field::LengthMaximum
+            | Field::FlowLabel => Fields::NONE,
         }
     }
 
