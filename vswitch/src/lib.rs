@@ -45,6 +45,7 @@ pub mod port;
 mod readiness;
 pub mod road;
 pub mod snapshot;
+mod socket;
 mod sync;
 pub mod table;
 pub mod time;

@@ -21,12 +21,13 @@ mod messages;
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::{Error, Offloads, Port, Sent};
 use crate::frame::{BATCH, Buffer, TxFrame};
+use crate::socket::{open, set};
 use messages::Messages;
 
 #[cfg(not(target_endian = "little"))]
@@ -268,26 +269,8 @@ impl Port for Netdev {
 
 /// A packet socket that is bound to nothing yet, so that it receives nothing before its options are set.
 fn socket(name: &str) -> Result<OwnedFd, Error> {
-    let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: no pointers.
-    match unsafe { libc::socket(libc::AF_PACKET, kind, 0) } {
-        -1 => {
-            let source = io::Error::last_os_error();
-            Err(Error::System { device: name.to_owned(), call: "socket(AF_PACKET)", source })
-        }
-        // SAFETY: a new descriptor that nobody else owns.
-        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-    }
-}
-
-/// setsockopt.
-fn set<T>(fd: &OwnedFd, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
-    let (place, len) = ((&raw const *value).cast(), size_of::<T>() as libc::socklen_t);
-    // SAFETY: the descriptor is open; `place` points to `len` octets that outlive the call.
-    match unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, place, len) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
-    }
+    let system = |source| Error::System { device: name.to_owned(), call: "socket(AF_PACKET)", source };
+    open(libc::AF_PACKET, libc::SOCK_RAW, 0).map_err(system)
 }
 
 /// Binds the socket to a protocol of a device.

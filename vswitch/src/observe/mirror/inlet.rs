@@ -7,9 +7,10 @@
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::Ipv6Addr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::observe::erspan::{PROTOCOL_GRE, Received, Refused};
+use crate::socket::{of_both_families, open, set};
 
 /// Packets that are read of a socket at a time.
 pub const PACKETS: usize = 32;
@@ -76,12 +77,8 @@ impl RawInlet {
     /// # Errors
     /// For want of the privilege (CAP_NET_RAW), or of a descriptor.
     pub fn open() -> io::Result<RawInlet> {
-        let v6 = match Socket::open(libc::AF_INET6) {
-            Ok(socket) => Some(socket),
-            Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => None,
-            Err(error) => return Err(error),
-        };
-        Ok(RawInlet { v4: Socket::open(libc::AF_INET)?, v6 })
+        let (v4, v6) = of_both_families(Socket::open)?;
+        Ok(RawInlet { v4, v6 })
     }
 }
 
@@ -117,29 +114,15 @@ unsafe impl Send for Socket {}
 
 impl Socket {
     fn open(family: libc::c_int) -> io::Result<Socket> {
-        let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-        // SAFETY: no pointers.
-        let fd = match unsafe { libc::socket(family, kind, PROTOCOL_GRE.into()) } {
-            -1 => return Err(io::Error::last_os_error()),
-            // SAFETY: a new descriptor that nobody else owns.
-            fd => unsafe { OwnedFd::from_raw_fd(fd) },
-        };
-        let set = |level: libc::c_int, option: libc::c_int, value: libc::c_int| {
-            let (value, length) = ((&raw const value).cast(), size_of::<libc::c_int>() as libc::socklen_t);
-            // SAFETY: the descriptor is open; `value` points to `length` octets.
-            match unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, value, length) } {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
-            }
-        };
+        let fd = open(family, libc::SOCK_RAW, PROTOCOL_GRE.into())?;
         // The second works only with CAP_NET_ADMIN, beyond what the system allows others. A smaller buffer loses more, which is
         // counted.
         for option in [libc::SO_RCVBUF, libc::SO_RCVBUFFORCE] {
-            let _ = set(libc::SOL_SOCKET, option, BUFFER_OCTETS);
+            let _ = set(&fd, libc::SOL_SOCKET, option, &BUFFER_OCTETS);
         }
         let is_v6 = family == libc::AF_INET6;
         if is_v6 {
-            set(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+            set(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &(1 as libc::c_int))?;
         }
         // SAFETY: all-zero is a value of these structs of integers and raw pointers.
         let (messages, parts, addresses) = unsafe { (Box::new(zeroed()), Box::new(zeroed()), Box::new(zeroed())) };

@@ -7,7 +7,7 @@
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use arrayvec::ArrayVec;
 
@@ -15,6 +15,7 @@ use super::CopyLoss;
 use crate::account::counters::Counters;
 use crate::frame::BATCH;
 use crate::observe::erspan::PROTOCOL_GRE;
+use crate::socket::{of_both_families, open, set};
 
 /// Octets that wait before they are sent.
 const WAITING_MAX: usize = 128 << 10;
@@ -126,14 +127,10 @@ impl RawSocket {
     /// # Errors
     /// For want of the privilege (CAP_NET_RAW), or of a descriptor.
     pub fn open() -> io::Result<RawSocket> {
-        let v6 = match open(libc::AF_INET6) {
-            Ok(fd) => Some(fd),
-            Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => None,
-            Err(error) => return Err(error),
-        };
+        let (v4, v6) = of_both_families(with_headers)?;
         // SAFETY: all-zero is a value of these structs of integers and raw pointers.
         let (messages, parts, addresses) = unsafe { (Box::new(zeroed()), Box::new(zeroed()), Box::new(zeroed())) };
-        Ok(RawSocket { v4: open(libc::AF_INET)?, v6, messages, parts, addresses, cutter: Cutter::open()? })
+        Ok(RawSocket { v4, v6, messages, parts, addresses, cutter: Cutter::open()? })
     }
 
     /// `sendmmsg` of packets, all of the family of the first; how many the kernel took.
@@ -214,19 +211,10 @@ impl Address {
 }
 
 /// A raw socket that sends packets with their headers.
-fn open(family: libc::c_int) -> io::Result<OwnedFd> {
-    let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: no pointers.
-    let fd = match unsafe { libc::socket(family, kind, libc::IPPROTO_RAW) } {
-        -1 => return Err(io::Error::last_os_error()),
-        // SAFETY: a new descriptor that nobody else owns.
-        fd => unsafe { OwnedFd::from_raw_fd(fd) },
-    };
-    let octets = BUFFER_OCTETS;
-    let wanted = (&raw const octets).cast();
-    let length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the descriptor is open; `wanted` points to `length` octets. A smaller buffer loses more, and that is counted.
-    let _ = unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, wanted, length) };
+fn with_headers(family: libc::c_int) -> io::Result<OwnedFd> {
+    let fd = open(family, libc::SOCK_RAW, libc::IPPROTO_RAW)?;
+    // A smaller buffer loses more, and that is counted.
+    let _ = set(&fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &BUFFER_OCTETS);
     Ok(fd)
 }
 
@@ -243,34 +231,17 @@ struct Cutter {
 
 impl Cutter {
     fn open() -> io::Result<Cutter> {
-        let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-        // SAFETY: no pointers.
-        let fd = match unsafe { libc::socket(libc::AF_INET, kind, PROTOCOL_GRE.into()) } {
-            -1 => return Err(io::Error::last_os_error()),
-            // SAFETY: a new descriptor that nobody else owns.
-            fd => unsafe { OwnedFd::from_raw_fd(fd) },
-        };
-        let set = |level: libc::c_int, option: libc::c_int, value: libc::c_int| {
-            let (value, length) = ((&raw const value).cast(), size_of::<libc::c_int>() as libc::socklen_t);
-            // SAFETY: the descriptor is open; `value` points to `length` octets.
-            match unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, value, length) } {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
-            }
-        };
-        set(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
+        let fd = open(libc::AF_INET, libc::SOCK_RAW, PROTOCOL_GRE.into())?;
+        set(&fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &libc::IP_PMTUDISC_DONT)?;
         // It sends only: what comes is the inlet's.
-        set(libc::SOL_SOCKET, libc::SO_RCVBUF, 0)?;
+        set(&fd, libc::SOL_SOCKET, libc::SO_RCVBUF, &(0 as libc::c_int))?;
         // A smaller buffer loses more, and that is counted.
-        let _ = set(libc::SOL_SOCKET, libc::SO_SNDBUF, BUFFER_OCTETS);
+        let _ = set(&fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &BUFFER_OCTETS);
+        // The kernel copies the program, of one instruction.
         let none = libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 };
         let program = libc::sock_fprog { len: 1, filter: (&raw const none).cast_mut() };
-        let (value, length) = ((&raw const program).cast(), size_of::<libc::sock_fprog>() as libc::socklen_t);
-        // SAFETY: the descriptor is open; the program is of one instruction, which the kernel copies.
-        match unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, value, length) } {
-            0 => Ok(Cutter { fd }),
-            _ => Err(io::Error::last_os_error()),
-        }
+        set(&fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)?;
+        Ok(Cutter { fd })
     }
 
     /// What is behind the IPv4 header of a packet, from the address that the header says. Why it was lost, if it was.

@@ -5,7 +5,9 @@
 
 use std::io;
 use std::mem::zeroed;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
+
+use crate::socket::open;
 
 const GET_GRO: u32 = 0x2b;
 const SET_GRO: u32 = 0x2c;
@@ -140,12 +142,7 @@ fn request(device: &str) -> io::Result<libc::ifreq> {
 }
 
 fn call(number: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
-    // SAFETY: no pointers.
-    let socket = match unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) } {
-        -1 => return Err(io::Error::last_os_error()),
-        // SAFETY: a new descriptor that nobody else owns.
-        fd => unsafe { OwnedFd::from_raw_fd(fd) },
-    };
+    let socket = open(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
     // SAFETY: the descriptor is open; the request outlives the call, as does what its pointer, if it has one, leads to:
     // one of the structs above, of the size that its command stands for.
     match unsafe { libc::ioctl(socket.as_raw_fd(), number, &raw mut *request) } {

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::ring::{Layout, Map, Reader, Writer};
 use super::umem::{RECEIVE_SLOTS, SEND_SLOTS, Umem};
+use crate::socket::{open, set};
 
 /// Octets of frames on their way out that the socket may hold.
 const BUFFER_OCTETS: libc::c_int = 4 << 20;
@@ -35,26 +36,20 @@ impl Socket {
     /// # Errors
     /// The name of the call that failed, and why.
     pub fn open(umem: &Umem, mark: u32) -> Result<(Socket, Rings), (&'static str, io::Error)> {
-        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        // SAFETY: no pointers.
-        let fd = match unsafe { libc::socket(libc::AF_XDP, kind, 0) } {
-            -1 => return Err(("socket(AF_XDP)", io::Error::last_os_error())),
-            // SAFETY: a new descriptor that nobody else owns.
-            fd => unsafe { OwnedFd::from_raw_fd(fd) },
-        };
+        let fd = open(libc::AF_XDP, libc::SOCK_RAW, 0).map_err(|error| ("socket(AF_XDP)", error))?;
         let socket = Socket { fd };
-        let set = |call, option, value| socket.set(libc::SOL_XDP, option, value).map_err(|error| (call, error));
-        socket.set(libc::SOL_XDP, libc::XDP_UMEM_REG, &umem.registration()).map_err(|error| ("XDP_UMEM_REG", error))?;
-        set("XDP_UMEM_FILL_RING", libc::XDP_UMEM_FILL_RING, &RECEIVE_SLOTS)?;
-        set("XDP_UMEM_COMPLETION_RING", libc::XDP_UMEM_COMPLETION_RING, &SEND_SLOTS)?;
-        set("XDP_RX_RING", libc::XDP_RX_RING, &RECEIVE_SLOTS)?;
-        set("XDP_TX_RING", libc::XDP_TX_RING, &SEND_SLOTS)?;
+        let ring = |call, option, value| set(&socket.fd, libc::SOL_XDP, option, value).map_err(|error| (call, error));
+        let registration = set(&socket.fd, libc::SOL_XDP, libc::XDP_UMEM_REG, &umem.registration());
+        registration.map_err(|error| ("XDP_UMEM_REG", error))?;
+        ring("XDP_UMEM_FILL_RING", libc::XDP_UMEM_FILL_RING, &RECEIVE_SLOTS)?;
+        ring("XDP_UMEM_COMPLETION_RING", libc::XDP_UMEM_COMPLETION_RING, &SEND_SLOTS)?;
+        ring("XDP_RX_RING", libc::XDP_RX_RING, &RECEIVE_SLOTS)?;
+        ring("XDP_TX_RING", libc::XDP_TX_RING, &SEND_SLOTS)?;
         // One that does not know it sends fewer frames a call.
-        let _ = socket.set(libc::SOL_XDP, MAX_TX_SKB_BUDGET, &(SEND_SLOTS.min(256)));
-        socket
-            .set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &BUFFER_OCTETS)
+        let _ = set(&socket.fd, libc::SOL_XDP, MAX_TX_SKB_BUDGET, &SEND_SLOTS.min(256));
+        set(&socket.fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &BUFFER_OCTETS)
             .map_err(|error| ("SO_SNDBUFFORCE", error))?;
-        socket.set(libc::SOL_SOCKET, libc::SO_MARK, &mark).map_err(|error| ("SO_MARK", error))?;
+        set(&socket.fd, libc::SOL_SOCKET, libc::SO_MARK, &mark).map_err(|error| ("SO_MARK", error))?;
         let rings = socket.map_rings().map_err(|error| ("mmap", error))?;
         Ok((socket, rings))
     }
@@ -141,15 +136,6 @@ impl Socket {
             rx: Reader::new(rx, rx_at, RECEIVE_SLOTS)?,
             tx: Writer::new(tx, tx_at, SEND_SLOTS)?,
         })
-    }
-
-    fn set<T>(&self, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
-        let (place, len) = ((&raw const *value).cast(), size_of::<T>() as libc::socklen_t);
-        // SAFETY: the descriptor is open; `place` points to `len` octets that outlive the call.
-        match unsafe { libc::setsockopt(self.fd.as_raw_fd(), level, option, place, len) } {
-            -1 => Err(io::Error::last_os_error()),
-            _ => Ok(()),
-        }
     }
 
     /// getsockopt, and how many octets the kernel has written. `T` is a struct of integers.
