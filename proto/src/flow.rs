@@ -192,6 +192,9 @@ pub enum Field {
     /// `collect ipv6 flow-label`
     #[n(44)]
     FlowLabel,
+    /// `collect datalink vlan output`
+    #[n(45)]
+    OutputVlan,
 }
 
 impl Field {

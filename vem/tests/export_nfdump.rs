@@ -489,6 +489,7 @@ fn a_users_record_is_summed_up_and_rules_make_flows_alike() {
                 Field::Packets,
                 Field::Flows,
                 Field::First,
+                Field::OutputVlan,
             ];
             config.records = vec![proto::flow::Record { name: "r".into(), fields }];
             config.monitors[0].record = Some("r".into());
@@ -507,6 +508,9 @@ fn a_users_record_is_summed_up_and_rules_make_flows_alike() {
             .collect();
         seen.sort();
         assert_eq!(seen, ["\"192.0.0.0\" 80 600 450000", "\"192.1.0.0\" 80 600 450000"], "{version:?}");
+        if version.has_templates() {
+            assert!(judged.stored.flows().iter().all(|flow| flow["dst_vlan"] == 10), "{:?}", judged.stored.flows());
+        }
         let text = tshark(&judged.datagrams, &["-V"]);
         assert!(!text.contains("alformed") && !text.contains("xpert Info"), "{text}");
         assert_eq!(text.contains("Flows: 50"), version.has_templates(), "{text}");

@@ -632,6 +632,14 @@ fn flow_of_packets() -> HostConfig {
     HostConfig { records: vec![Record { name: "r".to_owned(), fields }], ..HostConfig::default() }
 }
 
+/// A record of where frames leave.
+fn flow_output_vlan() -> HostConfig {
+    HostConfig {
+        records: vec![Record { name: "r".to_owned(), fields: vec![Field::OutputVlan] }],
+        ..HostConfig::default()
+    }
+}
+
 /// Configurations travel inside a prepare as octets, and lie on the disks of the hosts.
 pub fn configs() -> Vec<(String, HostConfig)> {
     let source = |what| SessionSource { what, rx: true, tx: false };
@@ -795,6 +803,7 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         ("config-flow-formats".to_owned(), flow_formats()),
         ("config-exporter-ipv6".to_owned(), HostConfig { exporters: vec![exporter6()], ..HostConfig::default() }),
         ("config-flow-of-packets".to_owned(), flow_of_packets()),
+        ("config-flow-output-vlan".to_owned(), flow_output_vlan()),
         ("config-session-erspan".to_owned(), HostConfig { sessions: erspan, ..HostConfig::default() }),
         ("config-sensor".to_owned(), HostConfig { profiles: vec![sensor], ..HostConfig::default() }),
         ("config-monitor-in".to_owned(), HostConfig { profiles: vec![tap], ..HostConfig::default() }),

@@ -69,6 +69,7 @@ pub enum Value {
     LengthMinimum,
     LengthMaximum,
     FlowLabel,
+    OutputVlan,
     BiflowDirection,
     Sampler,
     Padding,
@@ -192,6 +193,7 @@ pub fn element(value: Value, version: Version, family: Family) -> Option<Element
         Value::LengthMinimum if ip => (25, 2),
         Value::LengthMaximum if ip => (26, 2),
         Value::FlowLabel if family == Family::Ipv6 => (31, if ipfix { 4 } else { 3 }),
+        Value::OutputVlan if link => (59, 2),
         Value::BiflowDirection if ipfix => (239, 1),
         // The length that is registered: nfacctd reads no other.
         Value::Sampler if ipfix => (302, 8),
@@ -287,5 +289,6 @@ pub fn value_of(field: Field) -> Value {
         Field::LengthMinimum => Value::LengthMinimum,
         Field::LengthMaximum => Value::LengthMaximum,
         Field::FlowLabel => Value::FlowLabel,
+        Field::OutputVlan => Value::OutputVlan,
     }
 }

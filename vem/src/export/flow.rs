@@ -81,6 +81,12 @@ impl Flow<'_> {
         self.record.vlan.map_or(self.record.key.outer_vid, VlanId::get)
     }
 
+    /// The VLAN that its packets leave in, with a tag or without: that which the switch put them in. 0 when they do not leave, or
+    /// not all of a record that stands for several flows.
+    fn output_vlan(&self) -> u16 {
+        if self.status() == FORWARDED { self.vlan() } else { 0 }
+    }
+
     /// ICMP type x 256 + code, 0 for other protocols.
     fn icmp(&self) -> u16 {
         let key = &self.record.key;
@@ -162,6 +168,7 @@ impl Flow<'_> {
             Value::LengthMinimum => record.detail.shortest.into(),
             Value::LengthMaximum => record.detail.longest.into(),
             Value::FlowLabel => record.detail.label.into(),
+            Value::OutputVlan => self.output_vlan().into(),
             // The source of the record is the initiator.
             Value::BiflowDirection => 1,
             Value::Sampler => record.sampling.number().into(),
@@ -338,6 +345,18 @@ pub(super) mod tests {
         assert_eq!(flow(&record).vlan(), 10);
         record.vlan = None;
         assert_eq!(flow(&record).vlan(), 99);
+    }
+
+    #[test]
+    fn vlan_on_the_way_out_is_that_of_what_leaves() {
+        let mut record = tcp4();
+        assert_eq!(flow(&record).output_vlan(), 10);
+        record.outcome = Outcome::Flooded;
+        assert_eq!(flow(&record).output_vlan(), 10);
+        for reason in [DropReason::AclDenyOut, DropReason::MonitorInput] {
+            record.outcome = Outcome::Dropped(reason);
+            assert_eq!(flow(&record).output_vlan(), 0);
+        }
     }
 
     #[test]

@@ -182,7 +182,7 @@ pub struct RecordItem {
 }
 
 /// Every line that a record may have, those of [`full_items`] first.
-pub const RECORD_ITEMS: [RecordItem; 51] = [
+pub const RECORD_ITEMS: [RecordItem; 52] = [
     RecordItem { line: "match ip protocol", field: Field::Protocol },
     RecordItem { line: "match ip tos", field: Field::Tos },
     RecordItem { line: "match ipv4 source address", field: Field::SourceAddress },
@@ -234,6 +234,7 @@ pub const RECORD_ITEMS: [RecordItem; 51] = [
     RecordItem { line: "collect ipv6 length total minimum", field: Field::LengthMinimum },
     RecordItem { line: "collect ipv6 length total maximum", field: Field::LengthMaximum },
     RecordItem { line: "collect ipv6 flow-label", field: Field::FlowLabel },
+    RecordItem { line: "collect datalink vlan output", field: Field::OutputVlan },
 ];
 
 /// The lines that say what the built-in record with all fields has.

@@ -82,6 +82,31 @@ fn what_was_read_of_packets_is_that_of_all_flows() {
 }
 
 #[test]
+fn a_record_of_what_left_and_what_did_not_has_no_vlan_on_the_way_out() {
+    let fields = [Field::Protocol, Field::OutputVlan];
+    let vlan_of = |records: &[Record]| {
+        let out = all(by(&fields), records);
+        let mut octets = Vec::new();
+        let at = at(3000);
+        let times = crate::export::flow::Times { at, base: crate::export::clock::Base::default() };
+        out[0].flow().write(
+            crate::export::element::element(
+                crate::export::element::Value::OutputVlan,
+                proto::flow::Version::V9,
+                crate::export::element::Family::Ipv4,
+            )
+            .unwrap(),
+            times,
+            &mut octets,
+        );
+        octets
+    };
+    let dropped = Record { outcome: Outcome::Dropped(DropReason::AclDeny), ..tcp4() };
+    assert_eq!(vlan_of(&[tcp4(), tcp4()]), [0, 10]);
+    assert_eq!([vlan_of(&[dropped, dropped]), vlan_of(&[tcp4(), dropped])], [[0, 0], [0, 0]]);
+}
+
+#[test]
 fn flows_that_agree_in_what_is_matched_are_one_record() {
     let mut records = vec![from([10, 0, 0, 1], 1), from([10, 0, 0, 1], 2), from([10, 0, 0, 9], 3), tcp6(), arp()];
     (records[1].first, records[1].last, records[1].tcp_flags) = (Instant::from_ms(10), Instant::from_ms(2600), 0x20);

@@ -80,6 +80,8 @@ impl Fields {
             Field::Ethertype => Fields::ETHERTYPE,
             Field::InputInterface | Field::CollectInputInterface => Fields::INPUT,
             Field::OutputInterface | Field::MatchOutputInterface => Fields::OUTPUT,
+            // Only what is forwarded has one.
+            Field::OutputVlan => Fields::VLAN | Fields::STATUS,
             Field::ForwardingStatus | Field::MatchForwardingStatus => Fields::STATUS,
             Field::Direction | Field::CollectDirection => Fields::DIRECTION,
             Field::IcmpType => Fields::ICMP_TYPE,
