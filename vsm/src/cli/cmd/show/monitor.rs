@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use proto::addr::VlanId;
 use proto::config::SourceKind;
 use proto::query::Query;
 use proto::report::{Answer, SessionRow};
+use proto::vlan::VlanSet;
 
 use super::exec;
 use super::gather::{Asked, ask};
@@ -15,7 +17,13 @@ use crate::cli::tree::{Args, Command, Error};
 use crate::config::model::{HeaderType, MonitorSession, SessionType};
 use crate::config::monitor::{ErspanSettings, TTL};
 
-const WORDS: &[(&str, &str)] = &[("all", "All sessions"), ("number", "Session number")];
+const WORDS: &[(&str, &str)] = &[
+    ("all", "All sessions"),
+    ("brief", "A line each"),
+    ("list", "Session numbers, such as 1-3,7"),
+    ("number", "Session number"),
+    ("range", "Several sessions"),
+];
 
 /// The commands.
 pub fn commands() -> Vec<Command> {
@@ -24,7 +32,12 @@ pub fn commands() -> Vec<Command> {
             let asked = rows(session);
             Ok(asked.warn(brief(&session.handle.model().sessions, &asked.rows)))
         }),
-        exec("show monitor session { all | <number:num:1-256> }", "Display monitor sessions", WORDS, show),
+        exec(
+            "show monitor session { all | range <list:word> | <number:num:1-256> } [brief]",
+            "Display monitor sessions",
+            WORDS,
+            show,
+        ),
     ]
 }
 
@@ -43,8 +56,13 @@ fn show(session: &mut Session, args: &Args) -> Result<Output, Error> {
             return Err(Error::Refused(format!("Monitor session {number} does not exist")));
         }
     }
+    if let Some(list) = args.text("list") {
+        let wanted: VlanSet = list.parse().map_err(|_| Error::Refused(format!("'{list}' is no list of sessions")))?;
+        sessions.retain(|id, _| VlanId::new(*id).is_some_and(|id| wanted.contains(id)));
+    }
     let asked = rows(session);
-    Ok(asked.warn(full(&sessions, &asked.rows)))
+    let shown = if args.has("brief") { brief } else { full };
+    Ok(asked.warn(shown(&sessions, &asked.rows)))
 }
 
 type Sessions = BTreeMap<u16, MonitorSession>;
