@@ -118,7 +118,7 @@ instructions:
 	$(CARGO) bench -p vswitch --bench instructions
 
 # Tests of the dataplane that need no privileges, by name, so that those of devices stay out.
-ASAN_TESTS := --lib --test bridge --test control --test drops --test flows --test guests --test mirror --test replay \
+ASAN_TESTS := --lib --test bridge --test control --test drops --test flows --test metering --test guests --test mirror --test replay \
   --test mirror_thread --test erspan_session --test oracle
 # Needs the nightly toolchain. The target is named so that build scripts are built without the sanitizer.
 asan:
