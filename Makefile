@@ -119,7 +119,7 @@ instructions:
 
 # Tests of the dataplane that need no privileges, by name, so that those of devices stay out.
 ASAN_TESTS := --lib --test bridge --test control --test drops --test flows --test metering --test guests --test mirror --test replay \
-  --test mirror_thread --test erspan_session --test oracle
+  --test mirror_choice --test mirror_thread --test erspan_session --test oracle
 # Needs the nightly toolchain. The target is named so that build scripts are built without the sanitizer.
 asan:
 	RUSTFLAGS=-Zsanitizer=address ORACLE_CASES=2000 $(CARGO) +nightly test -p vswitch --target x86_64-unknown-linux-gnu $(ASAN_TESTS)

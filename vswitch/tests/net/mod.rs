@@ -3,6 +3,7 @@
 
 pub mod frames;
 pub mod metered;
+pub mod mirrored;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
