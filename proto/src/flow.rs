@@ -298,7 +298,7 @@ pub struct Exporter {
     /// 1-63 characters.
     #[n(0)]
     pub name: String,
-    /// 1-4 collectors; each gets every datagram.
+    /// 1-4 collectors; each gets every datagram, unless they share the flows (`load_balance`).
     #[n(1)]
     pub destinations: Vec<Destination>,
     /// Format.
@@ -331,6 +331,12 @@ pub struct Exporter {
     /// How they go; `None` is UDP.
     #[n(20)]
     pub transport: Option<Transport>,
+    /// `load-balance`: each conversation goes to one of the collectors.
+    #[n(21)]
+    pub load_balance: Option<bool>,
+    /// `rate-limit`: most datagrams a second.
+    #[n(22)]
+    pub rate_limit: Option<u32>,
 }
 
 /// `flow-store`: what the monitors report is kept on the host.

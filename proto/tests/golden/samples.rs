@@ -567,6 +567,10 @@ fn exporter(version: Version) -> Exporter {
     }
 }
 
+fn shared() -> Exporter {
+    Exporter { load_balance: Some(true), rate_limit: Some(500), ..exporter(Version::V9) }
+}
+
 fn exporter6() -> Exporter {
     let addr6 = Some(0x2001_0db8 << 96 | 1);
     Exporter { destinations: vec![Destination { addr: 0, port: 9995, addr6 }], ..exporter(Version::Ipfix) }
@@ -801,6 +805,7 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         ("config-meters".to_owned(), meters),
         ("config-meters-bounded".to_owned(), bounded),
         ("config-flow-formats".to_owned(), flow_formats()),
+        ("config-exporter-shared".to_owned(), HostConfig { exporters: vec![shared()], ..HostConfig::default() }),
         ("config-exporter-ipv6".to_owned(), HostConfig { exporters: vec![exporter6()], ..HostConfig::default() }),
         ("config-flow-of-packets".to_owned(), flow_of_packets()),
         ("config-flow-output-vlan".to_owned(), flow_output_vlan()),

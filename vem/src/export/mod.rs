@@ -33,6 +33,7 @@ pub mod flow;
 pub mod ipfix;
 pub mod message;
 pub mod options;
+mod pace;
 pub mod plan;
 pub mod sender;
 pub mod store;
@@ -301,6 +302,9 @@ impl Worker {
                 0 => thread::park_timeout(IDLE),
             }
         }
+        if let Some(plan) = &mut self.plan {
+            plan.hurry(self.anchor.read());
+        }
         let deadline = Instant::now() + STOP_DRAIN;
         while self.turn() > 0 && Instant::now() < deadline {}
         let at = self.anchor.read();
@@ -326,6 +330,8 @@ impl Worker {
         let config = self.shared.configs.pop();
         let mut taken = match config {
             Some(_) => self.drain(),
+            // What an exporter's rate holds up stays where it is counted on.
+            None if self.plan.as_ref().is_some_and(Plan::is_behind) => 0,
             None => self.take(&mut self.slots().map(|slots| slots.min(BATCH)).collect::<Vec<_>>()),
         };
         let at = self.anchor.read();

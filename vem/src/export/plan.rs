@@ -3,15 +3,18 @@
 //! A record goes once to each exporter of each monitor that saw it. Exporters are known by their names: one that stays keeps
 //! its sequence, its sockets and its counters; another version or module begins a new sequence. One that goes, because no
 //! port's monitor uses it any more, rests: when it comes back its sequence goes on, so that no collector misses anything.
+//!
+//! An exporter whose collectors share the flows is as many streams, each with its own templates and sequence: a collector sees all of
+//! a conversation, and nothing missing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use proto::flow::{Exporter, Monitor, Sampling, Version};
+use proto::flow::{Destination, Exporter, Monitor, Sampling, Version};
 use proto::report::ExporterRow;
-use vswitch::flow::key::shape;
+use vswitch::flow::key::{FlowKey, shape};
 use vswitch::flow::record::{MONITORS_MAX, MonitorSet, Outcome, Record};
 
 use super::aggregate::{Aggregator, Emitted, ROOM, Spec};
@@ -20,6 +23,7 @@ use super::encoder::{Encoder, Setup};
 use super::flow::Flow;
 use super::message::{Datagram, Weight};
 use super::options::{InterfaceRow, OptionTimeouts, SamplerRow, Tables, TimeoutRow};
+use super::pace::Pace;
 use super::sender::{Delivery, Sender};
 use super::template::{Form, Layout};
 use super::transport::Credentials;
@@ -74,8 +78,11 @@ pub struct Plan {
 struct Stream {
     name: String,
     version: Version,
+    /// The collector, of an exporter whose collectors share the flows.
+    share: Option<Destination>,
     encoder: Encoder,
     sender: Sender,
+    pace: Pace,
     debug: u8,
 }
 
@@ -93,7 +100,10 @@ struct Watch {
 
 #[derive(Clone, Copy, Debug)]
 struct Route {
+    /// The first of the exporter's streams.
     stream: usize,
+    /// How many they are: each conversation goes to one.
+    shares: usize,
     layout: usize,
     /// For records that hold both directions; `None` when the format has no such.
     biflow: Option<usize>,
@@ -115,21 +125,25 @@ impl Plan {
         if self.module != config.module {
             resting.clear();
         }
-        for exporter in &config.exporters {
-            let same = |stream: &Stream| stream.name == exporter.name && stream.version == exporter.version;
+        for (exporter, share) in config.exporters.iter().flat_map(shares) {
+            let exporter = &exporter;
+            let same = |stream: &Stream| {
+                (&stream.name, stream.version, stream.share) == (&exporter.name, exporter.version, share)
+            };
             let kept = old.iter().position(|stream| same(stream) && self.module == config.module);
             let kept = kept.map(|index| old.swap_remove(index));
             let rested = || resting.iter().position(same).map(|index| resting.remove(index));
             let mut stream =
-                kept.or_else(rested).unwrap_or_else(|| Stream::new(exporter, config.module, &self.credentials));
+                kept.or_else(rested).unwrap_or_else(|| Stream::new(exporter, share, config.module, &self.credentials));
             stream.encoder.configure(setup(exporter, &config), at, &mut out);
             stream.send(&mut out, at);
             stream.sender.configure(exporter);
+            stream.pace.set(exporter.rate_limit);
             self.streams.push(stream);
         }
         for mut stream in old {
             stream.encoder.flush(at, &mut out);
-            stream.send(&mut out, at);
+            stream.send_all(&mut out, at);
             stream.part();
             if self.module == config.module {
                 resting.push(stream);
@@ -209,13 +223,26 @@ impl Plan {
         }
     }
 
+    /// An exporter has so much waiting, because of its rate, that no more is to be made for now.
+    pub fn is_behind(&self) -> bool {
+        self.streams.iter().any(|stream| stream.pace.is_behind())
+    }
+
+    /// The end is near: what waits for its time goes now, and nothing waits any more.
+    pub fn hurry(&mut self, at: Moment) {
+        for stream in &mut self.streams {
+            stream.pace.set(None);
+            stream.send(&mut Vec::new(), at);
+        }
+    }
+
     /// Sends what waits.
     pub fn flush(&mut self, at: Moment) {
         self.collect(at, |aggregator, out| aggregator.flush(out));
         let mut out = Vec::new();
         for stream in &mut self.streams {
             stream.encoder.flush(at, &mut out);
-            stream.send(&mut out, at);
+            stream.send_all(&mut out, at);
             stream.sender.tick(at.now);
         }
     }
@@ -244,7 +271,7 @@ impl Plan {
 /// Writes a flow to the streams that `routes` name.
 fn send(streams: &mut [Stream], routes: &[Route], flow: &Flow<'_>, at: Moment) {
     for route in routes {
-        if let Some(stream) = streams.get_mut(route.stream) {
+        if let Some(stream) = streams.get_mut(route.stream_of(flow)) {
             stream.push(flow, route.layout, at);
         }
     }
@@ -254,12 +281,40 @@ fn send(streams: &mut [Stream], routes: &[Route], flow: &Flow<'_>, at: Moment) {
 fn send_sum(streams: &mut [Stream], routes: &[Route], record: &Emitted, at: Moment) {
     let halves = record.halves();
     for route in routes {
-        let Some(stream) = streams.get_mut(route.stream) else { continue };
+        let Some(stream) = streams.get_mut(route.stream_of(&record.flow())) else { continue };
         match route.biflow {
             Some(layout) if record.flow().reverse.is_some() => stream.push(&record.flow(), layout, at),
             _ => halves.iter().flatten().for_each(|half| stream.push(&half.flow(), route.layout, at)),
         }
     }
+}
+
+/// The streams of an exporter: one, or one of each collector.
+fn shares(exporter: &Exporter) -> Vec<(Exporter, Option<Destination>)> {
+    if exporter.load_balance != Some(true) {
+        return vec![(exporter.clone(), None)];
+    }
+    let of = |to: &Destination| (Exporter { destinations: vec![*to], ..exporter.clone() }, Some(*to));
+    exporter.destinations.iter().map(of).collect()
+}
+
+impl Route {
+    /// The same for both directions of a conversation.
+    fn stream_of(&self, flow: &Flow<'_>) -> usize {
+        if self.shares < 2 { self.stream } else { self.stream + conversation(&flow.record.key) as usize % self.shares }
+    }
+}
+
+/// A number that both directions of a conversation have.
+fn conversation(key: &FlowKey) -> u32 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let wide = |octets: [u8; 16]| u128::from_be_bytes(octets);
+    let (addresses, ports) = (wide(key.src) ^ wide(key.dst), key.src_port ^ key.dst_port);
+    let mac = |octets: [u8; 6]| octets.iter().fold(0, |sum: u64, octet| sum << 8 | u64::from(*octet));
+    let link = if addresses == 0 { mac(key.src_mac) ^ mac(key.dst_mac) } else { 0 };
+    let rest = u64::from(ports) << 8 | u64::from(key.protocol);
+    let mix = |sum: u64, next: u64| (sum ^ next).wrapping_mul(ODD).rotate_left(29);
+    (mix(mix(mix(mix(0, (addresses >> 64) as u64), addresses as u64), link), rest) >> 32) as u32
 }
 
 impl Stream {
@@ -269,11 +324,12 @@ impl Stream {
         self.send(&mut out, at);
     }
 
-    fn new(exporter: &Exporter, module: u8, credentials: &Arc<Credentials>) -> Self {
+    fn new(exporter: &Exporter, share: Option<Destination>, module: u8, credentials: &Arc<Credentials>) -> Self {
         let mut sender = Sender::with_credentials(Arc::clone(credentials));
         sender.configure(exporter);
         let encoder = Encoder::new(exporter.version, module);
-        Stream { name: exporter.name.clone(), version: exporter.version, encoder, sender, debug: 0 }
+        let (name, version, pace) = (exporter.name.clone(), exporter.version, Pace::default());
+        Stream { name, version, share, encoder, sender, pace, debug: 0 }
     }
 
     fn rows(&self) -> Vec<ExporterRow> {
@@ -317,16 +373,34 @@ impl Stream {
         }
     }
 
+    /// Sends datagrams, as far as the rate allows.
     fn send(&mut self, out: &mut Vec<Datagram>, at: Moment) {
         for datagram in out.drain(..) {
-            let delivery = self.sender.send(&datagram, at.now);
-            self.say(&datagram, delivery);
-            if delivery.accepted == 0 {
-                self.encoder.lose(datagram.weight);
+            if let Some(lost) = self.pace.put(datagram) {
+                self.sender.give_up(&lost);
+                self.encoder.lose(lost.weight);
             }
-            if delivery.disturbed {
-                self.encoder.resend_templates();
-            }
+        }
+        while let Some(datagram) = self.pace.next(at.now) {
+            self.give(&datagram, at);
+        }
+    }
+
+    /// The same, however much waits.
+    fn send_all(&mut self, out: &mut Vec<Datagram>, at: Moment) {
+        let mut all = self.pace.take();
+        all.append(out);
+        all.iter().for_each(|datagram| self.give(datagram, at));
+    }
+
+    fn give(&mut self, datagram: &Datagram, at: Moment) {
+        let delivery = self.sender.send(datagram, at.now);
+        self.say(datagram, delivery);
+        if delivery.accepted == 0 {
+            self.encoder.lose(datagram.weight);
+        }
+        if delivery.disturbed {
+            self.encoder.resend_templates();
         }
     }
 }
@@ -389,21 +463,23 @@ fn watches(config: &Config) -> Vec<Watch> {
     };
     let watch = |(number, monitor): (usize, &Monitor)| {
         let exporter = |name: &String| config.exporters.iter().position(|exporter| exporter.name == *name);
-        let streams: Vec<usize> = monitor.exporters.iter().filter_map(exporter).collect();
-        let version = |stream: &usize| config.exporters.get(*stream).map(|exporter| exporter.version);
+        let exporters: Vec<usize> = monitor.exporters.iter().filter_map(exporter).collect();
+        let version = |exporter: &usize| config.exporters.get(*exporter).map(|exporter| exporter.version);
         let by_family = |version: Version| !version.has_templates() || apart(version, record(monitor));
-        let by_family = streams.iter().filter_map(version).any(by_family);
+        let by_family = exporters.iter().filter_map(version).any(by_family);
+        let streams = |exporter: &Exporter| shares(exporter).len();
         let sampled = is_sampled(config, number);
         let layout = |biflow| layout_index(monitor, Form { biflow, sampled }, config);
-        let route = |stream: &usize| Route {
-            stream: *stream,
+        let route = |exporter: &usize| Route {
+            stream: config.exporters.iter().take(*exporter).map(streams).sum(),
+            shares: config.exporters.get(*exporter).map_or(0, streams),
             layout: layout(false),
-            biflow: (version(stream) == Some(Version::Ipfix)).then(|| layout(true)),
+            biflow: (version(exporter) == Some(Version::Ipfix)).then(|| layout(true)),
         };
         Watch {
             name: monitor.name.clone(),
             exporters: monitor.exporters.clone(),
-            routes: streams.iter().map(route).collect(),
+            routes: exporters.iter().map(route).filter(|route| route.shares > 0).collect(),
             sampled,
             aggregator: Spec::of(monitor, record(monitor), by_family).map(|spec| Aggregator::new(spec, 0)),
         }

@@ -338,3 +338,82 @@ fn what_is_sent_is_said_at_its_level() {
     assert_eq!(said(1, 10), 1, "the first has the templates");
     assert_eq!((said(0, 20), said(1, 30), said(2, 40)), (0, 0, 2));
 }
+
+/// Flows of version 5 in a datagram, and the number of flows before them.
+fn v5(datagram: &[u8]) -> (Vec<[u8; 8]>, u32) {
+    let flows = datagram[24..].chunks(48).map(|flow| flow[..8].try_into().unwrap()).collect();
+    (flows, u32::from_be_bytes(datagram[16..20].try_into().unwrap()))
+}
+
+#[test]
+fn collectors_share_conversations_and_each_misses_nothing() {
+    let collectors = [Collector::new(), Collector::new(), Collector::new()];
+    let mut shared = exporter("a", Version::V5, &collectors[0]);
+    shared.destinations = collectors.iter().map(|c| Destination::new(Ipv4Addr::LOCALHOST.into(), c.port())).collect();
+    shared.load_balance = Some(true);
+    let other = Collector::new();
+    let mut plan = Plan::default();
+    let all = vec![shared.clone(), exporter("b", Version::V5, &other)];
+    plan.configure(config(all.clone(), vec![monitor("m", None, &["a", "b"])]), at(0));
+    let mut sent = Vec::new();
+    for n in 0..300u16 {
+        let mut record = tcp4();
+        (record.key.src[15], record.key.dst[14], record.key.src_port) = (n as u8, (n >> 8) as u8, n);
+        let mut back = record;
+        std::mem::swap(&mut back.key.src, &mut back.key.dst);
+        std::mem::swap(&mut back.key.src_port, &mut back.key.dst_port);
+        for record in [record, back] {
+            plan.push(&record, at(10 + u64::from(n)));
+            sent.push([&record.key.src[12..], &record.key.dst[12..]].concat());
+        }
+        if n == 150 {
+            plan.configure(config(all.clone(), vec![monitor("m", None, &["a", "b"])]), at(10 + u64::from(n)));
+        }
+    }
+    plan.flush(at(400));
+    let (mut seen, mut counts) = (Vec::new(), Vec::new());
+    for collector in &collectors {
+        let mut own: Vec<[u8; 8]> = Vec::new();
+        for datagram in collector.receive() {
+            let (flows, before) = v5(&datagram);
+            assert_eq!(before as usize, own.len(), "a sequence of its own, without a gap");
+            own.extend(flows);
+        }
+        for [a, b, c, d, e, f, g, h] in &own {
+            assert!(own.contains(&[*e, *f, *g, *h, *a, *b, *c, *d]), "the other direction is here too");
+        }
+        counts.push(own.len() as u64);
+        seen.extend(own.iter().map(|flow| flow.to_vec()));
+    }
+    assert!(counts.iter().all(|count| (120..=280).contains(count)), "{counts:?}");
+    assert_eq!(plan.rows().iter().map(|row| row.records).collect::<Vec<_>>(), [counts, vec![600]].concat());
+    seen.sort();
+    sent.sort();
+    assert_eq!(seen, sent, "each once");
+    assert_eq!(other.receive().iter().map(|datagram| v5(datagram).0.len()).sum::<usize>(), 600);
+}
+
+#[test]
+fn a_rate_holds_datagrams_back_and_nothing_is_lost() {
+    let collector = Collector::new();
+    let limited = Exporter { rate_limit: Some(10), ..exporter("a", Version::V5, &collector) };
+    let mut plan = Plan::default();
+    plan.configure(config(vec![limited], vec![monitor("m", None, &["a"])]), at(0));
+    let mut pushed = 0;
+    while !plan.is_behind() {
+        plan.push(&tcp4(), at(1000));
+        pushed += 1;
+    }
+    assert!(pushed > 50_000);
+    let at_once = collector.receive().len();
+    assert!((2..=3).contains(&at_once), "{at_once}");
+    let second: usize = (1..=20).map(|n| (plan.tick(at(1000 + n * 50)), collector.receive().len()).1).sum();
+    assert!((9..=11).contains(&second), "{second}");
+    assert!(!plan.is_behind());
+    plan.hurry(at(2000));
+    plan.flush(at(2000));
+    let left = collector.receive().len();
+    let row = plan.rows().remove(0);
+    assert_eq!((row.records, row.failed_records), (pushed, 0));
+    assert!(left > 0 && row.datagrams > 2000, "{row:?}");
+}

@@ -178,6 +178,12 @@ impl Sender {
         self.targets.iter_mut().for_each(|target| (target.socket, target.retry_at) = (None, None));
     }
 
+    /// Counts a datagram that is not sent.
+    pub fn give_up(&mut self, datagram: &Datagram) {
+        let counts = Counts::of(datagram.weight, datagram.bytes.len() as u64);
+        self.targets.iter_mut().for_each(|target| target.failed.add(counts));
+    }
+
     /// Sends a datagram to every destination.
     pub fn send(&mut self, datagram: &Datagram, now: Instant) -> Delivery {
         let mut delivery = Delivery::default();

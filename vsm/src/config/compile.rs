@@ -226,6 +226,8 @@ fn exporter(name: &str, exporter: &FlowExporter) -> Exporter {
         sampler_timeout_s: exporter.sampler_timeout_s,
         statistics_timeout_s: exporter.statistics_timeout_s,
         transport: exporter.transport.filter(|transport| *transport != Transport::Udp),
+        load_balance: exporter.load_balance.then_some(true),
+        rate_limit: exporter.rate_limit,
     }
 }
 

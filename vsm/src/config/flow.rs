@@ -335,6 +335,10 @@ pub struct FlowExporter {
     pub sampler_timeout_s: Option<u32>,
     /// `option exporter-stats timeout`, seconds
     pub statistics_timeout_s: Option<u32>,
+    /// `load-balance`: each conversation goes to one of the collectors.
+    pub load_balance: bool,
+    /// `rate-limit`, datagrams a second
+    pub rate_limit: Option<u32>,
 }
 
 /// `flow monitor NAME`

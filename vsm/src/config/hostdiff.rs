@@ -146,6 +146,8 @@ fn exporter(it: &Exporter) -> Vec<(String, String)> {
         own("option timeout", format!("{} s", it.option_timeout_s)),
         own("payload", it.payload_max.to_string()),
         own("sndbuf", number(it.send_buffer)),
+        own("load-balance", if it.load_balance == Some(true) { "yes" } else { "no" }),
+        own("rate-limit", number(it.rate_limit)),
         own("template packets", number(it.template_packets)),
         own("sampler timeout", number(it.sampler_timeout_s)),
         own("statistics timeout", number(it.statistics_timeout_s)),

@@ -43,6 +43,7 @@ const REPLACED: &[&str] = &[
     "mode ",
     "cache entries ",
     "sndbuf ",
+    "rate-limit ",
     "template data timeout ",
     "template data packets ",
     "option interface-table timeout ",

@@ -141,12 +141,13 @@ fn exporter() -> impl Strategy<Value = FlowExporter> {
     let addr = prop_oneof![3 => four, 1 => six];
     let version = of(select(&Version::ALL[..]));
     let times = (of(1u32..86_401), of(1u32..86_401), of(1u32..86_401), of(1u32..86_401), of(1u32..1001));
-    let sockets = (any::<bool>(), of(540u16..9001), of(4096u32..16_777_217));
+    let sockets = (any::<bool>(), of(540u16..9001), of(4096u32..16_777_217), any::<bool>(), of(1u32..1_000_001));
     let knobs = (times, sockets);
     let way = of(prop_oneof![Just(Transport::Tcp), Just(Transport::Tls), Just(Transport::Relay)]);
     let transport = (way, of(1u16..)).prop_map(|(way, port)| (way.filter(|_| port.is_some()), port));
     (of(line()), btree_map((addr, of(1u16..)), Just(()), 0..5), transport, version, of(0u8..64), knobs).prop_map(
-        |(description, destinations, (transport, port), version, dscp, (times, (source_mgmt, mtu, send_buffer)))| {
+        |(description, destinations, (transport, port), version, dscp, (times, sockets))| {
+            let (source_mgmt, mtu, send_buffer, load_balance, rate_limit) = sockets;
             let (template, option, sampler, statistics, packets) = times;
             let is_stream = matches!(transport, Some(Transport::Tcp | Transport::Tls));
             let version = version.filter(|version| !is_stream || *version == Version::Ipfix);
@@ -166,6 +167,8 @@ fn exporter() -> impl Strategy<Value = FlowExporter> {
                 template_packets: packets.filter(|_| has_templates),
                 mtu,
                 send_buffer,
+                load_balance,
+                rate_limit,
             }
         },
     )

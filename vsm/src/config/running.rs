@@ -325,6 +325,8 @@ impl Text {
         self.said_or("dscp", exporter.dscp, 0);
         self.said_or("mtu", exporter.mtu, EXPORT_MTU);
         self.said_or("sndbuf", exporter.send_buffer, SEND_BUFFER);
+        self.flag("load-balance", exporter.load_balance);
+        self.said("rate-limit", &exporter.rate_limit);
         let version = exporter.version.or(self.all.then_some(exporter.format()));
         self.said("version", &version.map(version_word));
         if version.is_some_and(|version| !version.has_templates()) {

@@ -91,6 +91,32 @@ fn socket_commands() -> Vec<Command> {
         ),
         command(
             EXPORTER,
+            "load-balance",
+            "Each conversation goes to one of the collectors, instead of all to each",
+            "load-balance",
+            |session, args| {
+                let said = !args.negated;
+                edit_exporter(session, move |exporter| {
+                    exporter.load_balance = said;
+                    Ok(())
+                })
+            },
+        ),
+        command(
+            EXPORTER,
+            "rate-limit <datagrams:num:1-1000000>",
+            "Most datagrams a second to a collector; flows are counted on meanwhile",
+            "rate-limit [<datagrams:num:1-1000000>]",
+            |session, args| {
+                let datagrams = number(args, "datagrams");
+                edit_exporter(session, move |exporter| {
+                    exporter.rate_limit = datagrams;
+                    Ok(())
+                })
+            },
+        ),
+        command(
+            EXPORTER,
             "mtu <octets:num:540-9000>",
             "Octets of the largest packet",
             "mtu [<octets:num:540-9000>]",

@@ -151,6 +151,8 @@ pub fn exporters(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> O
             "    Destination: {shown}\n    Transport: {transport}\n    Export Version {version}\n    DSCP {dscp}\n    \
              Data template timeout {template} seconds\n    Interface table timeout {option} seconds\n",
         ));
+        text.push_str(if exporter.load_balance { "    Collectors share the conversations\n" } else { "" });
+        text.extend(exporter.rate_limit.map(|rate| format!("    Rate limit: {rate} datagrams per second\n")));
         let sent = sent(name, states);
         if !sent.is_empty() {
             text.push_str(&format!("    Exporter Statistics\n\n{}", sent.text()));
@@ -175,6 +177,8 @@ pub fn exporters(model: &Model, only: Option<&str>, states: &[(u8, State)]) -> O
             ("statistics_timeout", statistics.to_string()),
             ("mtu", mtu.to_string()),
             ("sndbuf", sndbuf.to_string()),
+            ("load_balance", if exporter.load_balance { "yes" } else { "no" }.to_owned()),
+            ("rate_limit", exporter.rate_limit.map(|rate| rate.to_string()).unwrap_or_default()),
         ]);
         objects.push(merged([members, sent.json()]));
     }
