@@ -313,8 +313,13 @@ fn conversation(key: &FlowKey) -> u32 {
     let mac = |octets: [u8; 6]| octets.iter().fold(0, |sum: u64, octet| sum << 8 | u64::from(*octet));
     let link = if addresses == 0 { mac(key.src_mac) ^ mac(key.dst_mac) } else { 0 };
     let rest = u64::from(ports) << 8 | u64::from(key.protocol);
-    let mix = |sum: u64, next: u64| (sum ^ next).wrapping_mul(ODD).rotate_left(29);
-    (mix(mix(mix(mix(0, (addresses >> 64) as u64), addresses as u64), link), rest) >> 32) as u32
+    // Every bit reaches the upper half of the product, and by it the next one.
+    let mix = |sum: u64, next: u64| {
+        let product = (sum ^ next).wrapping_mul(ODD);
+        product ^ product >> 32
+    };
+    let words = [(addresses >> 64) as u64, addresses as u64, link, rest, 0];
+    (words.into_iter().fold(0, mix) >> 32) as u32
 }
 
 impl Stream {

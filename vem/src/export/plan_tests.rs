@@ -393,6 +393,36 @@ fn collectors_share_conversations_and_each_misses_nothing() {
     assert_eq!(other.receive().iter().map(|datagram| v5(datagram).0.len()).sum::<usize>(), 600);
 }
 
+/// Whatever it is that conversations differ in.
+#[test]
+fn conversations_are_shared_evenly() {
+    type Change = fn(&mut FlowKey, u16);
+    let changes: [(&str, Change); 6] = [
+        ("source port", |key, n| key.src_port = 20_000 + n),
+        ("both ports", |key, n| (key.src_port, key.dst_port) = (n, 53)),
+        ("address", |key, n| (key.src[14], key.src[15]) = ((n >> 8) as u8, n as u8)),
+        ("network", |key, n| (key.src[12], key.src[13]) = ((n >> 8) as u8, n as u8)),
+        ("prefix of IPv6", |key, n| (key.src[0], key.src[7]) = ((n >> 8) as u8, n as u8)),
+        ("MAC address", |key, n| {
+            (key.src, key.dst) = ([0; 16], [0; 16]);
+            (key.src_mac[4], key.src_mac[5]) = ((n >> 8) as u8, n as u8);
+        }),
+    ];
+    for (what, change) in changes {
+        for shares in [2, 3, 4] {
+            let mut counts = [0; 4];
+            for n in 0..4000 {
+                let mut key = tcp4().key;
+                change(&mut key, n);
+                counts[conversation(&key) as usize % shares] += 1;
+            }
+            let fair = 4000 / shares;
+            let rest = counts.iter().take(shares).map(|count| fair.abs_diff(*count)).max();
+            assert!(rest.is_some_and(|most| most < fair / 5), "{what} of {shares}: {counts:?}");
+        }
+    }
+}
+
 #[test]
 fn a_rate_holds_datagrams_back_and_nothing_is_lost() {
     let collector = Collector::new();
