@@ -242,6 +242,7 @@ fn flow_row(flow: &LiveFlow, now: vswitch::time::Instant, name: &dyn Fn(PortId) 
         last_ms_ago: ms_ago(record.last),
         dropped,
         sampled: record.sampling.is_some().then(|| record.sampling.out_of()),
+        sampled_count: Some(record.sampling.count()).filter(|count| *count > 1),
     }
 }
 

@@ -110,6 +110,7 @@ fn flow_row(row: &Row, wall_ms: u64, name: &dyn Fn(u32) -> Option<IfName>) -> Fl
         dropped: dropped(row).then(|| reason(row.status).to_owned()),
         // They are multiplied already.
         sampled: row.sampled.then_some(0),
+        sampled_count: None,
     }
 }
 

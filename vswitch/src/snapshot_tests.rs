@@ -55,7 +55,7 @@ fn what_does_not_fit_together_is_refused() {
     assert_eq!(refused(&|c| c.acls = vec![mac_list(vec![5]), mac_list(vec![5])]), "rule number 5 is given twice");
     assert_eq!(refused(&|c| c.acls = vec![mac_list(vec![65_536])]), "rule number: 65536 are more than 65535");
     assert!(refused(&|c| c.acls = vec![mac_list(vec![])]).contains("a rule without a number"));
-    let sampled = |id: u16| PortConfig { sampling: [Sampling::from_number(id), Sampling::NONE], ..port(id) };
+    let sampled = |id: u16| PortConfig { sampling: [Sampling::from_number(id.into()), Sampling::NONE], ..port(id) };
     assert_eq!(refused(&|c| c.ports = (2..19).map(sampled).collect()), "samplers: 17 are more than 16");
     let session = |rx: u16| SessionConfig { rx_ports: vec![PortId(rx)], ..SessionConfig::default() };
     assert_eq!(refused(&|c| c.sessions = vec![session(3)]), "session 0 refers to port 3, which does not exist");

@@ -62,9 +62,12 @@ pub struct FlowRow {
     /// Why it is dropped.
     #[n(17)]
     pub dropped: Option<String>,
-    /// Of so many packets one was counted; 0 when the figures are estimates of all. `None` when every one was counted.
+    /// Of so many packets some were counted; 0 when the figures are estimates of all. `None` when every one was counted.
     #[n(18)]
     pub sampled: Option<u16>,
+    /// So many of those were counted; `None` is one.
+    #[n(19)]
+    pub sampled_count: Option<u16>,
 }
 
 /// A row of [`super::Answer::Exporters`].

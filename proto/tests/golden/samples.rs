@@ -243,6 +243,7 @@ fn flow_row() -> FlowRow {
         last_ms_ago: 10,
         dropped: Some("acl-deny".to_owned()),
         sampled: None,
+        sampled_count: None,
     }
 }
 
@@ -414,6 +415,9 @@ pub fn from_vem() -> Vec<(String, FromVem)> {
     samples.push(("vem-answer-sessions-counted".to_owned(), FromVem::Answer { id: 43, answer }));
     let answer = Answer::Flows(vec![FlowRow { sampled: Some(100), ..flow_row() }], 1);
     samples.push(("vem-answer-flows-sampled".to_owned(), FromVem::Answer { id: 44, answer }));
+    let several = FlowRow { sampled: Some(100), sampled_count: Some(3), ..flow_row() };
+    let answer = Answer::Flows(vec![several], 1);
+    samples.push(("vem-answer-flows-sampled-several".to_owned(), FromVem::Answer { id: 47, answer }));
     let unsampled = Some(Amount { packets: 99, octets: 9900 });
     let answer = Answer::Reconciled(vec![ReconciledRow { unsampled, ..ReconciledRow::default() }]);
     samples.push(("vem-answer-reconciled-sampled".to_owned(), FromVem::Answer { id: 45, answer }));
@@ -636,6 +640,12 @@ fn flow_of_packets() -> HostConfig {
     HostConfig { records: vec![Record { name: "r".to_owned(), fields }], ..HostConfig::default() }
 }
 
+/// A sampler of several packets.
+fn several_sampled() -> HostConfig {
+    let sampler = Sampler { name: "some".to_owned(), random: true, out_of: 100, count: Some(3) };
+    HostConfig { samplers: Some(vec![sampler]), ..HostConfig::default() }
+}
+
 /// A record of where frames leave.
 fn flow_output_vlan() -> HostConfig {
     HostConfig {
@@ -809,6 +819,7 @@ pub fn configs() -> Vec<(String, HostConfig)> {
         ("config-exporter-ipv6".to_owned(), HostConfig { exporters: vec![exporter6()], ..HostConfig::default() }),
         ("config-flow-of-packets".to_owned(), flow_of_packets()),
         ("config-flow-output-vlan".to_owned(), flow_output_vlan()),
+        ("config-sampler-several".to_owned(), several_sampled()),
         ("config-session-erspan".to_owned(), HostConfig { sessions: erspan, ..HostConfig::default() }),
         ("config-sensor".to_owned(), HostConfig { profiles: vec![sensor], ..HostConfig::default() }),
         ("config-monitor-in".to_owned(), HostConfig { profiles: vec![tap], ..HostConfig::default() }),
@@ -832,7 +843,7 @@ fn sampled() -> HostConfig {
         filter_bpf: Some(Filter { text: "greater 0".to_owned(), program }),
         ..Meter::default()
     };
-    let sampler = |name: &str, random, out_of| Sampler { name: name.to_owned(), random, out_of };
+    let sampler = |name: &str, random, out_of| Sampler { name: name.to_owned(), random, out_of, count: None };
     HostConfig {
         samplers: Some(vec![sampler("every", false, 10), sampler("some", true, 16_383)]),
         profiles: vec![profile],

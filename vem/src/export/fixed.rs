@@ -109,9 +109,14 @@ impl Stream {
         self.since
     }
 
+    /// Its header can say how packets were sampled.
+    fn says(&self, sampling: Sampling) -> bool {
+        self.form.version == Version::V5 && sampling.rate().is_some()
+    }
+
     /// Takes a flow; datagrams that are full go to `out`.
     pub fn push(&mut self, flow: &Flow<'_>, at: Moment, out: &mut Vec<Datagram>) {
-        let scaled = if self.form.version == Version::V5 { *flow.record } else { flow.record.scaled() };
+        let scaled = if self.says(flow.record.sampling) { *flow.record } else { flow.record.scaled() };
         let (packets, octets) = (scaled.packets, scaled.octets);
         let parts = packets.div_ceil(COUNT_MAX).max(octets.div_ceil(COUNT_MAX)).max(1);
         if !is_ipv4(flow) || parts > PARTS_MAX {
@@ -251,7 +256,8 @@ impl Streams {
 
     /// Takes a flow; datagrams that are full go to `out`.
     pub fn push(&mut self, flow: &Flow<'_>, at: Moment, out: &mut Vec<Datagram>) {
-        let sampling = if self.version == Version::V5 { flow.record.sampling } else { Sampling::NONE };
+        let rate = flow.record.sampling.rate().filter(|_| self.version == Version::V5);
+        let sampling = rate.unwrap_or_default();
         match self.stream(sampling) {
             Some(stream) => stream.push(flow, at, out),
             None => self.nameless.add(Weight::flow(flow.record.packets, flow.record.octets)),

@@ -64,7 +64,32 @@ pub struct Times {
     pub base: Base,
 }
 
+/// What a flow is estimated to be by those of its packets that were counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Scaled {
+    record: Record,
+    sum: Option<Sum>,
+}
+
+impl Scaled {
+    /// It, in place of `flow`, of which it was made.
+    pub fn flow<'a>(&'a self, flow: &Flow<'a>) -> Flow<'a> {
+        Flow { record: &self.record, sum: self.sum.as_ref(), ..*flow }
+    }
+}
+
 impl Flow<'_> {
+    /// As all its packets are estimated to be; of the other direction nothing is.
+    pub fn scaled(&self) -> Scaled {
+        let of = |counted| self.record.sampling.scale(counted);
+        let scaled = |sum: &Sum| Sum {
+            dropped_packets: of(sum.dropped_packets),
+            dropped_octets: of(sum.dropped_octets),
+            ..*sum
+        };
+        Scaled { record: self.record.scaled(), sum: self.sum.map(scaled) }
+    }
+
     /// What kind of packets it has.
     pub fn family(&self) -> Family {
         match () {
@@ -171,6 +196,7 @@ impl Flow<'_> {
             Value::OutputVlan => self.output_vlan().into(),
             // The source of the record is the initiator.
             Value::BiflowDirection => 1,
+            Value::Sampler if element.length == 2 => record.sampling.rate().unwrap_or_default().number().into(),
             Value::Sampler => record.sampling.number().into(),
             Value::Padding => 0,
         };

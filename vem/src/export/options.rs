@@ -7,13 +7,17 @@
 //! | 514 | statistics | system 1, exporting process 144  | sent octets, messages, flows 40-42; not sent flows, packets, octets 166-168 |
 //! | 515 | timeouts   | cache 4, metering process 143    | active 36, inactive 37, one record for each monitor          |
 //! | 516 | samplers   | system 1, domain 149             | 34, 48-50, name 84; 302, 34, 304-306, probability 311, name 335 |
+//! | 517 | as 516     | domain 149                       | of several packets at random: as 516, with 309, 310 before 311 |
 //!
 //! Table 513 says "every packet" (34 = 1, 35 = 1; 304 = 1, 305 = 1, 306 = 0) unless all that the exporter sends is sampled at
 //! one rate: then it says that, for collectors that know of no other place. A flow record of a monitor that is sampled
 //! somewhere names its sampler (48, 302), or 0, and 516 has those. nfdump 1.7.1 reads no more than one record of a set, so each has
 //! its own; and it takes a sampler only where there is a field 34 - before 306, which it keeps in the same place - and no field 35,
 //! and reads no number of a selector in a scope.
-//! Of random samplers (304 = 4, RFC 5477 section 8.2.2.1) 305 and 306 say the rate too, as that is where collectors look.
+//! Version 9 can say no more than one packet of so many: what is sampled at another rate has a sampler of one packet there, where
+//! there is one of that rate, else its counters are multiplied and it names none.
+//! Of random samplers (304 = 4, RFC 5477 section 8.2.2.1) 305 and 306 say the rate too, as that is where collectors look;
+//! so of those of several packets (304 = 3, section 8.2.2.2), of which 309 and 310 say how many of how many.
 //! Texts have a fixed length in IPFIX too: nfdump 1.7.1 takes the mark of a variable one for a length of 65,535.
 //! Each table has a timeout of its own; a large one is spread over time: see `stream`. Not sent is what no destination was given: refused by the host for all of them, or without a template for its kind.
 
@@ -44,6 +48,8 @@ const STATISTICS: u16 = 514;
 const TIMEOUTS: u16 = 515;
 /// Records of this table have sets of their own.
 pub const SAMPLERS: u16 = 516;
+/// And those of this.
+pub const SAMPLERS_OF_SEVERAL: u16 = 517;
 const INTERFACES_FIELDS: &[(u16, u16)] = &[(82, NAME as u16), (83, DESCRIPTION as u16)];
 const STATISTICS_FIELDS: &[(u16, u16)] = &[(40, 8), (41, 8), (42, 8), (166, 8), (167, 8), (168, 8)];
 const TIMEOUTS_FIELDS: &[(u16, u16)] = &[(36, 2), (37, 2)];
@@ -56,7 +62,7 @@ const V9: [OptionsTemplate; 5] = [
     OptionsTemplate { id: SAMPLERS, scope: (1, 4), fields: &[(34, 4), (48, 2), (49, 1), (50, 4), (84, NAME as u16)] },
 ];
 
-const IPFIX: [OptionsTemplate; 5] = [
+const IPFIX: [OptionsTemplate; 6] = [
     OptionsTemplate { id: INTERFACES, scope: (10, 4), fields: INTERFACES_FIELDS },
     OptionsTemplate { id: SAMPLING, scope: (149, 4), fields: &[(304, 2), (305, 4), (306, 4)] },
     OptionsTemplate { id: STATISTICS, scope: (144, 4), fields: STATISTICS_FIELDS },
@@ -65,6 +71,11 @@ const IPFIX: [OptionsTemplate; 5] = [
         id: SAMPLERS,
         scope: (149, 4),
         fields: &[(302, 8), (34, 4), (304, 2), (305, 4), (306, 4), (311, 8), (335, NAME as u16)],
+    },
+    OptionsTemplate {
+        id: SAMPLERS_OF_SEVERAL,
+        scope: (149, 4),
+        fields: &[(302, 8), (34, 4), (304, 2), (305, 4), (306, 4), (309, 4), (310, 4), (311, 8), (335, NAME as u16)],
     },
 ];
 
@@ -195,12 +206,36 @@ impl Tables {
         match table {
             Table::Interfaces => self.interfaces.iter().map(|row| (INTERFACES, row.record())).collect(),
             Table::Sampling => std::iter::once((SAMPLING, sampling(version, module, self.sampling)))
-                .chain(self.samplers.iter().map(|row| (SAMPLERS, row.record(version, module))))
+                .chain(self.samplers(version).iter().map(|row| (row.table(version), row.record(version, module))))
                 .chain(self.timeouts.iter().map(|row| (TIMEOUTS, row.record())))
                 .collect(),
             Table::Statistics => vec![(STATISTICS, statistics(module, totals))],
         }
     }
+}
+
+impl Tables {
+    /// The samplers as a version knows them.
+    fn samplers(&self, version: Version) -> Vec<SamplerRow> {
+        let mut rows = self.samplers.clone();
+        if version != Version::Ipfix {
+            rows.retain_mut(|row| row.sampling.rate().map(|rate| row.sampling = rate).is_some());
+            rows.sort_by_key(|row| row.sampling);
+            rows.dedup_by_key(|row| row.sampling);
+        }
+        rows
+    }
+
+    /// There are records for a table, if it is one of samplers.
+    pub fn has(&self, id: u16, version: Version) -> bool {
+        let is_of_samplers = matches!(id, SAMPLERS | SAMPLERS_OF_SEVERAL);
+        !is_of_samplers || self.samplers(version).iter().any(|row| row.table(version) == id)
+    }
+}
+
+/// At random, and of several packets.
+fn is_any_of_several(sampling: Sampling) -> bool {
+    sampling.is_random() && sampling.count() > 1
 }
 
 impl InterfaceRow {
@@ -223,17 +258,26 @@ impl TimeoutRow {
 }
 
 impl SamplerRow {
+    fn table(&self, version: Version) -> u16 {
+        if version == Version::Ipfix && is_any_of_several(self.sampling) { SAMPLERS_OF_SEVERAL } else { SAMPLERS }
+    }
+
     fn record(&self, version: Version, module: [u8; 4]) -> Vec<u8> {
         let (number, out_of) = (self.sampling.number(), u32::from(self.sampling.out_of()));
+        let count = u32::from(self.sampling.count());
         let mut out = module.to_vec();
         if version == Version::Ipfix {
             out.extend(u64::from(number).to_be_bytes());
-            out.extend(out_of.to_be_bytes());
+            // One of so many: the nearest.
+            out.extend(((out_of + count / 2) / count).to_be_bytes());
             out.extend(selection(self.sampling));
-            out.extend((1.0 / f64::from(out_of)).to_be_bytes());
+            if is_any_of_several(self.sampling) {
+                out.extend([count, out_of].map(u32::to_be_bytes).as_flattened());
+            }
+            out.extend((f64::from(count) / f64::from(out_of)).to_be_bytes());
         } else {
             out.extend(out_of.to_be_bytes());
-            out.extend(number.to_be_bytes());
+            out.extend((number as u16).to_be_bytes());
             out.push(mode(self.sampling));
             out.extend(out_of.to_be_bytes());
         }
@@ -247,12 +291,17 @@ fn mode(sampling: Sampling) -> u8 {
     1 + u8::from(sampling.is_random())
 }
 
-/// selectorAlgorithm, samplingPacketInterval, samplingPacketSpace (RFC 5477 section 8.2): systematic count-based selection of 1
-/// packet and then a gap, or uniform probabilistic sampling.
+/// selectorAlgorithm, samplingPacketInterval, samplingPacketSpace (RFC 5477 section 8.2): systematic count-based selection of
+/// packets and then a gap, n-out-of-N sampling, or uniform probabilistic sampling.
 fn selection(sampling: Sampling) -> Vec<u8> {
-    let mut out = if sampling.is_random() { 4_u16 } else { 1 }.to_be_bytes().to_vec();
-    out.extend(1_u32.to_be_bytes());
-    out.extend((u32::from(sampling.out_of()) - 1).to_be_bytes());
+    let algorithm: u16 = match (sampling.is_random(), sampling.count()) {
+        (false, _) => 1,
+        (true, 1) => 4,
+        (true, _) => 3,
+    };
+    let mut out = algorithm.to_be_bytes().to_vec();
+    out.extend(u32::from(sampling.count()).to_be_bytes());
+    out.extend(u32::from(sampling.out_of() - sampling.count()).to_be_bytes());
     out
 }
 
@@ -261,6 +310,7 @@ fn sampling(version: Version, module: [u8; 4], sampling: Sampling) -> Vec<u8> {
     if version == Version::Ipfix {
         out.extend(selection(sampling));
     } else {
+        let sampling = sampling.rate().unwrap_or_default();
         out.extend(u32::from(sampling.out_of()).to_be_bytes());
         out.push(mode(sampling));
     }
@@ -289,78 +339,5 @@ pub fn cut(text: &str, length: usize) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn length(template: &OptionsTemplate) -> usize {
-        template.fields.iter().map(|(_, length)| usize::from(*length)).sum::<usize>() + usize::from(template.scope.1)
-    }
-
-    fn tables() -> Tables {
-        Tables {
-            interfaces: vec![InterfaceRow { if_index: 7, name: "Vethernet7".into(), description: "ä".repeat(40) }],
-            timeouts: vec![TimeoutRow { monitor: 1, active_s: 1800, inactive_s: 100_000 }],
-            sampling: Sampling::NONE,
-            samplers: vec![SamplerRow { sampling: Sampling::new(true, 1000).unwrap(), name: "thousandth".into() }],
-        }
-    }
-
-    #[test]
-    fn records_are_as_long_as_their_template_says() {
-        for version in [Version::V9, Version::Ipfix] {
-            let records = |table| tables().records(table, version, 3, &Totals::default());
-            let records: Vec<_> = Table::ALL.into_iter().flat_map(records).collect();
-            assert_eq!(records.len(), 5);
-            for (id, record) in records {
-                let template = templates(version).iter().find(|template| template.id == id).unwrap();
-                assert_eq!(record.len(), length(template), "{version:?} {id}");
-            }
-        }
-    }
-
-    #[test]
-    fn sampling_says_unsampled() {
-        let none = Sampling::NONE;
-        assert_eq!(sampling(Version::V9, [0, 0, 0, 3], none), [0, 0, 0, 3, 0, 0, 0, 1, 1]);
-        assert_eq!(sampling(Version::Ipfix, [0, 0, 0, 3], none), [0, 0, 0, 3, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0]);
-    }
-
-    #[test]
-    fn samplers_say_their_rate() {
-        let row = tables().samplers.remove(0);
-        let v9 = row.record(Version::V9, [0, 0, 0, 3]);
-        assert_eq!(v9[..15], [0, 0, 0, 3, 0, 0, 3, 0xe8, 0x83, 0xe8, 2, 0, 0, 3, 0xe8]);
-        assert_eq!(&v9[15..26], b"thousandth\0");
-        let ipfix = row.record(Version::Ipfix, [0, 0, 0, 3]);
-        assert_eq!(
-            ipfix[..26],
-            [0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0x83, 0xe8, 0, 0, 3, 0xe8, 0, 4, 0, 0, 0, 1, 0, 0, 3, 0xe7]
-        );
-        assert_eq!(f64::from_be_bytes(ipfix[26..34].try_into().unwrap()), 0.001);
-        let every = Sampling::new(false, 100).unwrap();
-        assert_eq!(sampling(Version::V9, [0; 4], every), [0, 0, 0, 0, 0, 0, 0, 100, 1]);
-        assert_eq!(sampling(Version::Ipfix, [0; 4], every), [0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 99]);
-    }
-
-    #[test]
-    fn statistics_stand_in_the_order_of_their_fields() {
-        let lost = Lost { flows: 4, packets: 5, octets: 6 };
-        let record = statistics([0; 4], &Totals { octets: 1, datagrams: 2, flows: 3, lost });
-        let numbers: Vec<u64> = record[4..].chunks(8).map(|n| u64::from_be_bytes(n.try_into().unwrap())).collect();
-        assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
-    }
-
-    #[test]
-    fn texts_are_cut_between_characters() {
-        let row = tables().interfaces.remove(0);
-        let record = row.record();
-        assert_eq!(&record[..16], b"\0\0\0\x07Vethernet7\0\0");
-        assert_eq!(std::str::from_utf8(&record[4 + NAME..]).unwrap(), "ä".repeat(32));
-        assert_eq!(cut("aä", 2), "a");
-    }
-
-    #[test]
-    fn timeouts_that_are_too_long_are_the_longest() {
-        assert_eq!(tables().timeouts[0].record(), [0, 0, 0, 1, 7, 8, 255, 255]);
-    }
-}
+#[path = "options_tests.rs"]
+mod tests;

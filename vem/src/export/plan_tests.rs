@@ -195,7 +195,7 @@ fn sampled(exporters: Vec<Exporter>, record: Option<&str>) -> (Config, [Sampling
     let names: Vec<&str> = exporters.iter().map(|exporter| exporter.name.as_str()).collect();
     let monitors = vec![monitor("m", record, &names), monitor("n", None, &names)];
     let samplings = vec![rates.into(), BTreeSet::from([Sampling::NONE])];
-    let samplers = vec![Sampler { name: "tenth".into(), random: false, out_of: 10 }];
+    let samplers = vec![Sampler { name: "tenth".into(), random: false, out_of: 10, count: None }];
     (Config { samplings, samplers, ..config(exporters, monitors) }, rates)
 }
 

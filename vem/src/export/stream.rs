@@ -129,6 +129,13 @@ impl Stream {
 
     /// Takes a flow in the `layout`-th layout; datagrams that are full go to `out`.
     pub fn push(&mut self, flow: &Flow<'_>, layout: usize, at: Moment, out: &mut Vec<Datagram>) {
+        if self.version == Version::V9 && flow.record.sampling.rate().is_none() {
+            return self.push_as_it_is(&flow.scaled().flow(flow), layout, at, out);
+        }
+        self.push_as_it_is(flow, layout, at, out);
+    }
+
+    fn push_as_it_is(&mut self, flow: &Flow<'_>, layout: usize, at: Moment, out: &mut Vec<Datagram>) {
         let weight = Weight::flow(flow.record.packets, flow.record.octets);
         let template = self.setup.layouts.get(layout).and_then(|layout| layout.template(flow.family()));
         let index = template.and_then(|template| self.waiting.iter().position(|w| w.template.id == template.id));
@@ -220,7 +227,7 @@ impl Stream {
             let count = self.options_due.len().min(OPTIONS_PER_TICK);
             for (id, record) in self.options_due.drain(..count).collect::<Vec<_>>() {
                 self.put(&mut message, id, &record, Weight::OPTIONS, at, out);
-                if id == options::SAMPLERS {
+                if matches!(id, options::SAMPLERS | options::SAMPLERS_OF_SEVERAL) {
                     message.close_set();
                 }
             }
@@ -266,8 +273,8 @@ impl Stream {
 
     fn templates(&self) -> Vec<(u16, Vec<u8>)> {
         let templates = self.waiting.iter().map(|waiting| &waiting.template);
-        let none = self.setup.tables.samplers.is_empty();
-        let tables = options::templates(self.version).iter().filter(|table| table.id != options::SAMPLERS || !none);
+        let (tables, version) = (&self.setup.tables, self.version);
+        let tables = options::templates(version).iter().filter(|table| tables.has(table.id, version));
         if self.version == Version::Ipfix {
             let templates = templates.map(|template| (ipfix::TEMPLATES, ipfix::template(template)));
             let tables = tables.map(|table| (ipfix::OPTIONS_TEMPLATES, ipfix::options_template(table)));

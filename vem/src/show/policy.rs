@@ -247,7 +247,7 @@ pub fn monitored(switch: &Switch) -> String {
             let word = |name: &Option<String>, rate: Sampling| match name {
                 None => "-".to_owned(),
                 Some(name) if rate == Sampling::NONE => name.clone(),
-                Some(name) => format!("{name} (1:{})", rate.out_of()),
+                Some(name) => format!("{name} ({}:{})", rate.count(), rate.out_of()),
             };
             let front = [port.id.0.to_string(), name_text(port.name)];
             table.row(front.into_iter().chain([word(&set.flow_in, input), word(&set.flow_out, output)]));

@@ -148,9 +148,10 @@ impl Crowd {
             uplink: false,
         };
         let sampler = |sampling: &Sampling| Sampler {
-            name: format!("one of {}", sampling.out_of()),
+            name: format!("{} of {}", sampling.count(), sampling.out_of()),
             random: sampling.is_random(),
             out_of: sampling.out_of(),
+            count: Some(sampling.count()),
         };
         Config {
             samplings: vec![self.samplings.clone()],

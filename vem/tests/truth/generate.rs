@@ -181,8 +181,9 @@ impl Generator {
                     }
                     let first = seen[flow] & packet.part == 0;
                     seen[flow] |= packet.part;
-                    let every = self.every(tagged.into());
-                    add(&mut self.truth, packet.key, (first.into(), packets * every, octets * every));
+                    let all = |counted| self.stands_for(tagged.into(), counted);
+                    let (all_packets, all_octets) = (all(packets), all(octets));
+                    add(&mut self.truth, packet.key, (first.into(), all_packets, all_octets));
                     add(&mut self.counted, packet.key, (first.into(), packets, octets));
                 }
                 self.sent += packet.packets;
@@ -204,17 +205,19 @@ impl Generator {
         }
     }
 
-    fn every(&self, port: usize) -> u64 {
+    /// As many as what is counted stands for, of a frame to the nearest; at random it is all.
+    fn stands_for(&self, port: usize, counted: u64) -> u64 {
         let sampling = self.sampling[port];
-        if sampling.is_random() { 1 } else { sampling.out_of().into() }
+        if sampling.is_random() { counted } else { sampling.scale(counted) }
     }
 
     /// Octets of the packets that are counted of what comes by the port: of those that a frame is cut into, the last is shorter.
     fn picked(&mut self, packet: &Packet, port: usize) -> Vec<u64> {
-        let every = self.every(port);
+        let (sampling, is_random) = (self.sampling[port], self.sampling[port].is_random());
+        let (count, out_of): (u64, u64) = (sampling.count().into(), sampling.out_of().into());
         let before = self.passed[port];
         self.passed[port] += packet.packets;
-        let picks = (1..=packet.packets).filter(|n| (before + n).is_multiple_of(every));
+        let picks = (1..=packet.packets).filter(|n| is_random || (before + n - 1) % out_of >= out_of - count);
         let last = packet.octets - (packet.packets - 1) * packet.each;
         picks.map(|n| if n == packet.packets { last } else { packet.each }).collect()
     }

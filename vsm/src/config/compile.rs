@@ -173,7 +173,12 @@ fn meters(model: &Model, inventory: &Inventory, slot: u8, monitors: &[Monitor]) 
 fn samplers(model: &Model, wanted: &BTreeSet<&String>) -> Vec<Sampler> {
     let sampler = |name: &&String| {
         let mode = model.samplers.get(*name)?.mode?;
-        Some(Sampler { name: (*name).clone(), random: mode.is_random(), out_of: mode.out_of() })
+        Some(Sampler {
+            name: (*name).clone(),
+            random: mode.is_random(),
+            out_of: mode.out_of(),
+            count: Some(mode.count()).filter(|count| *count > 1),
+        })
     };
     wanted.iter().filter_map(sampler).collect()
 }

@@ -380,7 +380,7 @@ pub struct FlowSampler {
 /// `mode random 1 out-of 100`
 pub fn mode_line(sampling: Sampling) -> String {
     let kind = if sampling.is_random() { "random" } else { "deterministic" };
-    format!("mode {kind} 1 out-of {}", sampling.out_of())
+    format!("mode {kind} {} out-of {}", sampling.count(), sampling.out_of())
 }
 
 /// `aggregate address 10.0.0.0/8 to 16`, `aggregate port 80-89 to 80`.

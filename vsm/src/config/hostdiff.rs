@@ -184,7 +184,8 @@ fn once(it: &Once) -> String {
 }
 
 fn sampler(it: &Sampler) -> Vec<(String, String)> {
-    vec![own("mode", format!("{}, 1 out of {}", if it.random { "random" } else { "deterministic" }, it.out_of))]
+    let kind = if it.random { "random" } else { "deterministic" };
+    vec![own("mode", format!("{kind}, {} out of {}", it.count.unwrap_or(1), it.out_of))]
 }
 
 fn session(it: &Session) -> Vec<(String, String)> {

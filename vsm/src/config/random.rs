@@ -342,7 +342,10 @@ fn add_interfaces(model: &mut Model, interfaces: Interfaces) {
 type Counted = (Option<u32>, Option<String>, Option<&'static str>, bool);
 
 fn sampler() -> impl Strategy<Value = FlowSampler> {
-    let mode = of((any::<bool>(), 2u16..16_384).prop_filter_map("mode", |(random, n)| Sampling::new(random, n)));
+    let count = prop_oneof![3 => Just(1u16), 1 => 1u16..16_383];
+    let mode = (any::<bool>(), count, 2u16..16_384);
+    let mode =
+        of(mode.prop_map(|(random, count, n)| Sampling::several(random, count.min(n - 1), n).unwrap_or_default()));
     (of(line()), mode).prop_map(|(description, mode)| FlowSampler { description, mode })
 }
 

@@ -1,9 +1,11 @@
-//! Which packets a sampled flow monitor counts: one of so many, at each port and way by itself.
+//! Which packets a sampled flow monitor counts: one of so many, or several, at each port and way by itself.
 //!
 //! A [`Gap`] says how many packets pass before the next one is picked, so a packet that is not costs a subtraction. In a
 //! deterministic sampler the gap is always the same: every n-th packet is picked exactly. In a random one it is drawn anew
 //! behind each packet that was picked, from the geometric distribution; that is as if every packet were decided by itself
-//! with probability 1/n, and no pattern of packets can hide from it. The generator is seeded by the system and its state
+//! with probability 1/n, and no pattern of packets can hide from it. Of several packets of n, a deterministic sampler picks
+//! the last ones of each n (RFC 5475 section 5.1), and a random one any (section 5.2.1): the gaps within n packets are drawn one after
+//! the other, so that each choice is as likely as any other. That takes at most a step for each packet that passes. The generator is seeded by the system and its state
 //! never leaves the worker.
 //!
 //! A super-frame is the segments that it will be: each of them is a packet here ([`walk`]).
@@ -38,10 +40,30 @@ impl Random {
         drawn
     }
 
+    /// Packets that pass before the first of `picks` that are drawn from `rest` (J. Vitter's algorithm A).
+    fn skip(&mut self, picks: u16, rest: u16) -> u16 {
+        let uniform = self.uniform();
+        let (picks, mut rest) = (f64::from(picks), f64::from(rest));
+        // The probability that none of those that were passed so far is drawn, and the next neither.
+        let (mut passed, mut none) = (0, 1.0);
+        loop {
+            none *= (rest - picks) / rest;
+            // At the latest when no more are left than are drawn: then it is 0.
+            if none < uniform {
+                return passed;
+            }
+            (passed, rest) = (passed + 1, rest - 1.0);
+        }
+    }
+
+    /// Above 0 and at most 1.
+    fn uniform(&mut self) -> f64 {
+        ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64
+    }
+
     /// Packets that pass before the next one is picked, when each is with probability 1 / `out_of`.
     fn gap(&mut self, out_of: u16) -> u32 {
-        // Above 0 and at most 1.
-        let uniform = ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64;
+        let uniform = self.uniform();
         // At most 37 * 16,383.
         (uniform.ln() / (-1.0 / f64::from(out_of)).ln_1p()) as u32
     }
@@ -59,6 +81,10 @@ pub struct Gap {
     sampling: Sampling,
     /// Packets that pass before the next one is picked.
     left: u32,
+    /// Of a sampler of several packets: how many are still to be picked behind that one, of the packets at hand.
+    picks: u16,
+    /// How many packets those are.
+    rest: u16,
 }
 
 impl Gap {
@@ -66,15 +92,40 @@ impl Gap {
     #[inline]
     pub fn step(&mut self, sampling: Sampling, random: &mut Random) -> bool {
         if self.sampling != sampling {
-            *self = Gap { sampling, left: Gap::drawn(sampling, random) };
+            *self = Gap::begin(sampling, random);
         }
         let is_picked = self.left == 0;
-        self.left = if is_picked { Gap::drawn(sampling, random) } else { self.left - 1 };
+        self.left = if is_picked { self.draw(random) } else { self.left - 1 };
         is_picked
     }
 
-    fn drawn(sampling: Sampling, random: &mut Random) -> u32 {
-        if sampling.is_random() { random.gap(sampling.out_of()) } else { u32::from(sampling.out_of()) - 1 }
+    fn begin(sampling: Sampling, random: &mut Random) -> Gap {
+        let mut gap = Gap { sampling, ..Gap::default() };
+        gap.left = gap.draw(random);
+        gap
+    }
+
+    /// Packets that pass before the next one.
+    #[inline]
+    fn draw(&mut self, random: &mut Random) -> u32 {
+        let sampling = self.sampling;
+        match (sampling.count(), sampling.is_random()) {
+            (1, true) => random.gap(sampling.out_of()),
+            (1, false) => u32::from(sampling.out_of()) - 1,
+            (count, _) => self.draw_of(count, random),
+        }
+    }
+
+    #[inline(never)]
+    fn draw_of(&mut self, count: u16, random: &mut Random) -> u32 {
+        let mut passed = 0;
+        if self.picks == 0 {
+            passed = self.rest.into();
+            (self.picks, self.rest) = (count, self.sampling.out_of());
+        }
+        let skip = if self.sampling.is_random() { random.skip(self.picks, self.rest) } else { self.rest - self.picks };
+        (self.picks, self.rest) = (self.picks - 1, self.rest - skip - 1);
+        passed + u32::from(skip)
     }
 }
 
@@ -151,7 +202,7 @@ pub fn walk(pickers: &mut [Picker], gaps: &mut [Gap], random: &mut Random, segme
         if let Some(gap) = gaps.get_mut(picker.gap)
             && gap.sampling != picker.sampling
         {
-            *gap = Gap { sampling: picker.sampling, left: Gap::drawn(picker.sampling, random) };
+            *gap = Gap::begin(picker.sampling, random);
         }
     }
     let mut picked = Share::default();
@@ -163,7 +214,7 @@ pub fn walk(pickers: &mut [Picker], gaps: &mut [Gap], random: &mut Random, segme
         for picker in pickers.iter_mut() {
             if let Some(gap) = gaps.get_mut(picker.gap).filter(|gap| gap.left == next) {
                 picker.share.take(is_last);
-                gap.left = next + 1 + Gap::drawn(gap.sampling, random);
+                gap.left = next + 1 + gap.draw(random);
             }
         }
     }
@@ -228,6 +279,48 @@ mod tests {
         }
         let (one, other) = (Random::new().next(), Random::new().next());
         assert_ne!(one, other);
+    }
+
+    /// Of each so many packets exactly as many as it says: the last ones, or any.
+    #[test]
+    fn a_sampler_of_several_packets_picks_them_of_each_so_many() {
+        for (count, out_of) in [(2u16, 5u16), (3, 100), (99, 100), (16_382, 16_383), (2, 16_383)] {
+            for is_random in [false, true] {
+                let (mut gap, mut random) = (Gap::default(), Random::new());
+                let sampling = Sampling::several(is_random, count, out_of).unwrap();
+                for _ in 0..6 {
+                    let picked: Vec<u16> = (0..out_of).filter(|_| gap.step(sampling, &mut random)).collect();
+                    assert_eq!(picked.len(), usize::from(count));
+                    assert!(is_random || picked[0] == out_of - count);
+                }
+            }
+        }
+    }
+
+    /// Every choice of two packets of five is as likely as any other, whether they come one by one or in super-frames.
+    #[test]
+    fn of_several_packets_any_choice_is_as_likely() {
+        for segments in [1, 5] {
+            let (mut gaps, mut random) = ([Gap::default(); 1], Random::new());
+            let sampling = Sampling::several(true, 2, 5).unwrap();
+            let mut choices = std::collections::BTreeMap::<u32, u32>::new();
+            let mut lasts = 0;
+            for _ in 0..100_000 {
+                let mut choice = 0;
+                for packet in 0..5 / segments {
+                    let mut pickers = [picker(sampling, 0)];
+                    let share = walk(&mut pickers, &mut gaps, &mut random, segments);
+                    lasts += u32::from(share.last && (segments == 5 || packet == 4));
+                    choice |= share.packets << (2 * packet);
+                }
+                *choices.entry(choice).or_default() += 1;
+            }
+            // Six standard deviations of a binomial.
+            assert!((f64::from(lasts) - 40_000.0).abs() < 6.0 * 155.0, "{lasts}");
+            let all = if segments == 1 { 10 } else { 1 };
+            assert_eq!(choices.len(), all);
+            assert!(all == 1 || choices.values().all(|n| (f64::from(*n) - 10_000.0).abs() < 6.0 * 95.0), "{choices:?}");
+        }
     }
 
     #[test]

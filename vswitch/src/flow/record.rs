@@ -83,7 +83,7 @@ pub struct Record {
 impl Record {
     /// As all packets are estimated to be, by those that were counted.
     pub fn scaled(&self) -> Record {
-        let of = |counted: u64| counted.saturating_mul(self.sampling.out_of().into());
+        let of = |counted: u64| self.sampling.scale(counted);
         Record {
             packets: of(self.packets),
             octets: of(self.octets),

@@ -63,13 +63,14 @@ struct Tally {
     l2_octets: u64,
     first_ns: u64,
     last_ns: u64,
-    /// One bit.
-    monitor: MonitorSet,
     /// A [`Sampling`].
-    sampling: u16,
+    sampling: u32,
+    /// Number of the monitor.
+    monitor: u8,
     tcp_flags: u8,
     /// It has a [`Detail`] beside it: 1.
     detailed: u8,
+    reserved: u8,
 }
 
 /// Packets and octets of frames.
@@ -171,7 +172,8 @@ impl Entry {
 
 /// The report of what `tally` has, of the flow that `base` is about.
 fn record_of(base: &Record, way: usize, tally: &Tally, detail: Detail) -> Record {
-    let (monitors_in, monitors_out) = if way == 0 { (tally.monitor, 0) } else { (0, tally.monitor) };
+    let monitor: MonitorSet = 1 << (tally.monitor % MONITORS_MAX as u8);
+    let (monitors_in, monitors_out) = if way == 0 { (monitor, 0) } else { (0, monitor) };
     Record {
         packets: tally.packets,
         octets: tally.octets,
@@ -344,8 +346,9 @@ impl Flows {
         now: Instant,
     ) {
         let frame = counted.parsed;
-        let detailed = counted.snapshot.is_detailed(monitor.trailing_zeros() as usize);
-        let kind = (monitor, sampling.number(), detailed.into());
+        let index = monitor.trailing_zeros();
+        let detailed = counted.snapshot.is_detailed(index as usize);
+        let kind = (index as u8, sampling.number(), detailed.into());
         let Some(tally) = self.picks.tallies.get(at as usize).and_then(|tallies| tallies.ways.get(way)) else { return };
         if tally.packets > 0 && (tally.monitor, tally.sampling, tally.detailed) != kind {
             self.give_up_tally(at, way, now);

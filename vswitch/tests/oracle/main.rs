@@ -50,7 +50,8 @@ fn sample(draw: &mut Draw, mut config: Config) -> Config {
     if draw.one_in(3) {
         for sampling in config.ports.iter_mut().flat_map(|port| &mut port.sampling) {
             let (random, out_of) = (draw.one_in(2), 2 + draw.below(3) as u16);
-            *sampling = Sampling::new(random, out_of).filter(|_| draw.one_in(3)).unwrap_or_default();
+            let count = 1 + draw.below(2) as u16;
+            *sampling = Sampling::several(random, count, out_of).filter(|_| draw.one_in(3)).unwrap_or_default();
         }
     }
     config

@@ -1,4 +1,4 @@
-//! Samplers: of so many packets a flow monitor counts one. Where they are used is said at the port ([`super::port`]).
+//! Samplers: of so many packets a flow monitor counts one, or several. Where they are used is said at the port ([`super::port`]).
 
 use proto::flow::{SAMPLERS_MAX, Sampling};
 
@@ -12,11 +12,11 @@ use crate::config::model::Model;
 const SAMPLER: &[Mode] = &[Mode::FlowSampler];
 
 const WORDS: &[(&str, &str)] = &[
-    ("mode", "Of how many packets one is counted"),
+    ("mode", "Of how many packets how many are counted"),
     ("kind", "How it is chosen; at random unless said"),
     ("random", "Each packet with the same probability"),
-    ("deterministic", "Every so many-th packet"),
-    ("1", "One packet"),
+    ("deterministic", "The last packets of each so many"),
+    ("count", "Packets that are counted"),
     ("out-of", "Of so many"),
     ("packets", "Packets"),
 ];
@@ -36,9 +36,9 @@ pub fn commands() -> Vec<Command> {
             words: WORDS,
             ..command(
                 SAMPLER,
-                "mode [<kind=random|deterministic>] 1 out-of <packets:num:2-16383>",
-                "Of how many packets one is counted; at random unless said otherwise",
-                "mode [ [<kind=random|deterministic>] 1 out-of <packets:num:2-16383> ]",
+                "mode [<kind=random|deterministic>] <count:num:1-16382> out-of <packets:num:2-16383>",
+                "Of how many packets how many are counted; at random unless said otherwise",
+                "mode [ [<kind=random|deterministic>] <count:num:1-16382> out-of <packets:num:2-16383> ]",
                 mode,
             )
         },
@@ -80,8 +80,12 @@ fn mode(session: &mut Session, args: &Args) -> Result<Output, Error> {
         }));
     }
     let is_random = args.text("kind") != Some("deterministic");
-    let packets = args.number("packets").and_then(|packets| u16::try_from(packets).ok());
-    let mode = wanted(packets.and_then(|packets| Sampling::new(is_random, packets)))?;
+    let number = |name| wanted(args.number(name).and_then(|number| u16::try_from(number).ok()));
+    let (count, packets) = (number("count")?, number("packets")?);
+    if count >= packets {
+        return Err(Error::Refused(format!("Of {packets} packets {count} are all: fewer have to be counted")));
+    }
+    let mode = wanted(Sampling::several(is_random, count, packets))?;
     edit_sampler(session, move |sampler| {
         sampler.mode = Some(mode);
         Ok(())

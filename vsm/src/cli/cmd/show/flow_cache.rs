@@ -233,7 +233,7 @@ fn sampled_word(row: &FlowRow) -> String {
     match row.sampled {
         None => "--".to_owned(),
         Some(0) => "estimate".to_owned(),
-        Some(out_of) => format!("1:{out_of}"),
+        Some(out_of) => format!("{}:{out_of}", row.sampled_count.unwrap_or(1)),
     }
 }
 
@@ -298,6 +298,7 @@ pub(super) mod tests {
             last_ms_ago: 1_200,
             dropped: None,
             sampled: None,
+            sampled_count: None,
         }
     }
 

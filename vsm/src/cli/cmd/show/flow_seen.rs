@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
 use proto::addr::MacAddr;
+use proto::flow::Sampling;
 use proto::name::IfName;
 use proto::report::FlowRow;
 
@@ -103,7 +104,8 @@ impl<'a> Seen<'a> {
             let ends = [vm(row.input, row.src_mac), vm(row.output, row.dst_mac)];
             let comes_again = matches!(row.input, Some(IfName::Ethernet { .. })) && ends[0].is_some();
             let way = way(row, [ends[0].is_some(), ends[1].is_some()], prefixes);
-            let all = |counted: u64| counted.saturating_mul(row.sampled.unwrap_or(1).max(1).into());
+            let sampling = Sampling::several(false, row.sampled_count.unwrap_or(1), row.sampled.unwrap_or(0));
+            let all = |counted: u64| sampling.unwrap_or_default().scale(counted);
             let (packets, octets) = (all(row.packets), all(row.octets));
             (!comes_again && row.dropped.is_none()).then_some(Flow { slot, row, packets, octets, way, ends })
         };

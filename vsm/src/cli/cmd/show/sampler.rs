@@ -30,11 +30,12 @@ pub fn samplers(model: &Model, only: Option<&str>) -> Output {
         let id = sampler.mode.map(|mode| mode.number().to_string()).unwrap_or_default();
         let kind = sampler.mode.map_or("", |mode| if mode.is_random() { "random" } else { "deterministic" });
         let out_of = sampler.mode.map(|mode| mode.out_of().to_string()).unwrap_or_default();
+        let count = sampler.mode.map(|mode| mode.count().to_string()).unwrap_or_default();
         let mut text = format!("Sampler {name}:\n");
         text.extend(sampler.description.iter().map(|words| format!("    Description: {words}\n")));
         text += &match sampler.mode {
             None => "    Mode: none, so it can't be used\n".to_owned(),
-            Some(_) => format!("    ID: {id}\n    Mode: {kind} 1 out-of {out_of}\n"),
+            Some(_) => format!("    ID: {id}\n    Mode: {kind} {count} out-of {out_of}\n"),
         };
         text += &format!("    Use count: {}\n", users.len());
         text.extend(users.iter().map(|user| format!("        {user}\n")));
@@ -44,6 +45,7 @@ pub fn samplers(model: &Model, only: Option<&str>) -> Output {
             ("description", sampler.description.clone().unwrap_or_default()),
             ("id", id),
             ("mode", kind.to_owned()),
+            ("count", count),
             ("out_of", out_of),
             ("use_count", users.len().to_string()),
             ("users", users.join(", ")),
