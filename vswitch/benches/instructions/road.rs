@@ -120,7 +120,7 @@ fn config(case: &Case) -> Config {
         static_macs: vec![StaticMac { vlan, mac: mac(2), port: Some(PortId(2)) }],
         acls: if lists { vec![list(case.rules, 0), list(case.rules, case.rules + 1)] } else { Vec::new() },
         monitors: vec![MonitorConfig { active: Duration::from_secs(1800), inactive: Duration::from_secs(15) }],
-        selecting: vec![Selecting { detailed: case.detailed, ..Selecting::default() }],
+        selecting: if case.detailed { vec![Selecting { detailed: true, ..Selecting::default() }] } else { Vec::new() },
         sessions: if case.span { vec![session] } else { Vec::new() },
         ports: vec![first, second, port(3, PortMode::Access(vlan))],
         sensors: Vec::new(),
