@@ -4,7 +4,7 @@ use proto::capture::Insn;
 use proto::config::{
     Erspan, ErspanHeader, Filter, Once, Peer, Profile, Receive, Relay, Session, SessionSource, SourceKind,
 };
-use proto::flow::{Destination, Exporter, Monitor, Transport};
+use proto::flow::{Destination, Exporter, Field, Meter, Monitor, Record, Sampler, Sampling, Transport};
 use proto::vlan::{PortMode, VlanSet};
 
 use vswitch::config::Known;
@@ -181,6 +181,48 @@ fn lists_and_monitors_are_found_by_name_and_missing_ones_have_no_effect() {
     assert_eq!(second.config.ports[0].flow_in, Some(1));
     assert_eq!(second.config.monitors[1].active, Duration::from_secs(120));
     assert!(second.fresh_rules.is_empty());
+}
+
+/// With a filter of its own or without, and not where the record is another's or asks for nothing of the kind.
+#[test]
+fn packets_are_read_for_a_monitor_whose_record_asks_for_it() {
+    let mut host = host();
+    let record = |name: &str, fields| Record { name: name.into(), fields };
+    host.records = vec![
+        record("plain", vec![Field::Bytes, Field::OutputVlan]),
+        record("life", vec![Field::Bytes, Field::TtlMinimum]),
+        record("label", vec![Field::FlowLabel]),
+    ];
+    let monitor = |name: &str, record: Option<&str>| Monitor {
+        name: name.into(),
+        record: record.map(str::to_owned),
+        ..Monitor::default()
+    };
+    host.monitors = vec![
+        monitor("m1", Some("plain")),
+        monitor("m2", Some("life")),
+        monitor("m3", Some("label")),
+        monitor("m4", None),
+    ];
+    host.meters = Some(vec![Meter { monitor: "m3".into(), entries: Some(5), ..Meter::default() }]);
+    let detailed = |host: &HostConfig| {
+        let plan = make(Some(host), &[]);
+        plan.config.selecting.iter().map(|selecting| (selecting.detailed, selecting.entries)).collect::<Vec<_>>()
+    };
+    assert_eq!(detailed(&host), [(false, 0), (true, 0), (true, 5), (false, 0)]);
+    host.monitors[1].record = Some("plain".into());
+    assert_eq!(detailed(&host)[1], (false, 0));
+}
+
+#[test]
+fn a_sampler_of_several_packets_is_taken_as_it_is() {
+    let mut host = host();
+    let sampler = |name: &str, count| Sampler { name: name.into(), random: true, out_of: 100, count };
+    host.samplers = Some(vec![sampler("one", None), sampler("three", Some(3)), sampler("all", Some(100))]);
+    let taken = |name: &str| sampling(&host, &Some(name.to_owned()));
+    assert_eq!(taken("one"), Sampling::new(true, 100).unwrap());
+    assert_eq!(taken("three"), Sampling::several(true, 3, 100).unwrap());
+    assert_eq!((taken("all"), taken("none")), (Sampling::NONE, Sampling::NONE));
 }
 
 #[test]
