@@ -129,7 +129,9 @@ impl Plain {
         let mut copied = 0u32;
         if !self.is_destination(from) && port.is_some() {
             for (i, s) in self.config.sessions.clone().iter().enumerate() {
-                let watching = s.rx_ports.contains(&from) || vlan.is_some_and(|v| s.rx_vlans.contains(v));
+                // A port that only meters has a VLAN also where there is none, and a session waits for it to be there.
+                let is_watched = |v: VlanId| s.rx_vlans.contains(v) && self.config.vlans.contains(v);
+                let watching = s.rx_ports.contains(&from) || vlan.is_some_and(is_watched);
                 if watching && self.looks_for(s, vlan, frame) {
                     copied |= 1 << i;
                     self.copy(i, frame, vlan, frame.octets.to_vec());
