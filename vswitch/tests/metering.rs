@@ -3,31 +3,16 @@
 mod net;
 
 use net::frames::{ethernet, tso4, udp4};
-use net::metered::{ended, metered, sums};
+use net::metered::{ended, metered, reconcile, sums};
 use net::{Net, SMALL, access, acl, config, mac, monitor, uplink};
 use proto::acl::{Action, AddrMatch, IpRule, PortMatch, Rules};
 use proto::addr::MacAddr;
-use vswitch::account::classes::{Amount, Class};
+use vswitch::account::classes::Class;
 use vswitch::config::{Filter, Selecting};
-use vswitch::control::{FlowFilter, Reconciled};
+use vswitch::control::FlowFilter;
 use vswitch::flow::record::{EndReason, Outcome};
 use vswitch::port::PortId;
 use vswitch::worker::Limits;
-
-/// What each port has received is in exactly one class, at any time: watched or not, filtered, malformed, of flows that
-/// were reported, evicted, judged anew or still live.
-fn reconcile(net: &mut Net) -> Vec<Reconciled> {
-    let rows: Vec<Reconciled> = net.ask(|control| control.reconciliation().unwrap());
-    for row in &rows {
-        let mut sum = Amount::default();
-        for class in Class::ALL {
-            sum.add(row.reported.get(class));
-            sum.add(row.in_cache.get(class));
-        }
-        assert_eq!(sum, row.received, "{row:?}");
-    }
-    rows
-}
 
 #[test]
 fn what_a_port_received_is_reconciled_with_its_flows_to_the_octet() {

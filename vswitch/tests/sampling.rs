@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use net::frames::{arp, ethernet, ipv4, ipv6, tcp, tso4, udp, udp4};
+use net::metered::{reconcile, settled};
 use net::{Net, SMALL, access, config, mac, monitor, trunk};
 use proto::addr::MacAddr;
 use proto::flow::Sampling;
-use vswitch::account::classes::{Amount, Class};
+use vswitch::account::classes::Class;
 use vswitch::config::Selecting;
-use vswitch::control::{FlowFilter, Reconciled};
+use vswitch::control::FlowFilter;
 use vswitch::flow::detail::Detail;
 use vswitch::flow::key::FlowKey;
 use vswitch::flow::record::Record;
@@ -32,29 +33,11 @@ fn net(limits: Limits) -> Net {
     ports[2].flow_out = Some(1);
     let mut config = config(ports);
     config.monitors = vec![monitor(600, 15), monitor(600, 15)];
-    let mut net = Net::with(config, limits, Offloads::ALL, 512);
-    net.through(2, &udp4(mac(1), mac(2), 5, 0));
-    net.through(3, &udp4(mac(1), mac(3), 5, 0));
-    net.after(60_000);
-    net.records();
-    net
+    settled(config, limits)
 }
 
 fn one_of(random: bool, out_of: u16) -> Sampling {
     Sampling::new(random, out_of).unwrap()
-}
-
-fn reconcile(net: &mut Net) -> Vec<Reconciled> {
-    let rows: Vec<Reconciled> = net.ask(|control| control.reconciliation().unwrap());
-    for row in &rows {
-        let mut sum = Amount::default();
-        for class in Class::ALL {
-            sum.add(row.reported.get(class));
-            sum.add(row.in_cache.get(class));
-        }
-        assert_eq!(sum, row.received, "{row:?}");
-    }
-    rows
 }
 
 fn sum<'a>(records: impl Iterator<Item = &'a Record>) -> Sum {
