@@ -3,6 +3,7 @@
 //! `golden/v1` holds one file per message variant. `BLESS=1` writes the files that are missing and never changes one
 //! that is there; a change of an existing file is a break of the protocol.
 
+mod configs;
 mod samples;
 mod why;
 
@@ -44,7 +45,7 @@ fn every_variant_reads_and_writes_its_golden_octets() {
     let mut seen = BTreeSet::new();
     check(samples::from_vem(), &mut seen);
     check(samples::from_vsm(), &mut seen);
-    check(samples::configs(), &mut seen);
+    check(configs::configs(), &mut seen);
     let there: BTreeSet<String> =
         std::fs::read_dir(directory()).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
     assert_eq!(there, seen, "a golden file without a sample would be checked by nobody");

@@ -223,7 +223,7 @@ impl Plan {
         }
     }
 
-    /// An exporter has so much waiting, because of its rate, that no more is to be made for now.
+    /// An exporter has so much waiting, because of its rate, that no more is to be made yet.
     pub fn is_behind(&self) -> bool {
         self.streams.iter().any(|stream| stream.pace.is_behind())
     }
