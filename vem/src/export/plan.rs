@@ -8,6 +8,7 @@
 //! a conversation, and nothing missing.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use proto::report::ExporterRow;
 use vswitch::flow::key::{FlowKey, shape};
 use vswitch::flow::record::{MONITORS_MAX, MonitorSet, Outcome, Record};
 
+use super::aggregate::view::reversed;
 use super::aggregate::{Aggregator, Emitted, ROOM, Spec};
 use super::clock::Moment;
 use super::encoder::{Encoder, Setup};
@@ -306,20 +308,16 @@ impl Route {
 }
 
 /// A number that both directions of a conversation have.
-fn conversation(key: &FlowKey) -> u32 {
-    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let wide = |octets: [u8; 16]| u128::from_be_bytes(octets);
-    let (addresses, ports) = (wide(key.src) ^ wide(key.dst), key.src_port ^ key.dst_port);
-    let mac = |octets: [u8; 6]| octets.iter().fold(0, |sum: u64, octet| sum << 8 | u64::from(*octet));
-    let link = if addresses == 0 { mac(key.src_mac) ^ mac(key.dst_mac) } else { 0 };
-    let rest = u64::from(ports) << 8 | u64::from(key.protocol);
-    // Every bit reaches the upper half of the product, and by it the next one.
-    let mix = |sum: u64, next: u64| {
-        let product = (sum ^ next).wrapping_mul(ODD);
-        product ^ product >> 32
+fn conversation(key: &FlowKey) -> u64 {
+    let ends = |key: &FlowKey| {
+        // Where there are addresses, those of the link are the routers'.
+        let is_link = (key.src, key.dst) == ([0; 16], [0; 16]);
+        let macs = if is_link { (key.src_mac, key.dst_mac) } else { Default::default() };
+        (key.src, key.dst, key.src_port, key.dst_port, macs)
     };
-    let words = [(addresses >> 64) as u64, addresses as u64, link, rest, 0];
-    (words.into_iter().fold(0, mix) >> 32) as u32
+    let mut hasher = DefaultHasher::new();
+    (ends(key).min(ends(&reversed(key))), key.protocol).hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Stream {

@@ -423,6 +423,18 @@ fn conversations_are_shared_evenly() {
     }
 }
 
+/// A ping is one conversation, although its answers have another type.
+#[test]
+fn what_answers_goes_where_the_question_went() {
+    let (icmp, shape) = (1, shape::IPV4 | shape::PORTS);
+    for n in 0..100 {
+        let mut ping = FlowKey { protocol: icmp, shape, src_port: 0, dst_port: 8 << 8, ..tcp4().key };
+        ping.src[15] = n;
+        let pong = FlowKey { src: ping.dst, dst: ping.src, dst_port: 0, ..ping };
+        assert_eq!(conversation(&ping), conversation(&pong), "{n}");
+    }
+}
+
 #[test]
 fn a_rate_holds_datagrams_back_and_nothing_is_lost() {
     let collector = Collector::new();

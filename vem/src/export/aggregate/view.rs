@@ -231,20 +231,9 @@ impl View {
 
     /// As the packets of the other direction look.
     pub fn reversed(&self) -> Self {
-        let View { key, prefixes: [source, destination], .. } = *self;
-        let is_icmp = key.is(shape::PORTS) && matches!(key.protocol, ICMP | ICMPV6);
-        let (src_port, dst_port) =
-            if is_icmp { (key.src_port, answer(key.protocol, key.dst_port)) } else { (key.dst_port, key.src_port) };
+        let [source, destination] = self.prefixes;
         View {
-            key: FlowKey {
-                src: key.dst,
-                dst: key.src,
-                src_mac: key.dst_mac,
-                dst_mac: key.src_mac,
-                src_port,
-                dst_port,
-                ..key
-            },
+            key: reversed(&self.key),
             input: self.output,
             output: self.input,
             prefixes: [destination, source],
@@ -305,6 +294,15 @@ fn replace(port: u16, rules: &[Aggregation]) -> u16 {
         _ => None,
     });
     made.unwrap_or(port)
+}
+
+/// The key of the packets of the other direction.
+pub fn reversed(key: &FlowKey) -> FlowKey {
+    let is_icmp = key.is(shape::PORTS) && matches!(key.protocol, ICMP | ICMPV6);
+    let (src_port, dst_port) =
+        if is_icmp { (key.src_port, answer(key.protocol, key.dst_port)) } else { (key.dst_port, key.src_port) };
+    let (src, dst, src_mac, dst_mac) = (key.dst, key.src, key.dst_mac, key.src_mac);
+    FlowKey { src, dst, src_mac, dst_mac, src_port, dst_port, ..*key }
 }
 
 /// Type and code of the answer to an ICMP message; those that have none are their own.
