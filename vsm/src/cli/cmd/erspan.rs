@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use super::monitor::WORDS;
-use super::target::{edit_session, wanted};
+use super::target::{edit_session, is_no_host, wanted};
 use crate::cli::render::Output;
 use crate::cli::session::Session;
 use crate::cli::tree::{Args, Command, Error, Mode, Run};
@@ -126,12 +126,7 @@ fn typed(args: &Args) -> Option<IpAddr> {
 /// The address of a host, which others can send to.
 fn host(args: &Args) -> Result<IpAddr, Error> {
     let address = wanted(typed(args))?;
-    let is_none = address.is_unspecified() || address.is_multicast() || address.is_loopback();
-    let special = match address {
-        IpAddr::V4(ip) => ip.is_broadcast(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some(),
-    };
-    match is_none || special {
+    match is_no_host(address) || address.is_loopback() {
         true => Err(Error::Refused("Address is not that of a host".to_owned())),
         false => Ok(address),
     }

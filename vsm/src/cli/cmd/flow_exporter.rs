@@ -1,12 +1,10 @@
 //! Flow exporters: where flows are exported to, and in which format.
 
-use std::net::IpAddr;
-
 use proto::flow::{Transport, Version};
 use proto::name::IfName;
 
 use super::flow::{CONFIG, command, description, new_name, number, refuse_used, removed};
-use super::target::{edit_exporter, make_room, name, some, text, wanted};
+use super::target::{edit_exporter, is_no_host, make_room, name, some, text, wanted};
 use crate::cli::render::Output;
 use crate::cli::session::{Session, Subject};
 use crate::cli::tree::{Args, Command, Error, Mode};
@@ -221,12 +219,7 @@ fn destination(session: &mut Session, args: &Args) -> Result<Output, Error> {
     }
     let port = args.number("port").and_then(|port| u16::try_from(port).ok());
     let negated = args.negated;
-    let special = match addr {
-        IpAddr::V4(addr) => addr.is_broadcast(),
-        // The interface is not said by which a link-local one would be reached.
-        IpAddr::V6(addr) => addr.is_unicast_link_local() || addr.to_ipv4_mapped().is_some(),
-    };
-    if !negated && (addr.is_unspecified() || addr.is_multicast() || special) {
+    if !negated && is_no_host(addr) {
         return Err(Error::Refused(format!("{addr} is not the address of a host")));
     }
     edit_exporter(session, move |exporter| {

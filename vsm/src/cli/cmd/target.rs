@@ -2,6 +2,8 @@
 //!
 //! A sub-mode may outlive its subject: another session can delete the profile meanwhile. Then the command is refused.
 
+use std::net::IpAddr;
+
 use proto::name::IfName;
 
 use crate::cli::render::Output;
@@ -183,4 +185,13 @@ pub fn some(names: impl Iterator<Item = String>) -> String {
         names[5] = "...".to_owned();
     }
     names.join(", ")
+}
+
+/// No host that others can send to has that address; a link-local one would need an interface that nobody says.
+pub fn is_no_host(address: IpAddr) -> bool {
+    let special = match address {
+        IpAddr::V4(ip) => ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some(),
+    };
+    special || address.is_unspecified() || address.is_multicast()
 }
